@@ -1,0 +1,34 @@
+"""Deep transformers for fairseq: ``fairseq-train --user-dir admin_fairseq``.
+
+Importing the package registers its models, optimisers and schedules with fairseq.
+"""
+
+import os
+
+from fairseq import utils
+
+from admin_fairseq.checkpoints.loading import allow_fairseq_checkpoints
+
+allow_fairseq_checkpoints()
+
+from admin_fairseq.lr_scheduler import inverse_sqrt_nowarmup, linear  # noqa: E402, F401
+from admin_fairseq.models import transformer  # noqa: E402, F401
+from admin_fairseq.optim import radam  # noqa: E402, F401
+
+
+def _paths_of_user_dir() -> list[str]:
+    """The other spellings under which fairseq's --user-dir may look for this package.
+
+    fairseq refuses a package that was imported before, unless ``__path__`` has the spelling that
+    it uses itself: an absolute path, or one relative to fairseq's own folder.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    beside_fairseq = os.path.join(os.path.dirname(utils.__file__), "..", __name__)
+    return [
+        path
+        for path in (here, os.path.realpath(here), beside_fairseq)
+        if path not in __path__ and os.path.exists(path) and os.path.samefile(path, here)
+    ]
+
+
+__path__ += _paths_of_user_dir()

@@ -1,0 +1,1 @@
+"""Learning-rate schedules that the releases' recipes need and fairseq lacks."""

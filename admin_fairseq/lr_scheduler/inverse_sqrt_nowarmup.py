@@ -1,0 +1,38 @@
+"""``--lr-scheduler inverse_sqrt_nowarmup``: T-Fixup's schedule, highest at the first update."""
+
+import math
+from dataclasses import dataclass, field
+from typing import List
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY, register_lr_scheduler
+from omegaconf import II
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.lr_scheduler.per_update import PerUpdateSchedule
+
+
+@dataclass
+class InverseSqrtNoWarmupConfig(FairseqDataclass):
+    decay_period: int = field(
+        default=4000, metadata={"help": "P in lr * sqrt(P / (P + number of updates))"}
+    )
+    lr: List[float] = II("optimization.lr")
+
+
+class InverseSqrtNoWarmup(PerUpdateSchedule):
+    """lr·sqrt(P / (P + t)) after t updates (release of Huang et al. 2020)."""
+
+    def check(self) -> None:
+        if self.cfg.decay_period < 1:
+            raise AdminError(f"--decay-period must be at least 1, not {self.cfg.decay_period}")
+
+    def lr_after(self, num_updates: int) -> float:
+        period = self.cfg.decay_period
+        return self.peak * math.sqrt(period / (period + num_updates))
+
+
+if "inverse_sqrt_nowarmup" not in LR_SCHEDULER_REGISTRY:  # the module may be imported twice
+    register_lr_scheduler("inverse_sqrt_nowarmup", dataclass=InverseSqrtNoWarmupConfig)(
+        InverseSqrtNoWarmup
+    )

@@ -1,0 +1,53 @@
+"""``--lr-scheduler linear``: linear warm-up, then linear decay to the end of training."""
+
+from dataclasses import dataclass, field
+from typing import List
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY, register_lr_scheduler
+from omegaconf import II
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.lr_scheduler.per_update import PerUpdateSchedule
+
+
+@dataclass
+class LinearScheduleConfig(FairseqDataclass):
+    warmup_updates: int = field(
+        default=0, metadata={"help": "raise the learning rate linearly over the first N updates"}
+    )
+    warmup_init_lr: float = field(
+        default=0.0, metadata={"help": "learning rate that the warm-up starts from"}
+    )
+    min_lr: float = field(
+        default=0.0, metadata={"help": "learning rate at --max-update, where the decay ends"}
+    )
+    max_update: int = II("optimization.max_update")
+    lr: List[float] = II("optimization.lr")
+
+
+class LinearSchedule(PerUpdateSchedule):
+    """From warmup_init_lr up to lr in warmup_updates, then down to min_lr at max_update.
+
+    Source: the Admin release (its no-warm-up sweep on IWSLT).
+    """
+
+    def check(self) -> None:
+        if self.cfg.max_update <= self.cfg.warmup_updates:
+            raise AdminError(
+                "--lr-scheduler linear decays until --max-update, which must be larger than "
+                f"--warmup-updates ({self.cfg.warmup_updates}), not {self.cfg.max_update}"
+            )
+
+    def lr_after(self, num_updates: int) -> float:
+        cfg = self.cfg
+        if num_updates < cfg.warmup_updates:
+            start, end, done = cfg.warmup_init_lr, self.peak, num_updates / cfg.warmup_updates
+        else:
+            start, end = self.peak, cfg.min_lr
+            done = (num_updates - cfg.warmup_updates) / (cfg.max_update - cfg.warmup_updates)
+        return start + (end - start) * min(done, 1.0)
+
+
+if "linear" not in LR_SCHEDULER_REGISTRY:  # the module may be imported twice
+    register_lr_scheduler("linear", dataclass=LinearScheduleConfig)(LinearSchedule)

@@ -1,0 +1,32 @@
+"""What schedules that depend on nothing but the number of updates have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fairseq.optim.lr_scheduler import FairseqLRScheduler
+
+
+class PerUpdateSchedule(FairseqLRScheduler):
+    """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``."""
+
+    def __init__(self, cfg, optimizer) -> None:
+        super().__init__(cfg, optimizer)
+        self.peak = cfg.lr[0] if isinstance(cfg.lr, Collection) else cfg.lr
+        self.check()
+        self.step_update(0)
+
+    def check(self) -> None:
+        """Raise AdminError where the options make no schedule."""
+
+    def lr_after(self, num_updates: int) -> float:
+        raise NotImplementedError
+
+    def step(self, epoch: int, val_loss=None) -> float:
+        """Nothing changes between epochs."""
+        super().step(epoch, val_loss)
+        return self.optimizer.get_lr()
+
+    def step_update(self, num_updates: int) -> float:
+        self.optimizer.set_lr(self.lr_after(num_updates))
+        return self.optimizer.get_lr()

@@ -1,0 +1,1 @@
+"""The registered models (fairseq imports what lies here by itself)."""

@@ -1,0 +1,42 @@
+"""Residual connections: modules that join a sub-layer's input and its branch.
+
+Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class PlainResidual(nn.Module):
+    """x + f: no parameters, so that the state dict keeps fairseq's keys."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Join input ``x`` and ``branch`` (both T x B x C)."""
+        return x + branch
+
+
+class ScaledResidual(nn.Module):
+    """ω ⊙ x + f with a trainable vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
+
+    The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
+    grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.omega = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
+        x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
+        return torch.addcmul(branch, x, omega)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.omega.numel()}"
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.element_size() < 4 else tensor

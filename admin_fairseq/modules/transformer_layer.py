@@ -1,0 +1,176 @@
+"""The one encoder layer and the one decoder layer of every scheme.
+
+Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
+Parameters have the names that fairseq gives them; a scheme's residual modules add theirs under
+``residuals.<sub-layer>``.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+import torch.nn.functional as F
+from fairseq.models.transformer import TransformerConfig
+from fairseq.modules.transformer_layer import (
+    TransformerDecoderLayerBase,
+    TransformerEncoderLayerBase,
+)
+from torch import Tensor, nn
+
+from admin_fairseq.schemes import SCHEMES, Norm
+
+
+class SubLayers(nn.Module):
+    """What both layers share: a residual sub-layer, and the feed-forward network."""
+
+    norm: Norm
+    residuals: nn.ModuleDict
+
+    def set_scheme(
+        self, cfg: TransformerConfig, normalize_before: bool, norms: dict[str, str]
+    ) -> None:
+        """Place norms and residuals as the scheme says; ``norms``: sub-layer → its norm's name."""
+        scheme = SCHEMES[cfg.init_type]
+        self.norm = scheme.norm
+        if scheme.norm is Norm.EACH:
+            self.norm = Norm.PRE if normalize_before else Norm.POST
+        if self.norm is Norm.NONE:
+            for name in norms.values():
+                setattr(self, name, None)
+        self.residuals = nn.ModuleDict({name: scheme.residual(self.embed_dim) for name in norms})
+
+    def sublayer(
+        self, name: str, norm: Optional[nn.Module], x: Tensor, f: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """One residual sub-layer: x (T x B x C) and its branch f, joined and normed."""
+        branch = f(norm_(norm, x) if self.norm is Norm.PRE else x)
+        branch = self.dropout_module(branch)
+        joined = self.residuals[name](x, branch)
+        return norm_(norm, joined) if self.norm is Norm.POST else joined.type_as(branch)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))
+        return self.fc2(x)
+
+
+def norm_(norm: nn.Module, x: Tensor) -> Tensor:
+    """Layer norm in the precision of ``x``, the result in that of the layer.
+
+    Where a residual connection left its sum in float32, the norm is taken in float32, before
+    the result returns to half precision.
+    """
+    if x.dtype == norm.weight.dtype:
+        return norm(x)
+    weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
+
+
+class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
+    """Self-attention and feed-forward network."""
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__(cfg)
+        _drop_mirrored_weights(self)
+        norms = {"self_attn": "self_attn_layer_norm", "ffn": "final_layer_norm"}
+        self.set_scheme(cfg, cfg.encoder.normalize_before, norms)
+
+    def forward(self, x: Tensor, encoder_padding_mask: Optional[Tensor]) -> Tensor:
+        """x: S x B x C; encoder_padding_mask: B x S, True on padding. Returns S x B x C."""
+
+        def self_attention(x: Tensor) -> Tensor:
+            return self.self_attn(
+                query=x,
+                key=x,
+                value=x,
+                key_padding_mask=encoder_padding_mask,
+                need_weights=False,
+            )[0]
+
+        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
+        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward)
+
+    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        super().upgrade_state_dict_named(state_dict, name)
+        for mirrored in MIRRORED_WEIGHTS:
+            state_dict.pop(f"{name}.{mirrored}", None)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        # fairseq 0.12.2 fills its mirrored weights here
+        nn.Module._load_from_state_dict(self, *args, **kwargs)
+
+
+class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
+    """Self-attention, attention to the encoder (if there is one) and feed-forward network."""
+
+    def __init__(self, cfg: TransformerConfig, no_encoder_attn: bool = False) -> None:
+        super().__init__(cfg, no_encoder_attn)
+        norms = {"self_attn": "self_attn_layer_norm"}
+        if not no_encoder_attn:
+            norms["encoder_attn"] = "encoder_attn_layer_norm"
+        norms["ffn"] = "final_layer_norm"
+        self.set_scheme(cfg, cfg.decoder.normalize_before, norms)
+
+    def forward(
+        self,
+        x: Tensor,
+        encoder_out: Optional[Tensor] = None,
+        encoder_padding_mask: Optional[Tensor] = None,
+        incremental_state: Optional[dict[str, dict[str, Optional[Tensor]]]] = None,
+        self_attn_mask: Optional[Tensor] = None,
+        self_attn_padding_mask: Optional[Tensor] = None,
+        need_attn: bool = False,
+        need_head_weights: bool = False,
+    ) -> tuple[Tensor, Optional[Tensor], None]:
+        """x: T x B x C; encoder_out: S x B x C; padding masks: B x S and B x T, True on padding.
+
+        Returns the layer's output (T x B x C), the attention to the encoder (B x T x S, or
+        heads x B x T x S with ``need_head_weights``; None unless asked for or decoding) and None,
+        where fairseq's layer has a state for ONNX.
+        """
+        attention = None
+
+        def self_attention(x: Tensor) -> Tensor:
+            return self.self_attn(
+                query=x,
+                key=x,
+                value=x,
+                key_padding_mask=self_attn_padding_mask,
+                incremental_state=incremental_state,
+                need_weights=False,
+                attn_mask=self_attn_mask,
+            )[0]
+
+        def encoder_attention(x: Tensor) -> Tensor:
+            nonlocal attention
+            x, attention = self.encoder_attn(
+                query=x,
+                key=encoder_out,
+                value=encoder_out,
+                key_padding_mask=encoder_padding_mask,
+                incremental_state=incremental_state,
+                static_kv=True,
+                need_weights=need_attn
+                or need_head_weights
+                or (not self.training and self.need_attn),
+                need_head_weights=need_head_weights,
+            )
+            return x
+
+        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
+        if self.encoder_attn is not None and encoder_out is not None:
+            x = self.sublayer("encoder_attn", self.encoder_attn_layer_norm, x, encoder_attention)
+        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward)
+        return x, attention, None
+
+
+MIRRORED_WEIGHTS = tuple(
+    f"{module}_{kind}"
+    for module in ("in_proj", "out_proj", "fc1", "fc2")
+    for kind in ("weight", "bias")
+)
+
+
+def _drop_mirrored_weights(layer: nn.Module) -> None:
+    """fairseq 0.12.2 keeps a second copy of an encoder layer's weights for inference; we do not."""
+    for name in MIRRORED_WEIGHTS:
+        layer._parameters.pop(name, None)

@@ -1,0 +1,1 @@
+"""Optimisers that the releases' recipes need and fairseq lacks."""

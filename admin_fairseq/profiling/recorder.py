@@ -1,0 +1,121 @@
+"""Measuring the variances that Admin's ω comes from, by hooks attached from outside."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import Iterator, NamedTuple
+
+import torch
+from fairseq.modules import LayerDropModuleList
+from torch import Tensor, nn
+
+from admin_fairseq.formulas import admin_next_omega
+from admin_fairseq.modules.residual import ScaledResidual
+
+
+class Site(NamedTuple):
+    """Where a residual connection stands; ``layer`` counts from 0, as in the state dict."""
+
+    stack: str
+    layer: int
+    sublayer: str
+
+    def __str__(self) -> str:
+        return f"{self.stack} layer {self.layer} {self.sublayer}"
+
+
+def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
+    """Every ω-scaled residual connection of ``model``, in the order in which they run."""
+    pattern = re.compile(r"(encoder|decoder)\.layers\.(\d+)\..*?residuals\.(\w+)")
+    sites = {}
+    for name, module in model.named_modules():
+        if isinstance(module, ScaledResidual):
+            stack, layer, sublayer = pattern.search(name).groups()
+            sites[Site(stack, int(layer), sublayer)] = module
+    return sites
+
+
+class Recorder:
+    """Pools, over batches, the moments of every residual connection's input and branch.
+
+    ``moments`` (sub-layers x 2 x 3, float64): for input and branch the number of elements, their
+    sum and the sum of their squares. They add up over batches and over workers.
+    """
+
+    def __init__(self, sites: dict[Site, ScaledResidual]) -> None:
+        self.sites = sites
+        self.moments = torch.zeros(len(sites), 2, 3, dtype=torch.float64)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Record one forward pass.
+
+        As in the release, ω_i is set just before sub-layer i adds its residual, from what this
+        batch has shown so far in the stack, so that later layers see the scaled network.
+        """
+        running = {site.stack: 1.0 for site in self.sites}
+
+        def hook_for(row: int, site: Site):
+            def record(residual: ScaledResidual, inputs: tuple[Tensor, Tensor]) -> None:
+                moments = torch.stack([_moments(t) for t in inputs]).cpu()
+                self.moments[row] += moments
+                omega = running[site.stack]
+                residual.omega.fill_(omega)
+                running[site.stack] = admin_next_omega(omega, *_variances(moments).tolist())
+
+            return record
+
+        handles = [
+            residual.register_forward_pre_hook(hook_for(row, site))
+            for row, (site, residual) in enumerate(self.sites.items())
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def variances(self) -> Tensor:
+        """Biased variances of input and branch over all recorded elements (sub-layers x 2)."""
+        return _variances(self.moments)
+
+
+def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
+    """ω of every sub-layer from the pooled variances (sub-layers x 2); each stack starts at 1."""
+    running = {site.stack: 1.0 for site in sites}
+    omegas = []
+    for site, (input_variance, branch_variance) in zip(sites, variances.tolist()):
+        omegas.append(running[site.stack])
+        running[site.stack] = admin_next_omega(omegas[-1], input_variance, branch_variance)
+    return omegas
+
+
+@torch.no_grad()
+def set_omega(residual: ScaledResidual, omega: float) -> None:
+    residual.omega.fill_(omega)
+
+
+@contextmanager
+def all_layers_kept(model: nn.Module) -> Iterator[None]:
+    """Suspend LayerDrop: a profile needs every layer."""
+    dropping = [m for m in model.modules() if isinstance(m, LayerDropModuleList)]
+    rates = [m.p for m in dropping]
+    for module in dropping:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, rate in zip(dropping, rates):
+            module.p = rate
+
+
+def _moments(tensor: Tensor) -> Tensor:
+    """Number of elements, sum, sum of squares; float64, so that half precision cannot overflow."""
+    flat = tensor.detach().double().flatten()
+    return torch.stack([flat.new_tensor(flat.numel()), flat.sum(), flat.dot(flat)])
+
+
+def _variances(moments: Tensor) -> Tensor:
+    count, total, squares = moments.unbind(-1)
+    return squares / count - (total / count) ** 2

@@ -1,0 +1,184 @@
+"""Setting ω when a training run starts: from the file, or by measuring the first batches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any, Iterator, Optional
+
+import torch
+import torch.distributed as dist
+from fairseq import utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
+from omegaconf import DictConfig
+from torch import nn
+
+from admin_fairseq import schemes
+from admin_fairseq.checkpoints.loading import restores_weights
+from admin_fairseq.config import AdminTransformerConfig
+from admin_fairseq.errors import AdminError
+from admin_fairseq.profiling.profile import Entry, Profile, read_profile
+from admin_fairseq.profiling.recorder import (
+    Recorder,
+    all_layers_kept,
+    pooled_omegas,
+    residual_sites,
+    set_omega,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def set_omegas(
+    model: nn.Module, config: AdminTransformerConfig, task: FairseqTask, run: Optional[DictConfig]
+) -> None:
+    """Set ω as the scheme's ``profile`` says.
+
+    ``run`` is the whole run's configuration. Nothing happens without one (a model built by hand),
+    or where training goes on from a checkpoint's weights, ω among them. With --init-type
+    adaptive-profiling the process ends here, with status 0.
+    """
+    source = config.scheme.profile
+    if source is schemes.Profile.NONE or run is None:
+        return
+    if source is not schemes.Profile.WRITE and restores_weights(run.checkpoint):
+        return
+    path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
+    sites = residual_sites(model)
+    if source is schemes.Profile.READ:
+        profile = _read(path, sites)
+    else:
+        profile = measure(model, config, task, run)
+        if distributed_utils.is_master(run.distributed_training):
+            profile.write(path)
+    dims = {"encoder": config.encoder_embed_dim, "decoder": config.decoder_embed_dim}
+    for residual, omega in zip(sites.values(), profile.omegas_for(sites, dims, path)):
+        set_omega(residual, omega)
+    if source is schemes.Profile.WRITE:
+        _finish(path)
+    logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
+
+
+def _read(path: str, sites: dict) -> Profile:
+    if not os.path.exists(path):
+        raise AdminError(f"{path}: no such profile; make it with: {_profiling_command()}")
+    return read_profile(path, sites)
+
+
+def _profiling_command() -> str:
+    """The command that is running, as the one that makes its profile."""
+    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    for i, word in enumerate(words):
+        if word == "--init-type":
+            words[i + 1] = "adaptive-profiling"
+        elif word.endswith("init-type=adaptive") or word.endswith("init_type=adaptive"):
+            words[i] = word + "-profiling"
+    return shlex.join(words)
+
+
+def _finish(path: str) -> None:
+    """End the profiling pass on every worker, none before the file is there."""
+    if dist.is_initialized():
+        dist.barrier()
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        logger.info(f"profile written to {path}; train with --init-type adaptive")
+    raise SystemExit(0)
+
+
+def measure(
+    model: nn.Module, config: AdminTransformerConfig, task: FairseqTask, run: DictConfig
+) -> Profile:
+    """Measure ``--profile-batches`` batches on every worker, and pool them.
+
+    Batches, device and precision are those of the coming training run, and every batch is seen
+    with the dropout masks of the first update, as fairseq seeds it. Each batch is measured as
+    the release measures its one: under its own running ω. All moments are then added up, and
+    the final ω come from the pooled variances. Leaves the random state as it was.
+    """
+    trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
+    model.to(trainer.device)
+    recorder = Recorder(residual_sites(model))
+    counts = torch.zeros(2, dtype=torch.float64)  # batches, tokens
+    logger.info(f"profiling {config.profile_batches} batch(es) on every worker")
+    was_training = model.training
+    model.train()
+    with torch.no_grad(), all_layers_kept(model):
+        for sample in _first_batches(trainer, run, config.profile_batches):
+            with utils.set_torch_seed(run.common.seed), recorder.batch():
+                model(**sample["net_input"], features_only=True)
+            counts += torch.tensor([1.0, sample["ntokens"]], dtype=torch.float64)
+            logger.info(f"profiled batch {counts[0]:.0f}: {sample['ntokens']} tokens")
+    model.train(was_training)
+    _add_up(recorder.moments, trainer.device)
+    _add_up(counts, trainer.device)
+    if counts[0] == 0:
+        raise AdminError(f"{run.task.data}: no training batch to profile")
+    return _profile(recorder, config, run, batches=int(counts[0]), tokens=int(counts[1]))
+
+
+def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[dict[str, Any]]:
+    """The worker's first batches, exactly as training will see them."""
+    epoch = trainer.get_train_iterator(epoch=1, disable_iterator_cache=True)
+    batches = epoch.next_epoch_itr(
+        fix_batches_to_gpus=run.distributed_training.fix_batches_to_gpus,
+        shuffle=epoch.next_epoch_idx > run.dataset.curriculum,
+    )
+    for batch in islice(batches, count):
+        sample, is_dummy = trainer._prepare_sample(batch)
+        if not is_dummy:
+            yield sample
+
+
+def _add_up(values: torch.Tensor, device: torch.device) -> None:
+    """Sum over workers, in place."""
+    if dist.is_initialized():
+        on_device = values.to(device)
+        distributed_utils.all_reduce(on_device, distributed_utils.get_data_parallel_group())
+        values.copy_(on_device)
+
+
+def _profile(
+    recorder: Recorder, config: AdminTransformerConfig, run: DictConfig, batches: int, tokens: int
+) -> Profile:
+    sites, variances = list(recorder.sites), recorder.variances()
+    entries = [
+        Entry(*site, input_variance, branch_variance, omega)
+        for site, (input_variance, branch_variance), omega in zip(
+            sites, variances.tolist(), pooled_omegas(sites, variances)
+        )
+    ]
+    precisions = [name for name in ("fp16", "bf16", "amp") if run.common[name]]
+    return Profile(
+        entries,
+        model={
+            key: getattr(config, key)
+            for stack in ("encoder", "decoder")
+            for key in (f"{stack}_layers", f"{stack}_embed_dim", f"{stack}_ffn_embed_dim")
+        },
+        measurement={
+            "scheme": config.init_type,
+            "batches": batches,
+            "tokens": tokens,
+            "workers": dist.get_world_size() if dist.is_initialized() else 1,
+            "precision": precisions[0] if precisions else "fp32",
+            "seed": run.common.seed,
+        },
+        packages=_packages(),
+    )
+
+
+def _packages() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("admin-fairseq", "fairseq", "fairseq-fixed"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,80 @@
+"""The table of schemes: how each one places layer norm, joins residuals and draws weights.
+
+To add a scheme, write its formula (formulas.py), an entry here, and a test of its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import nn
+
+from admin_fairseq import formulas
+from admin_fairseq.initialize import Rule, Scale, XavierUniform, Zero
+from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
+
+
+class Norm(Enum):
+    """Where layer norm stands."""
+
+    POST = "Post-LN"  # LN(x + f(x)) (Vaswani et al. 2017)
+    PRE = "Pre-LN"  # x + f(LN(x)), one more LN at the end of a stack (Xiong et al. 2020)
+    NONE = "no layer norm"
+    EACH = "as --encoder-normalize-before and --decoder-normalize-before say"
+
+
+class Profile(Enum):
+    """Where a scheme takes its ω from before training starts."""
+
+    NONE = "no profile"
+    WRITE = "measure, write the file and stop"
+    READ = "read the file"
+    MEASURE = "measure, write the file and train"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One row of the table."""
+
+    title: str
+    paper: str
+    norm: Norm
+    residual: type[nn.Module] = PlainResidual  # built as residual(dim), called as (x, branch)
+    weights: tuple[Rule, ...] = ()  # on top of BASE_WEIGHTS
+    profile: Profile = Profile.NONE
+
+
+# The published runs draw the FFN with Xavier, as fairseq did until 0.8; today's fairseq leaves it
+# at torch's default, whose variance is less than half of it. Attention and embeddings are as in
+# fairseq: q, k, v Xavier with gain 1/√2, the output projection Xavier, embeddings N(0, 1/d).
+BASE_WEIGHTS = (
+    XavierUniform(r"(en|de)coder\.layers\.\d+\.fc[12]\.weight"),
+    Zero(r"(en|de)coder\.layers\.\d+\.fc[12]\.bias"),
+)
+
+ENCODER, DECODER = r"encoder\.layers\.\d+\.", r"decoder\.layers\.\d+\."
+TFIXUP_WEIGHTS = (
+    Scale(ENCODER + r"(fc[12]|self_attn\.out_proj)\.weight", formulas.tfixup_encoder),
+    Scale(ENCODER + r"self_attn\.v_proj\.weight", formulas.tfixup_encoder_value),
+    Scale(r"encoder\.embed_tokens\.weight", formulas.tfixup_encoder_embedding),
+    Scale(DECODER + r"(fc[12]|\w+_attn\.out_proj)\.weight", formulas.tfixup_decoder),
+    Scale(DECODER + r"\w+_attn\.v_proj\.weight", formulas.tfixup_decoder_value),
+    Scale(r"decoder\.embed_tokens\.weight", formulas.tfixup_decoder),
+)
+
+
+def _admin(profile: Profile) -> Scheme:
+    return Scheme(
+        f"Admin: {profile.value}", formulas.ADMIN_PAPER, Norm.POST, ScaledResidual, profile=profile
+    )
+
+
+SCHEMES = {
+    "default": Scheme("plain residuals", "https://arxiv.org/abs/1706.03762", Norm.EACH),
+    "adaptive-profiling": _admin(Profile.WRITE),
+    "adaptive": _admin(Profile.READ),
+    "adaptive-auto": _admin(Profile.MEASURE),
+    "tfixup": Scheme("T-Fixup", formulas.TFIXUP_PAPER, Norm.NONE, weights=TFIXUP_WEIGHTS),
+}
+"""--init-type → scheme."""

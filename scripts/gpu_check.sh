@@ -1,0 +1,244 @@
+#!/usr/bin/env bash
+# Try everything on this machine's GPU, one verdict a line.
+# shellcheck disable=SC2154,SC2329 # options are assigned by lib.sh, functions are called by check
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+description="Run quick start, profiling, training in fp16 and bf16, resume, generation, two GPUs and
+the benchmark on a CUDA machine. Prints 'ok', 'FAIL' or 'skip' for each; status 1 if one failed.
+With ADMIN_GPU_CHECK_ON_CPU=1 everything runs in fp32 on the CPU, to test this script."
+option out-dir "" "new folder for logs and checkpoints (default: runs/gpu_check-TIME)"
+option arch admin_transformer_iwslt_de_en "architecture of all checks but the quick start"
+option layers 6 "encoder and decoder layers"
+option pairs 5000 "sentence pairs of the corpus that is made for the checks"
+option pieces 300 "subword pieces"
+option max-tokens 4096 "tokens in a batch"
+option updates 200 "updates of a training run"
+option benchmark-updates 20 "updates in a block of the benchmark"
+flag skip-quickstart "leave the quick start out (it takes longest)"
+flag python-ready "install nothing: python and the packages are there (leaves the quick start out)"
+parse_options "$@"
+
+on_cpu=${ADMIN_GPU_CHECK_ON_CPU:-0}
+: "${out_dir:=$root/runs/gpu_check-$(date +%Y%m%d-%H%M%S)}"
+
+if [ "$python_ready" = true ]; then
+    export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    command -v python >/dev/null || python() { python3 "$@"; }
+    command -v sacrebleu >/dev/null || sacrebleu() { python -m sacrebleu "$@"; }
+    command -v fairseq-train >/dev/null || fairseq-train() { python -m fairseq_cli.train "$@"; }
+    command -v fairseq-generate >/dev/null ||
+        fairseq-generate() { python -m fairseq_cli.generate "$@"; }
+    command -v fairseq-preprocess >/dev/null ||
+        fairseq-preprocess() { python -m fairseq_cli.preprocess "$@"; }
+else
+    setup_venv quickstart
+fi
+
+[ "$on_cpu" = 1 ] || have_gpu || fail "torch sees no CUDA device here"
+
+mkdir -p "$out_dir"
+out_dir=$(cd "$out_dir" && pwd)
+[ -z "$(ls -A "$out_dir")" ] || fail "$out_dir is not empty"
+cd "$root"
+
+if [ "$on_cpu" = 1 ]; then
+    gpus=0
+else
+    gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+fi
+all_gpus=${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((gpus - 1)))}
+export CUDA_VISIBLE_DEVICES=${all_gpus%%,*} # fairseq takes every GPU that it sees
+
+data=$out_dir/corpus
+failures=0
+
+# check NAME FUNCTION: run it, give the verdict. What it writes to descriptor 3 is told beside it.
+check() {
+    local name=$1 log=$out_dir/${1// /-}.log started=$SECONDS status told
+    set +e # an `if` would switch -e off inside the function too
+    (
+        set -e
+        "$2"
+    ) >"$log" 2>&1 3>"$log.told"
+    status=$?
+    set -e
+    told=$(<"$log.told")
+    rm "$log.told"
+    if [ "$status" = 0 ]; then
+        printf 'ok   %s (%d s)%s\n' "$name" $((SECONDS - started)) "${told:+: $told}"
+    else
+        printf 'FAIL %s: see %s\n' "$name" "$log"
+        failures=$((failures + 1))
+    fi
+}
+
+skip() { printf 'skip %s: %s\n' "$1" "$2"; }
+
+# The words for a precision: device fp32|fp16|bf16
+device() {
+    if [ "$on_cpu" = 1 ]; then
+        echo --cpu
+    elif [ "$1" != fp32 ]; then
+        echo "--$1"
+    fi
+}
+
+# train SAVE_DIR PRECISION INIT_TYPE [FAIRSEQ OPTIONS...]
+train() {
+    local save_dir=$1 words
+    read -ra words <<<"$(device "$2") --init-type $3"
+    shift 3
+    fairseq-train "$data/bin" --user-dir admin_fairseq --task translation \
+        --source-lang de --target-lang en --save-dir "$save_dir" --arch "$arch" \
+        --encoder-layers "$layers" --decoder-layers "$layers" --share-all-embeddings \
+        --optimizer radam --adam-betas "(0.9, 0.98)" --lr 1e-3 \
+        --lr-scheduler inverse_sqrt --warmup-updates 20 \
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+        --max-tokens "$max_tokens" --max-update "$updates" --seed 1 --disable-validation \
+        --no-epoch-checkpoints --log-format json --log-interval 1 "${words[@]}" "$@"
+}
+
+# The loss after each update, from a log.
+losses() { sed -n 's/.*| train_inner |.*"loss": "\([^"]*\)".*/\1/p' "$1"; }
+
+# loss_falls LOG: ... over the run, and stays a number
+loss_falls() {
+    losses "$1" | python -c '
+import math, sys
+losses = [float(line) for line in sys.stdin]
+assert losses, "no losses in the log"
+assert all(math.isfinite(loss) for loss in losses), losses
+assert losses[-1] < losses[0], (losses[0], losses[-1])
+print(f"loss {losses[0]:.2f} to {losses[-1]:.2f}")'
+}
+
+quick_start() {
+    bash scripts/quickstart.sh | tee "$out_dir/quickstart.out"
+    grep '^BLEU' <(tail -n 1 "$out_dir/quickstart.out") >&3
+}
+
+corpus() {
+    python scripts/quickstart/make_corpus.py "$data" --pairs "$pairs" --valid 50 --test 100
+    binarise "$data" "$pieces" bpe
+}
+
+profiling_pass() {
+    train "$out_dir/profiling" fp32 adaptive-profiling
+    [ ! -e "$out_dir/profiling/checkpoint_last.pt" ]
+    python - "$out_dir/profiling/profile.json" $((5 * layers)) >&3 <<'END'
+import json, sys
+
+omegas = [entry["omega"] for entry in json.load(open(sys.argv[1]))["sublayers"]]
+assert len(omegas) == int(sys.argv[2]), omegas
+print(f"{len(omegas)} omegas up to {max(omegas):.2f}")
+END
+}
+
+# Without dropout, whose masks on a GPU depend on the precision.
+half_precision_profile() {
+    local precision
+    for precision in fp32 fp16; do
+        train "$out_dir/profile-$precision" "$precision" adaptive-profiling --dropout 0
+    done
+    python - "$out_dir"/profile-{fp32,fp16}/profile.json >&3 <<'END'
+import json, sys
+
+full, half = ([e["omega"] for e in json.load(open(p))["sublayers"]] for p in sys.argv[1:])
+assert len(full) == len(half)
+largest = max(abs(h / f - 1) for f, h in zip(full, half))
+assert largest < 0.01, f"omegas differ by up to {largest:.2%}"
+print(f"largest difference {largest:.4%}")
+END
+}
+
+train_fp16() {
+    train "$out_dir/fp16" fp16 adaptive --profile-path "$out_dir/profiling/profile.json" |
+        tee "$out_dir/fp16.out"
+    loss_falls "$out_dir/fp16.out" >&3
+}
+
+train_bf16() {
+    train "$out_dir/bf16" bf16 adaptive-auto | tee "$out_dir/bf16.out"
+    loss_falls "$out_dir/bf16.out" >&3
+}
+
+# Stop half way and go on without the profile: within 1 % of the run in one go, in every update.
+resume() {
+    local dir=$out_dir/resume
+    mkdir "$dir"
+    cp "$out_dir/profiling/profile.json" "$dir"
+    train "$dir" fp16 adaptive --max-update $((updates / 2))
+    rm "$dir/profile.json"
+    train "$dir" fp16 adaptive | tee "$dir.out"
+    grep "Loaded checkpoint .* updates" "$dir.out"
+    losses "$dir.out" >"$dir.losses"
+    losses "$out_dir/fp16.out" | tail -n "$(wc -l <"$dir.losses")" |
+        paste - "$dir.losses" | python -c '
+import sys
+pairs = [[float(loss) for loss in line.split()] for line in sys.stdin]
+assert pairs, "no losses in the log"
+largest = max(abs(resumed / straight - 1) for straight, resumed in pairs)
+assert largest < 0.01, f"losses differ by up to {largest:.2%}"
+print(f"{len(pairs)} updates, largest difference of loss {largest:.4%}")' >&3
+}
+
+# The same checkpoint in both precisions: the model has learnt too little for BLEU to say much.
+generation() {
+    local precision words
+    for precision in fp32 fp16; do
+        read -ra words <<<"$(device "$precision")"
+        generate "$data/bin" "$out_dir/fp16/checkpoint_last.pt" "$out_dir/translation-$precision" \
+            --beam 4 --max-len-b 50 --max-tokens "$max_tokens" "${words[@]}"
+        bleu "$out_dir/translation-$precision.hyp" "$data/test.en"
+    done
+    python - "$out_dir"/translation-{fp32,fp16}.log >&3 <<'END'
+import math, sys
+
+texts, means = [], []
+for path in sys.argv[1:]:
+    lines = [line.rstrip("\n").split("\t") for line in open(path) if line.startswith("H-")]
+    texts.append({number: text for number, _, text in lines})
+    means.append(sum(float(score) for _, score, _ in lines) / len(lines))
+assert math.isfinite(means[1]) and abs(means[1] / means[0] - 1) < 0.02, means
+alike = sum(texts[0][number] == text for number, text in texts[1].items())
+print(f"{alike} of {len(lines)} as in fp32, mean score {means[1]:.3f}, in fp32 {means[0]:.3f}")
+END
+}
+
+two_gpus() {
+    export CUDA_VISIBLE_DEVICES=$all_gpus
+    train "$out_dir/two" fp16 adaptive-auto --distributed-world-size 2 | tee "$out_dir/two.out"
+    grep '"workers": 2' "$out_dir/two/profile.json"
+    loss_falls "$out_dir/two.out" >&3
+}
+
+speed() {
+    local words
+    read -ra words <<<"$(device fp16)"
+    python -m admin_fairseq.cli benchmark --arch "$arch" --encoder-layers "$layers" \
+        --decoder-layers "$layers" --max-tokens "$max_tokens" --updates "$benchmark_updates" \
+        --json "$out_dir/benchmark.json" "${words[@]}" | tee "$out_dir/benchmark.out"
+    grep '^ratio' <(tail -n 1 "$out_dir/benchmark.out") >&3
+}
+
+if [ "$skip_quickstart" = true ]; then
+    skip "quick start" "--skip-quickstart"
+elif [ "$python_ready" = true ]; then
+    skip "quick start" "it installs, which --python-ready rules out"
+else
+    check "quick start" quick_start
+fi
+check "corpus" corpus
+check "profiling pass" profiling_pass
+check "fp16 profile" half_precision_profile
+check "training fp16" train_fp16
+check "training bf16" train_bf16
+check "resume" resume
+check "generation" generation
+if [ "$gpus" -ge 2 ]; then
+    check "two GPUs" two_gpus
+else
+    skip "two GPUs" "$([ "$gpus" = 1 ] && echo one || echo none) here"
+fi
+check "benchmark" speed
+exit $((failures > 0))

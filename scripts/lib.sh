@@ -1,0 +1,156 @@
+# shellcheck shell=bash
+# What the scripts share: source it first. Options are declared, then parsed:
+#
+#   option arch admin_transformer "architecture"      # --arch VALUE -> $arch
+#   flag cpu "train on the CPU"                       # --cpu        -> $cpu is true
+#   parse_options "$@"                                # words after -- go to the array extra
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+script=$(basename "$0")
+venv=$root/.venv
+option_help=""
+option_names=" "
+flag_names=" "
+extra=()
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf '%s: error: %s\n' "$script" "$*" >&2
+    exit 1
+}
+
+option() {
+    option_names+="$1 "
+    printf -v "${1//-/_}" '%s' "$2"
+    option_help+=$(printf '\n  --%-24s %s%s' "$1 VALUE" "$3" "${2:+ (default: $2)}")
+}
+
+flag() {
+    flag_names+="$1 "
+    printf -v "${1//-/_}" false
+    option_help+=$(printf '\n  --%-24s %s' "$1" "$2")
+}
+
+parse_options() {
+    while [ $# -gt 0 ]; do
+        local name=${1#--}
+        case $1 in
+            -h | --help)
+                printf '%s\n\nOptions:%s\n' "$description" "$option_help"
+                exit 0
+                ;;
+            --)
+                shift
+                extra=("$@")
+                return
+                ;;
+            --*)
+                if [[ $flag_names == *" $name "* ]]; then
+                    printf -v "${name//-/_}" true
+                    shift
+                    continue
+                fi
+                [[ $option_names == *" $name "* ]] || fail "unknown option $1 (see --help)"
+                [ $# -gt 1 ] || fail "$1 wants a value"
+                printf -v "${name//-/_}" '%s' "$2"
+                shift 2
+                ;;
+            *) fail "unexpected word '$1' (see --help)" ;;
+        esac
+    done
+}
+
+python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+# The Python to build .venv with: $PYTHON, or the reference version, or whatever is supported.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python3.12 python3.10 python3.9; do
+        case $(python_version "$candidate") in
+            3.9 | 3.10 | 3.11 | 3.12)
+                printf '%s\n' "$candidate"
+                return
+                ;;
+        esac
+        [ -z "${PYTHON:-}" ] || break
+    done
+    fail "Python 3.9 to 3.12 is needed; ${PYTHON:-python3} is $(python_version "${PYTHON:-python3}" || echo missing)"
+}
+
+# Make .venv with the given extras, unless it is there already, and put it on PATH.
+setup_venv() {
+    local extras=$1 python stamp
+    export PATH=$venv/bin:$PATH
+    stamp=$venv/.installed-$extras-$(cat "$root/setup.py" "$root/constraints.txt" | cksum | cut -d' ' -f1)
+    [ -e "$stamp" ] && return
+    python=$(find_python)
+    say "Installing into $venv (a first time takes some minutes: fairseq is built from source)"
+    [ -e "$venv/bin/python" ] || "$python" -m venv "$venv"
+    if [ "$(python_version "$venv/bin/python")" = 3.11 ]; then
+        # the reference environment; builds take their torch from it too
+        export PIP_CONSTRAINT=$root/constraints.txt PIP_BUILD_CONSTRAINT=$root/constraints.txt
+    else
+        say "Not Python 3.11: installing newest versions, which may differ from those we tested"
+        "$venv/bin/pip" install --quiet "pip<24.1" "setuptools<70" # fairseq 0.12.2 needs them
+    fi
+    "$venv/bin/pip" install --quiet torch numpy
+    "$venv/bin/pip" install --quiet --editable "${root}[$extras]"
+    # --user-dir admin_fairseq is looked for beside fairseq, where an editable install puts nothing
+    ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
+    touch "$stamp"
+}
+
+have_gpu() { python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; }
+
+# The words that choose device and precision for fairseq's commands: device_options PRECISION CPU
+device_options() {
+    if [ "$2" = true ] || ! have_gpu; then
+        echo --cpu
+    elif [ "$1" != fp32 ]; then
+        echo "--$1"
+    fi
+}
+
+# Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]
+# writes PREFIX.log (all that fairseq says) and PREFIX.hyp (plain text, in the order of the set).
+generate() {
+    local data=$1 checkpoint=$2 prefix=$3
+    shift 3
+    # with fairseq-fixed's default multiple of 8, the last sentences would be left out
+    fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint" \
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@" >"$prefix.log" || {
+        tail -n 3 "$prefix.log" >&2
+        fail "generation failed, see $prefix.log"
+    }
+    grep '^H-' "$prefix.log" | sed 's/^H-//' | sort -n | cut -f3 >"$prefix.hyp"
+}
+
+# One line, BLEU and its signature: bleu HYPOTHESIS REFERENCE
+bleu() {
+    [ "$(wc -l <"$1")" -eq "$(wc -l <"$2")" ] || fail "$1 and $2 differ in their number of lines"
+    sacrebleu "$2" --input "$1" --metrics bleu --format text --width 2
+}
+
+# Pieces and fairseq's binary format, from DIR/{train,valid,test}.{de,en}: binarise DIR PIECES TYPE
+binarise() {
+    local dir=$1 pieces=$2 type=$3 split lang
+    say "Training a sentencepiece model of $pieces pieces"
+    python "$root/scripts/subwords.py" train --model "$dir/sentencepiece.model" \
+        --vocab-size "$pieces" --type "$type" "$dir"/train.{de,en}
+    say "Splitting into pieces"
+    for split in train valid test; do
+        for lang in de en; do
+            python "$root/scripts/subwords.py" encode --model "$dir/sentencepiece.model" \
+                <"$dir/$split.$lang" >"$dir/$split.sp.$lang"
+        done
+    done
+    fairseq-preprocess --source-lang de --target-lang en --joined-dictionary \
+        --trainpref "$dir/train.sp" --validpref "$dir/valid.sp" --testpref "$dir/test.sp" \
+        --destdir "$dir/bin" --workers 2 >"$dir/preprocess.log" 2>&1 || {
+        tail -n 3 "$dir/preprocess.log" >&2
+        fail "fairseq-preprocess failed, see $dir/preprocess.log"
+    }
+}

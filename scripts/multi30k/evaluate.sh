@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Translate Multi30k's test set and print BLEU.
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Translate the 2016 Flickr test set with a trained model and print detokenised BLEU
+with its sacreBLEU signature. Words after -- go to fairseq-generate as they are."
+option data-dir "$root/data/multi30k" "where prepare.sh wrote"
+option save-dir "" "where train.sh wrote"
+option checkpoint checkpoint_best.pt "which checkpoint in it"
+option beam 5 "beam width"
+option max-tokens 4096 "tokens in a batch"
+option precision fp32 "fp32 or fp16 (on a GPU)"
+flag cpu "translate on the CPU even where there is a GPU"
+parse_options "$@"
+
+[ -n "${save_dir:=}" ] || fail "--save-dir is needed (see --help)"
+[ -f "$save_dir/$checkpoint" ] || fail "$save_dir/$checkpoint is missing; run scripts/multi30k/train.sh first"
+setup_venv quickstart
+
+read -ra device <<<"$(device_options "$precision" "$cpu")"
+say "Translating"
+generate "$data_dir/bin" "$save_dir/$checkpoint" "$save_dir/test" \
+    --beam "$beam" --max-tokens "$max_tokens" "${device[@]}" "${extra[@]}"
+bleu "$save_dir/test.hyp" "$data_dir/test.en"

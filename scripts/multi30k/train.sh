@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Train on Multi30k De-En with fairseq-train.
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Train on Multi30k De-En (scripts/multi30k/prepare.sh first). Words after -- go to
+fairseq-train as they are. Run again, it resumes from the last checkpoint."
+option data-dir "$root/data/multi30k" "where prepare.sh wrote"
+option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH-LAYERS-SEED)"
+option arch admin_transformer "architecture"
+option encoder-layers 6 "encoder depth"
+option decoder-layers 6 "decoder depth"
+option dim 128 "embedding dimension"
+option ffn-dim 256 "FFN dimension"
+option heads 4 "attention heads"
+option updates 600 "number of updates"
+option lr 1e-3 "peak learning rate"
+option warmup-updates 400 "length of the linear warm-up; 0 takes T-Fixup's schedule, which has none"
+option max-tokens 2048 "tokens in a batch, on each worker"
+option dropout 0.1 "dropout"
+option optimizer radam "radam or adam"
+option seed 1 "random seed"
+option precision fp32 "fp32, fp16 or bf16 (on a GPU)"
+flag cpu "train on the CPU even where there is a GPU"
+flag dry-run "print the command and stop"
+parse_options "$@"
+
+[ -d "$data_dir/bin" ] || fail "$data_dir/bin is missing; run scripts/multi30k/prepare.sh first"
+: "${save_dir:=$root/runs/multi30k/$arch-${encoder_layers}l-${decoder_layers}l-$seed}"
+setup_venv quickstart
+
+schedule=(--lr-scheduler inverse_sqrt --warmup-updates "$warmup_updates" --warmup-init-lr 1e-7)
+[ "$warmup_updates" != 0 ] || schedule=(--lr-scheduler inverse_sqrt_nowarmup)
+read -ra device <<<"$(device_options "$precision" "$cpu")"
+
+command=(
+    fairseq-train "$data_dir/bin" --user-dir admin_fairseq --task translation
+    --source-lang de --target-lang en --save-dir "$save_dir"
+    --arch "$arch" --encoder-layers "$encoder_layers" --decoder-layers "$decoder_layers"
+    --encoder-embed-dim "$dim" --encoder-ffn-embed-dim "$ffn_dim"
+    --encoder-attention-heads "$heads" --share-all-embeddings --dropout "$dropout"
+    --optimizer "$optimizer" --adam-betas "(0.9, 0.98)" --clip-norm 0.0 --weight-decay 1e-4
+    --lr "$lr" "${schedule[@]}" --max-tokens "$max_tokens" --max-update "$updates"
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
+    "${device[@]}" "${extra[@]}"
+)
+if [ "$dry_run" = true ]; then
+    printf '%q ' "${command[@]}"
+    echo
+    exit 0
+fi
+mkdir -p "$save_dir"
+"${command[@]}" 2>&1 | tee -a "$save_dir/train.log"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Set up .venv, check the style, run the tests. Words are passed on to pytest.
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+setup_venv tests
+cd "$root"
+# the tests run several processes; more threads would only get in one another's way
+export OMP_NUM_THREADS=1
+ruff check .
+ruff format --check .
+exec python -m pytest "$@"

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="admin-fairseq",
+    version="0.1.0",
+    description="Deep transformers for fairseq: Admin, T-Fixup, Post-LN and Pre-LN in one layer",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
+    python_requires=">=3.9,<3.13",
+    install_requires=[
+        "fairseq==0.12.2; python_version < '3.11'",
+        "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
+        "torch",
+        "numpy",
+        "sacrebleu",
+        "sentencepiece",
+    ],
+    extras_require={
+        "quickstart": ["num2words"],
+        "tests": ["hypothesis", "num2words", "pytest", "ruff"],
+        "analysis": ["matplotlib"],
+    },
+    entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
+)

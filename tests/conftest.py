@@ -1,0 +1,64 @@
+"""Fixtures that several tests share."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import build_model
+
+import admin_fairseq  # noqa: F401  registers the models, optimisers and schedules
+from admin_fairseq.config import AdminTransformerConfig
+
+
+@pytest.fixture(scope="session")
+def task():
+    """As much of a translation task as a model asks for; both languages share a dictionary."""
+    dictionary = Dictionary()
+    for i in range(20):
+        dictionary.add_symbol(f"word{i}")
+    return SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+
+
+@pytest.fixture(scope="session")
+def build(task):
+    """Builds a small model by hand: build("tfixup_transformer_tiny", encoder_layers=12, ...)."""
+
+    def build(arch: str = "admin_transformer_tiny", **options):
+        return build_model(AdminTransformerConfig(_name=arch, **options), task)
+
+    return build
+
+
+def _batch(dictionary, source_lengths, target_lengths, seed):
+    """Random sentences, source padded on the left and target on the right, as fairseq does."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(lengths):
+        size = (len(lengths), max(lengths))
+        return torch.randint(dictionary.nspecial, len(dictionary), size, generator=generator)
+
+    source, target = rows(source_lengths), rows(target_lengths)
+    for row, length in zip(source, source_lengths):
+        row[-1] = dictionary.eos()
+        row[: len(row) - length] = dictionary.pad()
+    for row, length in zip(target, target_lengths):
+        row[0] = dictionary.eos()
+        row[length:] = dictionary.pad()
+    return {
+        "src_tokens": source,
+        "src_lengths": torch.tensor(source_lengths),
+        "prev_output_tokens": target,
+    }
+
+
+@pytest.fixture
+def batch(task):
+    """A model's input: three sentence pairs of different lengths."""
+    return _batch(task.source_dictionary, [7, 5, 4], [4, 6, 5], seed=11)
+
+
+@pytest.fixture
+def other_batch(task):
+    """Another batch, of another shape."""
+    return _batch(task.source_dictionary, [9, 2], [3, 8], seed=12)

@@ -1,0 +1,86 @@
+"""Checkpoints that come from elsewhere: stock fairseq's, and hostile ones."""
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+ATTENTION = ["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"]
+SIZES = ["--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128", *ATTENTION]
+
+
+@pytest.mark.parametrize("arch, before", [("postln", []), ("preln", ["encoder", "decoder"])])
+def test_stock_checkpoint_translates_the_same_through_ours(arch, before, run, data, tmp_path):
+    norms = [f"--{stack}-normalize-before" for stack in before]
+    stock, ours = tmp_path / "stock", tmp_path / "ours"
+    run.train(data, stock, *SIZES, *norms, "--max-update", 20, arch="transformer")
+    # one update at learning rate 0 brings it over: same weights, our architecture
+    words = ["--finetune-from-model", stock / "checkpoint_last.pt", "--max-update", 1]
+    still = ["--optimizer", "sgd", "--lr", "0", "--lr-scheduler", "fixed"]
+    run(
+        *["fairseq-train", data, "--user-dir", "admin_fairseq", "--cpu", "--max-tokens", "120"],
+        *["--source-lang", "de", "--target-lang", "en", "--share-all-embeddings"],
+        *["--encoder-layers", "3", "--decoder-layers", "2", "--num-workers", "0"],
+        *["--arch", f"{arch}_transformer_tiny", "--save-dir", ours, "--disable-validation"],
+        *words,
+        *still,
+    )
+    # the plugin's allow-list is what lets torch >= 2.6 read a stock checkpoint at all
+    expected = run.generate(data, stock / "checkpoint_last.pt", "--user-dir", "admin_fairseq")
+    found = run.generate(data, ours / "checkpoint_last.pt", "--user-dir", "admin_fairseq")
+    assert len(expected.hypotheses()) == 10
+    assert found.hypotheses() == expected.hypotheses()
+
+
+class Runs:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+needs_protection = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6),
+    reason="torch loads with weights_only=True from 2.6",
+)
+
+
+@needs_protection
+def test_a_pickle_that_would_run_code_is_refused(run, data, tmp_path):
+    ran, checkpoint = tmp_path / "ran", tmp_path / "evil.pt"
+    torch.save({"model": {}, "args": Runs(f"touch {ran}")}, checkpoint)
+    failed = run.generate(data, checkpoint, "--user-dir", "admin_fairseq", status=1)
+    line = failed.errors.strip().splitlines()[-1]
+    assert line.startswith(f"admin-fairseq: error: {checkpoint}: refused")
+    assert "system" in line and "Traceback" not in failed.errors
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "pickle"])
+def test_what_is_no_checkpoint_gets_one_line(damage, run, data, tmp_path):
+    checkpoint = tmp_path / "broken.pt"
+    torch.save({"model": {"w": torch.ones(1000)}, "args": argparse.Namespace()}, checkpoint)
+    content = {
+        "text": b"not a checkpoint\n",
+        "empty": b"",
+        "cut": checkpoint.read_bytes()[:1500],
+        "pickle": pickle.dumps({"a": 1})[:-1],
+    }[damage]
+    checkpoint.write_bytes(content)
+    failed = run.generate(data, checkpoint, "--user-dir", "admin_fairseq", status=1)
+    line = failed.errors.strip().splitlines()[-1]
+    assert line.startswith(f"admin-fairseq: error: {checkpoint}: not a checkpoint")
+    assert "Traceback" not in failed.errors
+
+
+def test_importing_the_package_is_enough_to_load_a_stock_checkpoint(tmp_path):
+    checkpoint = tmp_path / "stock.pt"
+    torch.save({"args": argparse.Namespace(arch="transformer"), "model": {}}, checkpoint)
+    program = f"import admin_fairseq, torch; print(torch.load({str(checkpoint)!r})['args'].arch)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "transformer", done.stderr

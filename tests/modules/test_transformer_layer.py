@@ -1,0 +1,141 @@
+"""Our layers against fairseq's: same weights, same numbers."""
+
+import pytest
+import torch
+from fairseq.models.transformer import TransformerModelBase
+
+from admin_fairseq.config import AdminTransformerConfig, apply_architecture
+from admin_fairseq.profiling.recorder import residual_sites
+
+
+def options(arch="postln_transformer_tiny", **given):
+    config = AdminTransformerConfig(
+        **{"_name": arch, "encoder_layers": 3, "decoder_layers": 2, **given}
+    )
+    apply_architecture(config)
+    return config
+
+
+@pytest.fixture
+def stock(task):
+    def build(config):
+        """fairseq's own model, float64, every parameter random: ones and zeros hide mistakes."""
+        model = TransformerModelBase.build_model(config.nested(), task).double()
+        torch.manual_seed(7)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        return model
+
+    return build
+
+
+def loss_and_gradients(model, batch, seed=5):
+    """Logits and gradients of one step in training mode, dropout on."""
+    torch.manual_seed(seed)
+    model.train()
+    model.zero_grad()
+    logits, _ = model(**batch)
+    logits.square().mean().backward()
+    return logits, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same_step(ours, stock, batch):
+    logits, gradients = loss_and_gradients(ours, batch)
+    expected_logits, expected_gradients = loss_and_gradients(stock, batch)
+    assert torch.equal(logits, expected_logits)
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, expected_gradients[name]), name
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"arch": "preln_transformer_tiny"},
+        {"encoder_normalize_before": True},
+        {"decoder_normalize_before": True},
+        {"share_all_embeddings": True, "layernorm_embedding": True, "encoder_learned_pos": True},
+        {"activation_fn": "gelu", "activation_dropout": 0.2, "attention_dropout": 0.3},
+        {"no_cross_attention": True},
+        {"checkpoint_activations": True},
+        {"encoder_embed_dim": 32, "decoder_embed_dim": 64},
+    ],
+    ids=lambda given: ",".join(given) or "postln",
+)
+def test_logits_and_gradients_equal_stock_bit_for_bit(given, build, stock, batch):
+    config = options(**given)
+    theirs = stock(config)
+    ours = build(
+        **{"encoder_layers": 3, "decoder_layers": 2, **given, "arch": config._name}
+    ).double()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    assert_same_step(ours, theirs, batch)
+
+
+def test_admin_with_omega_one_is_postln(build, stock, batch):
+    theirs = stock(options())
+    ours = build("admin_transformer_tiny", encoder_layers=3, decoder_layers=2).double()
+    left_out = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert len(left_out.missing_keys) == 2 * 3 + 3 * 2
+    assert all(key.endswith(".omega") for key in left_out.missing_keys)
+    logits, gradients = loss_and_gradients(ours, batch)
+    expected, expected_gradients = loss_and_gradients(theirs, batch)
+    assert torch.allclose(logits, expected, rtol=1e-12, atol=1e-12)
+    for name, gradient in expected_gradients.items():
+        assert torch.allclose(gradients[name], gradient, rtol=1e-9, atol=1e-12), name
+
+
+def test_omega_gets_a_gradient_and_changes_the_output(build, batch):
+    model = build("admin_transformer_tiny", encoder_layers=2, decoder_layers=2).double().eval()
+    before = model(**batch)[0]
+    model(**batch)[0].square().mean().backward()
+    for site, residual in residual_sites(model).items():
+        assert residual.omega.grad.abs().sum() > 0, site
+        with torch.no_grad():
+            residual.omega.mul_(2)
+    assert not torch.allclose(before, model(**batch)[0])
+
+
+@pytest.mark.parametrize("arch", ["postln", "preln", "admin", "tfixup"])
+def test_decoding_step_by_step_equals_decoding_at_once(arch, build, batch):
+    model = build(f"{arch}_transformer_tiny", encoder_layers=2, decoder_layers=2).double().eval()
+    encoded = model.encoder(batch["src_tokens"], batch["src_lengths"])
+    tokens = batch["prev_output_tokens"]
+    whole, extra = model.decoder(tokens, encoder_out=encoded)
+    assert extra["attn"][0].shape == (*tokens.shape, batch["src_tokens"].shape[1])
+    state = {}
+    for t in range(1, tokens.shape[1] + 1):
+        step, _ = model.decoder(tokens[:, :t], encoder_out=encoded, incremental_state=state)
+        real = tokens[:, t - 1].ne(model.decoder.padding_idx)
+        # 1e-5: fairseq computes sinusoidal positions in float32
+        assert torch.allclose(step[real, 0], whole[real, t - 1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["postln", "preln", "admin", "tfixup"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_trains(arch, dtype, build, batch):
+    model = build(f"{arch}_transformer_tiny", encoder_layers=2, decoder_layers=1).to(dtype)
+    logits, gradients = loss_and_gradients(model, batch)
+    assert logits.dtype == dtype and torch.isfinite(logits).all()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_sums_in_the_residual_stream_do_not_overflow(dtype, build):
+    layer = build("admin_transformer_tiny", encoder_layers=1).to(dtype).encoder.layers[0].eval()
+    layer.residuals["ffn"].omega.data.fill_(3.0)
+    x = torch.randn(5, 2, 64).clamp(-1, 1).mul(6e4).to(dtype).requires_grad_()
+    out = layer.sublayer("ffn", layer.final_layer_norm, x, torch.clone)  # 4 x is beyond 65504
+    out.sum().backward()
+    assert out.dtype == dtype and torch.isfinite(out).all() and torch.isfinite(x.grad).all()
+    exact = torch.nn.functional.layer_norm(4 * x.detach().double(), (64,))
+    assert (out - exact).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_large_values_pass_through_a_preln_layer(dtype, build):
+    layer = build("preln_transformer_tiny", encoder_layers=1).to(dtype).encoder.layers[0].eval()
+    x = torch.randn(5, 2, 64).clamp(-1, 1).mul(6e4).to(dtype)
+    out = layer(x, encoder_padding_mask=None)
+    assert out.dtype == dtype and torch.isfinite(out).all()

@@ -1,0 +1,194 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.optim.radam import FairseqRAdam, RAdam, RAdamConfig
+
+BETAS = [(0.9, 0.98), (0.9, 0.999), (0.5, 0.9), (0.0, 0.95)]
+
+
+class Reference:
+    """The release's RAdam of one number, in float64 and by hand."""
+
+    def __init__(self, value, lr, betas, weight_decay, eps=1e-8):
+        self.value, self.lr, self.weight_decay, self.eps = value, lr, weight_decay, eps
+        self.beta1, self.beta2 = betas
+        self.t, self.m, self.v = 0, 0.0, 0.0
+
+    def step(self, gradient):
+        self.t += 1
+        self.m = self.beta1 * self.m + (1 - self.beta1) * gradient
+        self.v = self.beta2 * self.v + (1 - self.beta2) * gradient**2
+        power = self.beta2**self.t
+        longest = 2 / (1 - self.beta2) - 1
+        length = longest - 2 * self.t * power / (1 - power)
+        if length < 5:
+            return
+        rectified = (length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2)
+        size = self.lr * math.sqrt((1 - power) * rectified) / (1 - self.beta1**self.t)
+        self.value -= self.weight_decay * self.lr * self.value
+        self.value -= size * self.m / (math.sqrt(self.v) + self.eps)
+
+
+def weight(*values):
+    return torch.nn.Parameter(torch.tensor(values, dtype=torch.float64))
+
+
+def step(optimizer, parameter, gradient):
+    parameter.grad = gradient
+    optimizer.step()
+
+
+def gradients(steps, size, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(steps, size, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.0001, 0.1])
+@pytest.mark.parametrize("betas", BETAS)
+def test_steps_are_those_of_the_release(betas, weight_decay):
+    start = [0.5, -2.0, 3.0, 0.0]
+    parameter = weight(*start)
+    optimizer = RAdam([parameter], lr=0.01, betas=betas, weight_decay=weight_decay)
+    references = [Reference(value, 0.01, betas, weight_decay) for value in start]
+    for gradient in gradients(60, len(start)):
+        step(optimizer, parameter, gradient)
+        for reference, g in zip(references, gradient.tolist()):
+            reference.step(g)
+        expected = [reference.value for reference in references]
+        assert parameter.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    assert parameter.tolist() != start
+
+
+@pytest.mark.parametrize(("beta2", "held"), [(0.98, 5), (0.999, 5)])
+def test_nothing_moves_while_the_rectification_is_undefined(beta2, held):
+    parameter = weight(1.0)
+    optimizer = RAdam([parameter], lr=0.01, betas=(0.9, beta2), weight_decay=0.1)
+    values = []
+    for gradient in gradients(held + 1, 1):
+        step(optimizer, parameter, gradient)
+        values.append(parameter.item())
+    assert values[:held] == [1.0] * held
+    assert values[held] != 1.0
+
+
+def test_follows_a_changing_learning_rate():
+    parameter, reference = weight(1.0), Reference(1.0, 0.0, (0.9, 0.98), 0.01)
+    optimizer = RAdam([parameter], lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
+    for t, gradient in enumerate(gradients(20, 1)):
+        optimizer.param_groups[0]["lr"] = reference.lr = 0.01 / (t + 1)
+        step(optimizer, parameter, gradient)
+        reference.step(gradient.item())
+    assert parameter.item() == pytest.approx(reference.value, rel=1e-10)
+
+
+@pytest.mark.parametrize("cut", [3, 20])  # before and after the first rectified step
+def test_saved_and_loaded_it_continues_the_same(cut):
+    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.01}
+    whole = weight(1.0, -1.0)
+    optimizer = RAdam([whole], **options)
+    for gradient in gradients(40, 2)[:cut]:
+        step(optimizer, whole, gradient)
+    resumed = copy.deepcopy(whole)
+    other = RAdam([resumed], **options)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for gradient in gradients(40, 2)[cut:]:
+        step(optimizer, whole, gradient)
+        step(other, resumed, gradient)
+        assert torch.equal(whole, resumed)
+
+
+def test_groups_keep_their_options():
+    first, second = weight(1.0), weight(2.0)
+    groups = [
+        {"params": [first], "lr": 0.1, "weight_decay": 0.2},
+        {"params": [second], "lr": 0.3, "weight_decay": 0.0},
+    ]
+    optimizer = RAdam(groups, betas=(0.9, 0.98))
+    for gradient in gradients(10, 1):
+        first.grad = second.grad = gradient
+        optimizer.step()
+        given = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        assert given == [(0.1, 0.2), (0.3, 0.0)]
+
+
+def test_groups_keep_their_options_when_a_step_fails():
+    parameter = weight(1.0)
+    optimizer = RAdam([parameter], lr=0.1, weight_decay=0.2)
+
+    def closure():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        optimizer.step(closure)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+def test_parameters_without_a_gradient_stay():
+    moving, still = weight(1.0), weight(1.0)
+    optimizer = RAdam([moving, still], lr=0.01, betas=(0.9, 0.98), weight_decay=0.1)
+    for gradient in gradients(10, 1):
+        step(optimizer, moving, gradient)
+    assert moving.item() != 1.0
+    assert still.item() == 1.0
+
+
+def test_parameter_that_joins_late_counts_its_own_steps():
+    """As with LayerDrop, where a dropped layer has no gradient in an update."""
+    early, late = weight(1.0), weight(1.0)
+    optimizer = RAdam([early, late], lr=0.01, betas=(0.9, 0.98), weight_decay=0.1)
+    reference = Reference(1.0, 0.01, (0.9, 0.98), 0.1)
+    for t, gradient in enumerate(gradients(20, 1)):
+        early.grad = gradient
+        if t >= 3:
+            late.grad = gradient
+            reference.step(gradient.item())
+        optimizer.step()
+        assert late.item() == pytest.approx(reference.value, rel=1e-10), f"update {t + 1}"
+
+
+def test_closure_is_a_gradient_like_any_other():
+    given, computed = weight(1.0), weight(1.0)
+    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.1}
+    by_gradient, by_closure = RAdam([given], **options), RAdam([computed], **options)
+    for gradient in gradients(20, 1):
+        step(by_gradient, given, gradient)
+
+        def closure(gradient=gradient):
+            by_closure.zero_grad()
+            with torch.enable_grad():
+                loss = computed @ gradient
+            loss.backward()
+            return loss
+
+        by_closure.zero_grad()
+        by_closure.step(closure)
+    assert given.item() != 1.0
+    assert computed.item() == pytest.approx(given.item(), rel=1e-10)
+
+
+def test_options_of_the_command_line():
+    config = RAdamConfig(adam_betas="(0.8, 0.9)", adam_eps=1e-6, weight_decay=0.01, lr=[0.002])
+    optimizer = FairseqRAdam(config, [weight(1.0)])
+    assert isinstance(optimizer.optimizer, RAdam)
+    group = optimizer.optimizer.param_groups[0]
+    assert {key: group[key] for key in ("lr", "betas", "eps", "weight_decay")} == {
+        "lr": 0.002,
+        "betas": (0.8, 0.9),
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+    }
+
+
+@pytest.mark.parametrize(
+    "betas",
+    ["", "0.9", "(0.9,)", "(0.9, 0.98, 0.99)", "(0.9, 1)", "(-0.1, 0.9)", "adam", "(a, b)", "(", 1],
+)
+def test_bad_betas_are_told_in_one_line(betas):
+    with pytest.raises(AdminError, match="--adam-betas") as error:
+        FairseqRAdam(RAdamConfig(adam_betas=betas, lr=[0.1]), [weight(1.0)])
+    assert len(str(error.value).splitlines()) == 1

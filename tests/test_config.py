@@ -1,0 +1,275 @@
+from argparse import Namespace
+from dataclasses import MISSING, fields
+
+import pytest
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_CONFIG_REGISTRY
+from fairseq.models.transformer import transformer_config as stock
+
+from admin_fairseq.config import ARCHITECTURES, UNSUPPORTED, AdminTransformerConfig, resolve
+from admin_fairseq.errors import AdminError
+from admin_fairseq.schemes import SCHEMES
+
+FAMILIES = {
+    "admin_transformer": "adaptive-auto",
+    "postln_transformer": "default",
+    "preln_transformer": "default",
+    "tfixup_transformer": "tfixup",
+}
+STOCK_ARCHITECTURES = {
+    "": "transformer_wmt_en_de",
+    "_iwslt_de_en": "transformer_iwslt_de_en",
+    "_wmt_en_de": "transformer_wmt_en_de",
+    "_wmt_en_de_big": "transformer_wmt_en_de_big",
+}
+SIZES = [
+    f"{stack}_{size}"
+    for stack in ("encoder", "decoder")
+    for size in ("embed_dim", "ffn_embed_dim", "attention_heads", "layers")
+]
+DECIDED_BY_ARCHITECTURE = {
+    *SIZES,
+    "decoder_input_dim",
+    "decoder_output_dim",
+    "dropout",
+    "attention_dropout",
+}
+
+
+def resolved(arch="admin_transformer", **given):
+    return resolve(AdminTransformerConfig(_name=arch, **given))
+
+
+def parsed(*words):
+    """What `fairseq-train data WORDS` hands to build_model."""
+    args = options.parse_args_and_arch(options.get_training_parser(), ["data", *words])
+    return convert_namespace_to_omegaconf(args).model
+
+
+def stock_options():
+    """Every option of fairseq's transformer: (name on our command line, its field)."""
+    nested = {
+        "encoder": stock.EncDecBaseConfig,
+        "decoder": stock.DecoderConfig,
+        "quant_noise": stock.QuantNoiseConfig,
+    }
+    for option in fields(stock.TransformerConfig):
+        if option.name in nested:
+            for inner in fields(nested[option.name]):
+                if inner.name != "_name":
+                    yield f"{option.name}_{inner.name}", inner
+        elif option.name != "_name":
+            yield option.name, option
+
+
+STOCK_OPTIONS = {name: option for name, option in stock_options() if name not in UNSUPPORTED}
+
+
+# Architectures
+
+
+def test_every_family_has_every_size():
+    suffixes = [*STOCK_ARCHITECTURES, "_tiny"]
+    assert set(ARCHITECTURES) == {family + suffix for family in FAMILIES for suffix in suffixes}
+
+
+@pytest.mark.parametrize("suffix", STOCK_ARCHITECTURES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_architecture_has_the_options_of_the_stock_one(family, suffix):
+    expected = Namespace()
+    ARCH_CONFIG_REGISTRY[STOCK_ARCHITECTURES[suffix]](expected)
+    if family == "preln_transformer":
+        expected.encoder_normalize_before = expected.decoder_normalize_before = True
+    ours = vars(resolved(family + suffix))
+    shared = {name: value for name, value in vars(expected).items() if name in ours}
+    assert set(shared) >= DECIDED_BY_ARCHITECTURE
+    assert {name: ours[name] for name in shared} == shared
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tiny_is_that_of_tfixups_ultra_deep_study(family):
+    config = resolved(f"{family}_tiny")
+    assert [getattr(config, size) for size in SIZES] == [64, 128, 2, 6] * 2
+    assert (config.dropout, config.attention_dropout) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_architecture_stands_for_its_scheme(arch):
+    family = next(family for family in FAMILIES if arch.startswith(family))
+    config = resolved(arch)
+    assert config.init_type == FAMILIES[family]
+    assert config.encoder_normalize_before is (family == "preln_transformer")
+    assert config.decoder_normalize_before is (family == "preln_transformer")
+
+
+# admin_transformer is the model's own name, whose function fairseq leaves empty
+@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a != "admin_transformer"])
+def test_architecture_completes_an_empty_namespace(arch):
+    namespace = Namespace()
+    ARCH_CONFIG_REGISTRY[arch](namespace)
+    config = resolved(arch)
+    assert set(vars(namespace)) >= DECIDED_BY_ARCHITECTURE | {"init_type"}
+    for name, value in vars(namespace).items():
+        assert getattr(config, name) == value, name
+
+
+# What the user gives wins
+
+
+def test_decoder_follows_the_sizes_of_the_encoder():
+    config = resolved(encoder_embed_dim=96, encoder_ffn_embed_dim=160, encoder_attention_heads=3)
+    assert config.decoder_embed_dim == config.decoder_input_dim == config.decoder_output_dim == 96
+    assert config.decoder_ffn_embed_dim == 160
+    assert config.decoder_attention_heads == 3
+
+
+def test_decoder_keeps_the_sizes_it_is_given():
+    config = resolved(encoder_embed_dim=96, decoder_embed_dim=64, decoder_output_dim=32)
+    assert (config.encoder_embed_dim, config.decoder_embed_dim) == (96, 64)
+    assert (config.decoder_input_dim, config.decoder_output_dim) == (64, 32)
+
+
+@pytest.mark.parametrize("given", [{"encoder_layers": 12}, {"decoder_layers": 3}])
+def test_depths_are_independent(given):
+    expected = {"encoder_layers": 6, "decoder_layers": 6, **given}
+    config = resolved(**given)
+    assert {depth: getattr(config, depth) for depth in expected} == expected
+
+
+def test_zero_is_a_value_too():
+    assert resolved(dropout=0.0).dropout == 0.0
+    assert resolved("admin_transformer_wmt_en_de_big", attention_dropout=0.0).attention_dropout == 0
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+@pytest.mark.parametrize("decoder", [False, True])
+def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
+    config = resolved(
+        init_type="default", encoder_normalize_before=encoder, decoder_normalize_before=decoder
+    )
+    assert config.encoder_normalize_before is encoder
+    assert config.decoder_normalize_before is decoder
+
+
+# Contradictions
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (
+            "--arch preln_transformer --init-type adaptive",
+            ["--arch preln_transformer", "--init-type adaptive", "Pre-LN", "Post-LN"],
+        ),
+        (
+            "--arch preln_transformer --init-type tfixup",
+            ["--arch preln_transformer", "--init-type tfixup"],
+        ),
+        (
+            "--arch postln_transformer --init-type tfixup",
+            ["--arch postln_transformer", "--init-type tfixup"],
+        ),
+        (
+            "--arch tfixup_transformer_tiny --init-type adaptive",
+            ["--arch tfixup_transformer_tiny", "--init-type adaptive"],
+        ),
+        (
+            "--arch tfixup_transformer --init-type default",
+            ["--arch tfixup_transformer", "--init-type default"],
+        ),
+        (
+            "--arch admin_transformer --init-type adaptive --encoder-normalize-before",
+            ["--encoder-normalize-before", "--init-type adaptive"],
+        ),
+        (
+            "--arch admin_transformer --decoder-normalize-before",
+            ["--decoder-normalize-before", "--init-type adaptive-auto"],
+        ),
+        (
+            "--arch admin_transformer --init-type tfixup --encoder-normalize-before",
+            ["--encoder-normalize-before", "--init-type tfixup"],
+        ),
+        (
+            "--arch tfixup_transformer --layernorm-embedding",
+            ["--layernorm-embedding", "--init-type tfixup"],
+        ),
+        ("--arch admin_transformer --profile-batches 0", ["--profile-batches"]),
+    ],
+)
+def test_contradiction_is_told_in_one_line(words, named):
+    with pytest.raises(AdminError) as error:
+        resolve(parsed(*words.split()))
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    assert [option for option in named if option not in message] == []
+
+
+def test_contradiction_names_an_architecture_that_takes_the_scheme():
+    with pytest.raises(AdminError, match="use --arch admin_transformer_tiny --init-type adaptive"):
+        resolved("preln_transformer_tiny", init_type="adaptive")
+    assert resolved("admin_transformer_tiny", init_type="adaptive").encoder_embed_dim == 64
+
+
+# The command line
+
+
+@pytest.mark.parametrize("init_type", SCHEMES)
+def test_admin_transformer_takes_every_scheme(init_type):
+    model = parsed("--arch", "admin_transformer", "--init-type", init_type)
+    assert resolve(model).init_type == init_type
+
+
+def test_command_line_reaches_the_model():
+    words = (
+        "--arch admin_transformer_iwslt_de_en --encoder-layers 12 --decoder-layers 3 --dropout 0.3 "
+        "--share-all-embeddings --profile-path ratios --profile-batches 4"
+    )
+    config = resolve(parsed(*words.split()))
+    assert (config.encoder_layers, config.decoder_layers, config.dropout) == (12, 3, 0.3)
+    assert (config.encoder_embed_dim, config.encoder_ffn_embed_dim) == (512, 1024)
+    assert config.share_all_embeddings
+    assert (config.profile_path, config.profile_batches) == ("ratios", 4)
+
+
+def test_command_line_and_dataclass_agree():
+    assert resolve(parsed("--arch", "preln_transformer_wmt_en_de_big")) == resolved(
+        "preln_transformer_wmt_en_de_big"
+    )
+
+
+def test_unknown_scheme_is_refused_by_the_parser(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--arch", "admin_transformer", "--init-type", "adaptive-profile")
+    assert "--init-type" in capsys.readouterr().err
+
+
+# fairseq's options
+
+
+def test_unsupported_options_are_fairseqs_and_not_ours():
+    ours = {option.name for option in fields(AdminTransformerConfig)}
+    assert {name for name, _ in stock_options()} >= UNSUPPORTED
+    assert not UNSUPPORTED & ours
+
+
+@pytest.mark.parametrize("name", STOCK_OPTIONS)
+def test_stock_option_is_ours_too(name):
+    theirs = STOCK_OPTIONS[name]
+    ours = AdminTransformerConfig.__dataclass_fields__[name]
+    default = theirs.default_factory() if theirs.default is MISSING else theirs.default
+    assert ours.default == (None if name in DECIDED_BY_ARCHITECTURE else default)
+    assert dict(ours.metadata) == dict(theirs.metadata)
+
+
+def test_nested_holds_every_option():
+    config = resolved(profile_path="ratios")
+    for number, name in enumerate(STOCK_OPTIONS, start=1000):  # every option a value of its own
+        setattr(config, name, number)
+    nested = config.nested()
+    assert isinstance(nested, stock.TransformerConfig)
+    assert nested.encoder.layers == config.encoder_layers
+    assert nested.decoder.ffn_embed_dim == config.decoder_ffn_embed_dim
+    assert nested.quant_noise.pq_block_size == config.quant_noise_pq_block_size
+    for option in fields(AdminTransformerConfig):
+        assert getattr(nested, option.name) == getattr(config, option.name), option.name
