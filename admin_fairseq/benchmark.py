@@ -21,10 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import logging
-import os
-import tempfile
 import time
 import warnings
 from argparse import Namespace
@@ -129,6 +126,8 @@ def _check(options: Options) -> None:
         raise AdminError("--warmup-updates must be at least 0")
     if options.vocabulary < SENTENCE_LENGTH + 1:
         raise AdminError(f"--vocabulary must be at least {SENTENCE_LENGTH + 1}")
+    if not options.data and options.max_tokens < SENTENCE_LENGTH:
+        raise AdminError(f"no sentence fits into --max-tokens {options.max_tokens}")
     if options.data and len(list(Path(options.data).glob("dict.*.txt"))) < 2:
         raise AdminError(f"{options.data}: no folder that fairseq-preprocess made")
 
@@ -201,9 +200,11 @@ def _batches(task: FairseqTask, run: DictConfig, count: int) -> list[Batch]:
             seed=run.common.seed,
             epoch=1,
         ).next_epoch_itr(shuffle=True)
-    except IndexError:  # fairseq's only word on an empty data set
-        raise AdminError(f"no sentence fits into --max-tokens {run.dataset.max_tokens}") from None
+    except IndexError:  # what fairseq-fixed says to an empty data set
+        epoch = ()
     batches = list(islice(epoch, count))
+    if not batches:
+        raise AdminError(f"no sentence fits into --max-tokens {run.dataset.max_tokens}")
     return list(islice(cycle(batches), count))
 
 
@@ -375,21 +376,3 @@ def _line(side: dict[str, Any]) -> str:
     )
     skipped = side["skipped_updates"]
     return line + (f", {skipped} updates skipped (float16 overflow)" if skipped else "")
-
-
-def write_json(result: dict[str, Any], path: str) -> None:
-    """Write the result, whole or not at all: to a temporary file beside ``path``, then renamed."""
-    temporary = None
-    try:
-        folder = os.path.dirname(os.path.abspath(path))
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".benchmark-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise AdminError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.remove(temporary)

@@ -7,6 +7,7 @@ from typing import Any, Callable, Iterable, NamedTuple, NoReturn, Optional, Sequ
 
 from admin_fairseq import benchmark
 from admin_fairseq.errors import AdminError
+from admin_fairseq.files import write_json
 from admin_fairseq.schemes import SCHEMES
 
 
@@ -57,7 +58,7 @@ def _benchmark(args: Namespace) -> Iterable[str]:
     result = benchmark.benchmark(benchmark.Options(**asked))
     yield from benchmark.report(result)
     if path:
-        benchmark.write_json(result, path)
+        write_json(result, path)
 
 
 COMMANDS = {

@@ -21,6 +21,10 @@ parse_options "$@"
 on_cpu=${ADMIN_GPU_CHECK_ON_CPU:-0}
 : "${out_dir:=$root/runs/gpu_check-$(date +%Y%m%d-%H%M%S)}"
 
+# before anything is installed
+[ "$on_cpu" = 1 ] || command -v nvidia-smi >/dev/null || [ -e /dev/nvidiactl ] ||
+    fail "no CUDA device here: neither nvidia-smi nor /dev/nvidiactl"
+
 if [ "$python_ready" = true ]; then
     export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
     command -v python >/dev/null || python() { python3 "$@"; }

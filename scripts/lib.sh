@@ -86,6 +86,9 @@ setup_venv() {
     export PATH=$venv/bin:$PATH
     stamp=$venv/.installed-$extras-$(cat "$root/setup.py" "$root/constraints.txt" | cksum | cut -d' ' -f1)
     [ -e "$stamp" ] && return
+    exec 9>"$root/.venv.lock"
+    flock 9 # two scripts at once would install into one another
+    [ -e "$stamp" ] && return
     python=$(find_python)
     say "Installing into $venv (a first time takes some minutes: fairseq is built from source)"
     [ -e "$venv/bin/python" ] || "$python" -m venv "$venv"
@@ -101,6 +104,7 @@ setup_venv() {
     # --user-dir admin_fairseq is looked for beside fairseq, where an editable install puts nothing
     ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
     touch "$stamp"
+    exec 9>&-
 }
 
 have_gpu() { python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; }

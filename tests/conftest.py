@@ -10,6 +10,10 @@ from fairseq.models import build_model
 import admin_fairseq  # noqa: F401  registers the models, optimisers and schedules
 from admin_fairseq.config import AdminTransformerConfig
 
+HALF = [torch.bfloat16]
+if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 3):
+    HALF.append(torch.float16)  # before, torch cannot multiply it on a CPU
+
 
 @pytest.fixture(scope="session")
 def task():

@@ -130,6 +130,11 @@ def test_every_parameter_of_ours_is_in_stock(family):
     assert not copies
 
 
+def test_data_of_which_nothing_fits(data):
+    with pytest.raises(AdminError, match="no sentence fits into --max-tokens 2"):
+        benchmark.benchmark(Options(**{**TINY, "data": data, "max_tokens": 2}))
+
+
 def test_admin_needs_no_profile_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     benchmark.benchmark(Options(**{**TINY, "blocks": 1, "init_type": "adaptive"}))

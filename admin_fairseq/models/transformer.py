@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from fairseq.data import Dictionary
 from fairseq.models import (
+    ARCH_CONFIG_REGISTRY,
     ARCH_MODEL_REGISTRY,
     MODEL_REGISTRY,
     register_model,
@@ -78,6 +79,8 @@ def _register() -> None:
     for name in ARCHITECTURES:
         if name not in ARCH_MODEL_REGISTRY:
             register_model_architecture("admin_transformer", name)(architecture(name))
+    # under the model's own name fairseq has registered an empty function
+    ARCH_CONFIG_REGISTRY["admin_transformer"] = architecture("admin_transformer")
 
 
 _register()

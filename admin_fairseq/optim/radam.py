@@ -20,26 +20,32 @@ class RAdam(torch.optim.RAdam):
     torch takes plain momentum steps there: five of them with β2 = 0.98 or 0.999.
     """
 
-    @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:
-        given = [(group["lr"], group["weight_decay"]) for group in self.param_groups]
-        for group in self.param_groups:
-            self._decay_or_hold(group)
-            group["weight_decay"] = 0.0
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        given = self.param_groups
+        self.param_groups = [part for group in given for part in self._parts(group)]
         try:
-            return super().step(closure)
+            super().step()
         finally:
-            for group, (lr, weight_decay) in zip(self.param_groups, given):
-                group["lr"], group["weight_decay"] = lr, weight_decay
+            self.param_groups = given
+        return loss
 
-    def _decay_or_hold(self, group: dict[str, Any]) -> None:
-        moving = [p for p in group["params"] if p.grad is not None]
-        done = max((int(self.state[p].get("step", 0)) for p in moving), default=0)
-        if rectification_length(group["betas"][1], done + 1) <= 5:
-            group["lr"] = 0.0  # moments are gathered all the same
-            return
+    @torch.no_grad()
+    def _parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        """The group's parameters that move, already decayed, and those that only gather moments."""
+        moving, waiting = [], []
+        for p in group["params"]:
+            if p.grad is not None:
+                step = int(self.state[p].get("step", 0)) + 1
+                rectified = rectification_length(group["betas"][1], step) > 5
+                (moving if rectified else waiting).append(p)
         for p in moving:
             p.mul_(1 - group["lr"] * group["weight_decay"])
+        parts = {**group, "weight_decay": 0.0}
+        return [{**parts, "params": moving}, {**parts, "params": waiting, "lr": 0.0}]
 
 
 def rectification_length(beta2: float, step: int) -> float:

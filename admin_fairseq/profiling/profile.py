@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Optional
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.files import write_json
 from admin_fairseq.profiling.recorder import Site
 
 FORMAT = "admin-fairseq profile"
@@ -45,8 +44,7 @@ class Profile:
     packages: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: str) -> None:
-        """Write JSON, whole or not at all: to a temporary file beside ``path``, then renamed."""
-        folder = os.path.dirname(os.path.abspath(path))
+        """Write JSON, whole or not at all."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -55,22 +53,7 @@ class Profile:
             "packages": self.packages,
             "sublayers": [asdict(entry) for entry in self.entries],
         }
-        temporary = None
-        try:
-            os.makedirs(folder, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".profile-")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise AdminError(f"{path}: the profile cannot be written: {error.strerror}") from None
-        finally:
-            if temporary is not None and os.path.exists(temporary):
-                os.remove(temporary)
+        write_json(content, path)
 
     def omegas_for(self, sites: Iterable[Site], dims: dict[str, int], path: str) -> list[float]:
         """ω of each of ``sites``, in order; raises AdminError unless the profile fits exactly.
@@ -139,7 +122,7 @@ def read_profile(path: str, sites: Iterable[Site]) -> Profile:
 def _from_json(text: str, path: str) -> Profile:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdminError(f"{path}: not a profile, or a damaged one: {error}") from None
     if content.get("format") != FORMAT:
         raise AdminError(f"{path}: not a profile (its format is {content.get('format')!r})")
@@ -148,14 +131,15 @@ def _from_json(text: str, path: str) -> Profile:
             f"{path}: format version {content.get('version')}, this program reads {VERSION}"
         )
     try:
-        entries = [_entry(fields) for fields in content["sublayers"]]
-        return Profile(
-            entries, content["model"], content["measurement"], content.get("packages", {})
+        model, measurement, packages = (
+            dict(content[key]) for key in ("model", "measurement", "packages")
         )
+        entries = [_entry(fields) for fields in content["sublayers"]]
     except KeyError as error:
         raise AdminError(f"{path}: damaged profile: {error} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise AdminError(f"{path}: damaged profile: {error}") from None
+    return Profile(entries, model, measurement, packages)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:
@@ -177,8 +161,9 @@ def _from_release_text(text: str, sites: list[Site], path: str) -> Profile:
     stack = "encoder"
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            index, ratio = int(line.split()[0]), float(line.split()[1])
-        except (IndexError, ValueError):
+            first, second = line.split()
+            index, ratio = int(first), float(second)
+        except ValueError:
             raise AdminError(
                 f"{path}: line {number} is neither JSON nor the release's 'INDEX RATIO'"
             ) from None
@@ -191,9 +176,13 @@ def _from_release_text(text: str, sites: list[Site], path: str) -> Profile:
         ratios[stack].append(ratio)
     if not ratios["encoder"]:
         raise AdminError(f"{path}: not a profile (it is empty)")
+    if not text.endswith("\n"):
+        raise AdminError(f"{path}: cut off: its last line has no end")
     entries = []
     for stack, values in ratios.items():
         kinds = list(dict.fromkeys(site.sublayer for site in sites if site.stack == stack))
+        if values and not kinds:
+            raise AdminError(f"{path}: has ω for the {stack}, the model has none there")
         for i, ratio in enumerate(values):
             kind = kinds[i % len(kinds)]
             entries.append(Entry(stack, i // len(kinds), kind, None, None, ratio))

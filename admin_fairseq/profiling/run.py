@@ -52,14 +52,13 @@ def set_omegas(
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
-    if source is schemes.Profile.READ:
-        profile = _read(path, sites)
-    else:
-        profile = measure(model, config, task, run)
-        if distributed_utils.is_master(run.distributed_training):
-            profile.write(path)
+    reading = source is schemes.Profile.READ
+    profile = _read(path, sites) if reading else measure(model, config, task, run)
     dims = {"encoder": config.encoder_embed_dim, "decoder": config.decoder_embed_dim}
-    for residual, omega in zip(sites.values(), profile.omegas_for(sites, dims, path)):
+    omegas = profile.omegas_for(sites, dims, path)
+    if not reading and distributed_utils.is_master(run.distributed_training):
+        profile.write(path)
+    for residual, omega in zip(sites.values(), omegas):
         set_omega(residual, omega)
     if source is schemes.Profile.WRITE:
         _finish(path)

@@ -7,6 +7,8 @@ from fairseq.models.transformer import TransformerModelBase
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.profiling.recorder import residual_sites
 
+from ..conftest import HALF
+
 
 def options(arch="postln_transformer_tiny", **given):
     config = AdminTransformerConfig(
@@ -113,7 +115,7 @@ def test_decoding_step_by_step_equals_decoding_at_once(arch, build, batch):
 
 
 @pytest.mark.parametrize("arch", ["postln", "preln", "admin", "tfixup"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_trains(arch, dtype, build, batch):
     model = build(f"{arch}_transformer_tiny", encoder_layers=2, decoder_layers=1).to(dtype)
     logits, gradients = loss_and_gradients(model, batch)
@@ -121,7 +123,7 @@ def test_half_precision_trains(arch, dtype, build, batch):
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 def test_large_sums_in_the_residual_stream_do_not_overflow(dtype, build):
     layer = build("admin_transformer_tiny", encoder_layers=1).to(dtype).encoder.layers[0].eval()
     layer.residuals["ffn"].omega.data.fill_(3.0)
@@ -133,7 +135,7 @@ def test_large_sums_in_the_residual_stream_do_not_overflow(dtype, build):
     assert (out - exact).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 def test_large_values_pass_through_a_preln_layer(dtype, build):
     layer = build("preln_transformer_tiny", encoder_layers=1).to(dtype).encoder.layers[0].eval()
     x = torch.randn(5, 2, 64).clamp(-1, 1).mul(6e4).to(dtype)

@@ -13,6 +13,8 @@ from admin_fairseq.profiling.recorder import (
     set_omega,
 )
 
+from ..conftest import HALF
+
 
 def profiled(model, batches, seed=3):
     recorder = Recorder(residual_sites(model))
@@ -108,7 +110,7 @@ def test_layerdrop_is_suspended_and_restored(build, batch):
     assert model.encoder.layers.p == 0.9 and model.decoder.layers.p == 0.9
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_omega_is_within_one_percent(dtype, build, batch):
     def omegas(dtype):
         torch.manual_seed(1)
