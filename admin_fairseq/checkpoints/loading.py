@@ -1,0 +1,70 @@
+"""Reading checkpoints: under torch's protection, and knowing when weights come from one."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import pickle
+import re
+from typing import Any, Callable, Optional
+
+import torch
+from fairseq import checkpoint_utils
+from omegaconf import DictConfig
+
+from admin_fairseq.errors import AdminError
+
+# What fairseq keeps in a checkpoint beside tensors and plain containers.
+ALLOWED = [argparse.Namespace]
+
+
+def allow_fairseq_checkpoints() -> None:
+    """Let torch's ``weights_only`` loading, the default since 2.6, read fairseq's checkpoints.
+
+    Extends torch's allow-list and makes fairseq's reader tell a refusal in one line.
+    """
+    if hasattr(torch.serialization, "add_safe_globals"):
+        torch.serialization.add_safe_globals(ALLOWED)
+    reader = checkpoint_utils.load_checkpoint_to_cpu
+    if not hasattr(reader, "__wrapped__"):
+        checkpoint_utils.load_checkpoint_to_cpu = _explaining(reader)
+
+
+def _explaining(reader: Callable[..., dict]) -> Callable[..., dict]:
+    @functools.wraps(reader)
+    def load_checkpoint_to_cpu(
+        path: str, arg_overrides: Optional[dict[str, Any]] = None, load_on_all_ranks: bool = False
+    ) -> dict:
+        # A configuration read from a checkpoint says itself where its weights are, so that a
+        # model built from it needs no profile: see restores_weights.
+        overrides = {**(arg_overrides or {}), "restore_file": os.path.abspath(path)}
+        try:
+            return reader(path, overrides, load_on_all_ranks)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise AdminError(f"{path}: {_reason(error)}") from None
+
+    return load_checkpoint_to_cpu
+
+
+def _reason(error: Exception) -> str:
+    refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
+    if refused:
+        return (
+            f"refused: loading it would call {refused[1]}, which no fairseq checkpoint needs "
+            "and which could run code"
+        )
+    return "not a checkpoint, or a damaged one"
+
+
+def restores_weights(cfg: DictConfig) -> bool:
+    """Whether a run with this checkpoint configuration starts from a checkpoint's weights.
+
+    The same question that fairseq's ``checkpoint_utils.load_checkpoint`` asks later.
+    """
+    if cfg.restore_file != "checkpoint_last.pt":
+        return os.path.exists(cfg.restore_file)
+    last = os.path.join(cfg.save_dir, f"checkpoint_last{cfg.checkpoint_suffix or ''}.pt")
+    return os.path.exists(last) or any(
+        cfg.get(source) is not None for source in ("finetune_from_model", "continue_once")
+    )
