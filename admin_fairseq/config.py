@@ -56,11 +56,8 @@ class Family:
     norm: Optional[Norm] = None  # None: whatever the scheme says
 
     def admits(self, scheme: Scheme) -> bool:
-        return self.norm is None or scheme.norm in (self.norm, _flexible(self.norm))
-
-
-def _flexible(norm: Norm) -> Optional[Norm]:
-    return None if norm is Norm.NONE else Norm.EACH
+        flexible = scheme.norm is Norm.EACH and self.norm is not Norm.NONE
+        return self.norm is None or scheme.norm is self.norm or flexible
 
 
 FAMILIES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -67,19 +68,19 @@ def set_omegas(
 
 def _read(path: str, sites: dict) -> Profile:
     if not os.path.exists(path):
-        raise AdminError(f"{path}: no such profile; make it with: {_profiling_command()}")
+        raise AdminError(f"{path}: no such profile; make it with: {profiling_command(sys.argv)}")
     return read_profile(path, sites)
 
 
-def _profiling_command() -> str:
-    """The command that is running, as the one that makes its profile."""
-    words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-    for i, word in enumerate(words):
-        if word == "--init-type":
-            words[i + 1] = "adaptive-profiling"
-        elif word.endswith("init-type=adaptive") or word.endswith("init_type=adaptive"):
-            words[i] = word + "-profiling"
-    return shlex.join(words)
+def profiling_command(argv: list[str]) -> str:
+    """The command line ``argv``, changed into the one that makes its profile."""
+    words = [os.path.basename(argv[0]), *argv[1:]]
+    line = shlex.join(words)
+    asked = r"(init[-_]type[= ])adaptive(?![\w-])"
+    if re.search(asked, line):
+        return re.sub(asked, r"\1adaptive-profiling", line)
+    hydra = "hydra" in words[0]  # there the scheme may stand in a file
+    return f"{line} {'model.init_type=' if hydra else '--init-type '}adaptive-profiling"
 
 
 def _finish(path: str) -> None:

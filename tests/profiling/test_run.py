@@ -1,0 +1,32 @@
+import pytest
+
+from admin_fairseq.profiling.run import profiling_command
+
+
+@pytest.mark.parametrize(
+    "argv, command",
+    [
+        (
+            ["/opt/bin/fairseq-train", "my data", "--init-type", "adaptive", "--cpu"],
+            "fairseq-train 'my data' --init-type adaptive-profiling --cpu",
+        ),
+        (
+            ["fairseq-train", "data", "--init-type=adaptive"],
+            "fairseq-train data --init-type=adaptive-profiling",
+        ),
+        (
+            ["fairseq-hydra-train", "model.init_type=adaptive", "common.cpu=true"],
+            "fairseq-hydra-train model.init_type=adaptive-profiling common.cpu=true",
+        ),
+        (
+            ["fairseq-hydra-train", "--config-name", "adaptive"],
+            "fairseq-hydra-train --config-name adaptive model.init_type=adaptive-profiling",
+        ),
+        (
+            ["fairseq-train", "init-type=adaptive-run", "--init-type", "adaptive"],
+            "fairseq-train init-type=adaptive-run --init-type adaptive-profiling",
+        ),
+    ],
+)
+def test_profiling_command(argv, command):
+    assert profiling_command(argv) == command
