@@ -176,6 +176,11 @@ def _check_norm(config: Any, name: str, family: Family) -> None:
             f"--{before[0]}-normalize-before asks for Pre-LN, --init-type {config.init_type} "
             f"stands for {scheme.norm.value}; leave one of them out"
         )
+    if len(before) == 2 and family.norm is Norm.POST:
+        raise AdminError(
+            "--encoder-normalize-before and --decoder-normalize-before together ask for Pre-LN, "
+            f"--arch {name} stands for Post-LN; use --arch {name.replace('post', 'pre')}"
+        )
     if scheme.norm is Norm.NONE and getattr(config, "layernorm_embedding", False):
         raise AdminError(
             f"--layernorm-embedding contradicts --init-type {config.init_type}, "
@@ -198,8 +203,10 @@ def resolve(config: Any) -> AdminTransformerConfig:
     known = {f.name for f in fields(AdminTransformerConfig)}
     resolved = AdminTransformerConfig(**{k: v for k, v in given.items() if k in known})
     apply_architecture(resolved)
-    if resolved.profile_batches < 1:
-        raise AdminError(f"--profile-batches must be at least 1, not {resolved.profile_batches}")
+    for option in ("encoder_layers", "decoder_layers", "profile_batches"):
+        if getattr(resolved, option) < 1:
+            name = option.replace("_", "-")
+            raise AdminError(f"--{name} must be at least 1, not {getattr(resolved, option)}")
     return resolved
 
 

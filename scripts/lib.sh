@@ -107,15 +107,21 @@ setup_venv() {
     exec 9>&-
 }
 
-have_gpu() { python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; }
+have_gpu() { [ "$(python -c 'import torch; print(torch.cuda.is_available())')" = True ]; }
 
-# The words that choose device and precision for fairseq's commands: device_options PRECISION CPU
-device_options() {
-    if [ "$2" = true ] || ! have_gpu; then
-        echo --cpu
-    elif [ "$1" != fp32 ]; then
-        echo "--$1"
+# Set the array device to fairseq's words for device and precision: choose_device PRECISION CPU.
+# Precision auto is fp16 on a GPU, fp32 on a CPU.
+choose_device() {
+    local precision=$1 cpu=$2
+    [[ $precision =~ ^(auto|fp32|fp16|bf16)$ ]] || fail "--precision $precision: use fp32, fp16 or bf16"
+    device=()
+    if [ "$cpu" = true ] || ! have_gpu; then
+        device+=(--cpu)
+        [ "$precision" != fp16 ] || fail "--precision fp16 needs a GPU"
+        [ "$precision" != auto ] || precision=fp32
     fi
+    [ "$precision" != auto ] || precision=fp16
+    [ "$precision" = fp32 ] || device+=("--$precision")
 }
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]

@@ -7,14 +7,14 @@ and prices, profile and train an Admin transformer on it, translate its test set
 On a machine without a GPU, training and translating take some minutes on 2 cores."
 option output-dir "$root/runs/quickstart" "where everything is written"
 option layers 6 "encoder and decoder layers"
-option updates 700 "number of updates"
-option lr 3e-3 "peak learning rate"
+option updates 800 "number of updates"
+option lr 2e-3 "peak learning rate"
 option seed 1 "random seed"
 flag cpu "stay on the CPU even where there is a GPU"
 parse_options "$@"
 
 setup_venv quickstart
-read -ra device <<<"$(device_options fp16 "$cpu")"
+choose_device auto "$cpu"
 corpus=$output_dir/corpus
 run=$output_dir/model-${layers}l-${updates}-${lr}-${seed}
 
@@ -26,7 +26,11 @@ if [ ! -e "$corpus/bin/done" ]; then
 fi
 paste -d'\n' <(head -n 3 "$corpus/test.de") <(head -n 3 "$corpus/test.en")
 
+# fairseq's log goes to a file, what shows progress to the screen: train LOG [FAIRSEQ OPTIONS...]
 train() {
+    local log=$1
+    shift
+    mkdir -p "$run"
     fairseq-train "$corpus/bin" --user-dir admin_fairseq --save-dir "$run" \
         --arch admin_transformer --encoder-layers "$layers" --decoder-layers "$layers" \
         --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \
@@ -36,15 +40,18 @@ train() {
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --max-tokens 2048 --disable-validation --no-epoch-checkpoints --num-workers 0 \
         --log-format simple --log-interval 50 --seed "$seed" "${device[@]}" "$@" 2>&1 |
-        grep --line-buffered -E 'profile|train_inner|Loaded checkpoint|rror|done training' |
-        cut -c 1-160
+        tee "$log" | { grep --line-buffered -E 'profile|train_inner|Loaded|done training' || true; } |
+        cut -c 1-160 || {
+        tail -n 5 "$log" >&2
+        fail "training failed, see $log"
+    }
 }
 
 start=$SECONDS
 say "Profiling: one batch, no update"
-train --init-type adaptive-profiling
+train "$run/profile.log" --init-type adaptive-profiling
 say "Training a ${layers}L-${layers}L Admin transformer for $updates updates"
-train --init-type adaptive
+train "$run/train.log" --init-type adaptive
 say "Translating the test set"
 generate "$corpus/bin" "$run/checkpoint_last.pt" "$run/test" --beam 4 --max-tokens 4000 \
     --num-workers 0 "${device[@]}"

@@ -2,6 +2,12 @@
 # Set up .venv, check the style, run the tests. Words are passed on to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+case ${1:-} in
+    -h | --help)
+        sed -n '2s/^# //p' "$0"
+        exit 0
+        ;;
+esac
 setup_venv tests
 cd "$root"
 # the tests run several processes; more threads would only get in one another's way

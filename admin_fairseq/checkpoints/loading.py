@@ -9,14 +9,27 @@ import pickle
 import re
 from typing import Any, Callable, Optional
 
+import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from omegaconf import DictConfig
 
 from admin_fairseq.errors import AdminError
 
-# What fairseq keeps in a checkpoint beside tensors and plain containers.
-ALLOWED = [argparse.Namespace]
+
+def allowed_types() -> list[Any]:
+    """What fairseq keeps in a checkpoint beside tensors and plain containers.
+
+    Options as a Namespace, and numpy numbers and arrays (--eval-bleu logs its counts as such),
+    under the names of numpy 1 and of numpy 2, as a checkpoint may come from either.
+    """
+    makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
+    kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
+    return [
+        *(argparse.Namespace, np.ndarray, np.dtype, *kinds),
+        *((maker, f"numpy.core.multiarray.{name}") for name, maker in makers.items()),
+        *((maker, f"numpy._core.multiarray.{name}") for name, maker in makers.items()),
+    ]
 
 
 def allow_fairseq_checkpoints() -> None:
@@ -25,7 +38,7 @@ def allow_fairseq_checkpoints() -> None:
     Extends torch's allow-list and makes fairseq's reader tell a refusal in one line.
     """
     if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals(ALLOWED)
+        torch.serialization.add_safe_globals(allowed_types())
     reader = checkpoint_utils.load_checkpoint_to_cpu
     if not hasattr(reader, "__wrapped__"):
         checkpoint_utils.load_checkpoint_to_cpu = _explaining(reader)
@@ -41,8 +54,12 @@ def _explaining(reader: Callable[..., dict]) -> Callable[..., dict]:
         overrides = {**(arg_overrides or {}), "restore_file": os.path.abspath(path)}
         try:
             return reader(path, overrides, load_on_all_ranks)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        except (pickle.UnpicklingError, EOFError) as error:
             raise AdminError(f"{path}: {_reason(error)}") from None
+        except RuntimeError as error:
+            if "PytorchStreamReader" in str(error):
+                raise AdminError(f"{path}: {_reason(error)}") from None
+            raise
 
     return load_checkpoint_to_cpu
 
@@ -51,8 +68,8 @@ def _reason(error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
     if refused:
         return (
-            f"refused: loading it would call {refused[1]}, which no fairseq checkpoint needs "
-            "and which could run code"
+            f"refused: loading it would call {refused[1]}, which is not on the list of what "
+            "fairseq checkpoints hold, and might run code"
         )
     return "not a checkpoint, or a damaged one"
 

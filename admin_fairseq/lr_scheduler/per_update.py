@@ -6,13 +6,18 @@ from collections.abc import Collection
 
 from fairseq.optim.lr_scheduler import FairseqLRScheduler
 
+from admin_fairseq.errors import AdminError
+
 
 class PerUpdateSchedule(FairseqLRScheduler):
     """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``."""
 
     def __init__(self, cfg, optimizer) -> None:
         super().__init__(cfg, optimizer)
-        self.peak = cfg.lr[0] if isinstance(cfg.lr, Collection) else cfg.lr
+        rates = cfg.lr if isinstance(cfg.lr, Collection) else [cfg.lr]
+        if len(rates) != 1:
+            raise AdminError(f"--lr-scheduler {cfg._name} takes one --lr, not {len(rates)}")
+        self.peak = rates[0]
         self.check()
         self.step_update(0)
 

@@ -34,6 +34,10 @@ class ScaledResidual(nn.Module):
         x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
         return torch.addcmul(branch, x, omega)
 
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """fairseq calls this before loading: a stock Post-LN checkpoint has no ω, so it is 1."""
+        state_dict.setdefault(f"{name}.omega", torch.ones_like(self.omega))
+
     def extra_repr(self) -> str:
         return f"dim={self.omega.numel()}"
 

@@ -58,15 +58,14 @@ class Profile:
     def omegas_for(self, sites: Iterable[Site], dims: dict[str, int], path: str) -> list[float]:
         """ω of each of ``sites``, in order; raises AdminError unless the profile fits exactly.
 
-        ``dims``: embedding dimension of each stack. ``path`` is named in the error.
+        ``dims``: the model's dimensions, under the names that they have in the file (the
+        release's text has none). ``path`` is named in the error.
         """
         sites = list(sites)
-        for stack, dim in dims.items():
-            profiled = self.model.get(f"{stack}_embed_dim", dim)
+        for name, dim in dims.items():
+            profiled = self.model.get(name, dim)
             if profiled != dim:
-                raise AdminError(
-                    f"{path}: made for {stack} dimension {profiled}, the model has {dim}"
-                )
+                raise AdminError(f"{path}: made for {name} {profiled}, the model has {dim}")
         found: dict[Site, float] = {}
         for entry in self.entries:
             if entry.site in found:

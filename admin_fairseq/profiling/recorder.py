@@ -118,4 +118,4 @@ def _moments(tensor: Tensor) -> Tensor:
 
 def _variances(moments: Tensor) -> Tensor:
     count, total, squares = moments.unbind(-1)
-    return squares / count - (total / count) ** 2
+    return (squares / count - (total / count) ** 2).clamp(min=0)  # rounding may take it below

@@ -10,6 +10,7 @@ import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from types import ModuleType
 from typing import Any, Iterator, Optional
 
 import torch
@@ -25,9 +26,11 @@ from admin_fairseq import schemes
 from admin_fairseq.checkpoints.loading import restores_weights
 from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.profiling.recorder import (
     Recorder,
+    Site,
     all_layers_kept,
     pooled_omegas,
     residual_sites,
@@ -55,8 +58,7 @@ def set_omegas(
     sites = residual_sites(model)
     reading = source is schemes.Profile.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
-    dims = {"encoder": config.encoder_embed_dim, "decoder": config.decoder_embed_dim}
-    omegas = profile.omegas_for(sites, dims, path)
+    omegas = profile.omegas_for(sites, _dims(config), path)
     if not reading and distributed_utils.is_master(run.distributed_training):
         profile.write(path)
     for residual, omega in zip(sites.values(), omegas):
@@ -66,20 +68,29 @@ def set_omegas(
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
 
 
-def _read(path: str, sites: dict) -> Profile:
+def _dims(config: AdminTransformerConfig) -> dict[str, int]:
+    """What a profile depends on beside the depths."""
+    keys = [f"{s}_{dim}" for s in ("encoder", "decoder") for dim in ("embed_dim", "ffn_embed_dim")]
+    return {key: getattr(config, key) for key in keys}
+
+
+def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
     if not os.path.exists(path):
-        raise AdminError(f"{path}: no such profile; make it with: {profiling_command(sys.argv)}")
+        command = profiling_command(sys.argv, sys.modules["__main__"])
+        raise AdminError(f"{os.path.abspath(path)}: no such profile; make it with: {command}")
     return read_profile(path, sites)
 
 
-def profiling_command(argv: list[str]) -> str:
-    """The command line ``argv``, changed into the one that makes its profile."""
+def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
+    """The command line ``argv`` of the module ``main``, changed to make its profile."""
     words = [os.path.basename(argv[0]), *argv[1:]]
+    if words[0].endswith(".py") and getattr(main, "__spec__", None):
+        words[:1] = ["python", "-m", main.__spec__.name]
     line = shlex.join(words)
-    asked = r"(init[-_]type[= ])adaptive(?![\w-])"
+    asked = r"""(init[-_]type[= ]["']*)adaptive(?![\w-])"""
     if re.search(asked, line):
         return re.sub(asked, r"\1adaptive-profiling", line)
-    hydra = "hydra" in words[0]  # there the scheme may stand in a file
+    hydra = "hydra" in line  # there the scheme may stand in a file
     return f"{line} {'model.init_type=' if hydra else '--init-type '}adaptive-profiling"
 
 
@@ -100,18 +111,22 @@ def measure(
     Batches, device and precision are those of the coming training run, and every batch is seen
     with the dropout masks of the first update, as fairseq seeds it. Each batch is measured as
     the release measures its one: under its own running ω. All moments are then added up, and
-    the final ω come from the pooled variances. Leaves the random state as it was.
+    the final ω come from the pooled variances. Leaves the random state as it was, but the model
+    on the device and in the precision of the run, where fairseq's own trainer then finds it.
+
+    Raises AdminError where there is no batch, or a variance is not finite.
     """
     trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
     model.to(trainer.device)
     recorder = Recorder(residual_sites(model))
     counts = torch.zeros(2, dtype=torch.float64)  # batches, tokens
     logger.info(f"profiling {config.profile_batches} batch(es) on every worker")
+    autocast = torch.autocast(trainer.device.type, enabled=run.common.amp)
     was_training = model.training
     model.train()
     with torch.no_grad(), all_layers_kept(model):
         for sample in _first_batches(trainer, run, config.profile_batches):
-            with utils.set_torch_seed(run.common.seed), recorder.batch():
+            with utils.set_torch_seed(run.common.seed), recorder.batch(), autocast:
                 model(**sample["net_input"], features_only=True)
             counts += torch.tensor([1.0, sample["ntokens"]], dtype=torch.float64)
             logger.info(f"profiled batch {counts[0]:.0f}: {sample['ntokens']} tokens")
@@ -120,6 +135,9 @@ def measure(
     _add_up(counts, trainer.device)
     if counts[0] == 0:
         raise AdminError(f"{run.task.data}: no training batch to profile")
+    for site, variances in zip(recorder.sites, recorder.variances()):
+        if not torch.isfinite(variances).all():
+            raise AdminError(f"profiling: {site} has variances {variances.tolist()}")
     return _profile(recorder, config, run, batches=int(counts[0]), tokens=int(counts[1]))
 
 
@@ -158,9 +176,9 @@ def _profile(
     return Profile(
         entries,
         model={
-            key: getattr(config, key)
-            for stack in ("encoder", "decoder")
-            for key in (f"{stack}_layers", f"{stack}_embed_dim", f"{stack}_ffn_embed_dim")
+            "encoder_layers": config.encoder_layers,
+            "decoder_layers": config.decoder_layers,
+            **_dims(config),
         },
         measurement={
             "scheme": config.init_type,

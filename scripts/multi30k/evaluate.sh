@@ -17,7 +17,7 @@ parse_options "$@"
 [ -f "$save_dir/$checkpoint" ] || fail "$save_dir/$checkpoint is missing; run scripts/multi30k/train.sh first"
 setup_venv quickstart
 
-read -ra device <<<"$(device_options "$precision" "$cpu")"
+choose_device "$precision" "$cpu"
 say "Translating"
 generate "$data_dir/bin" "$save_dir/$checkpoint" "$save_dir/test" \
     --beam "$beam" --max-tokens "$max_tokens" "${device[@]}" "${extra[@]}"

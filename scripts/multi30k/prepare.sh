@@ -25,7 +25,7 @@ if [ "$(cat "$data_dir/done" 2>/dev/null)" = "$made_with" ]; then
     say "$data_dir is ready"
     exit 0
 fi
-rm -rf "$data_dir/done" "$data_dir/bin"
+rm -rf "${data_dir:?}/done" "${data_dir:?}/bin"
 mkdir -p "$data_dir"
 
 say "Unpacking"

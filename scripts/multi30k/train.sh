@@ -24,13 +24,16 @@ flag cpu "train on the CPU even where there is a GPU"
 flag dry-run "print the command and stop"
 parse_options "$@"
 
-[ -d "$data_dir/bin" ] || fail "$data_dir/bin is missing; run scripts/multi30k/prepare.sh first"
+[ "$dry_run" = true ] || [ -d "$data_dir/bin" ] || fail "$data_dir/bin is missing; run scripts/multi30k/prepare.sh first"
 : "${save_dir:=$root/runs/multi30k/$arch-${encoder_layers}l-${decoder_layers}l-$seed}"
-setup_venv quickstart
+[ "$dry_run" = true ] || setup_venv quickstart
 
 schedule=(--lr-scheduler inverse_sqrt --warmup-updates "$warmup_updates" --warmup-init-lr 1e-7)
 [ "$warmup_updates" != 0 ] || schedule=(--lr-scheduler inverse_sqrt_nowarmup)
-read -ra device <<<"$(device_options "$precision" "$cpu")"
+if [ "$dry_run" = true ] && ! python -c 'import torch' 2>/dev/null; then
+    cpu=true # nothing is installed yet
+fi
+choose_device "$precision" "$cpu"
 
 command=(
     fairseq-train "$data_dir/bin" --user-dir admin_fairseq --task translation
@@ -50,4 +53,10 @@ if [ "$dry_run" = true ]; then
     exit 0
 fi
 mkdir -p "$save_dir"
+# a folder holds one run: going on with other settings would pass the old checkpoint for a new one
+settings=$(printf '%q ' "${command[@]}" | sed -E 's/ --max-update [0-9]+ / /')
+if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
+    fail "$save_dir holds a run with other settings; choose another --save-dir"
+fi
+printf '%s\n' "$settings" >"$save_dir/settings"
 "${command[@]}" 2>&1 | tee -a "$save_dir/train.log"

@@ -16,7 +16,7 @@ TRAIN = [
     *("--optimizer", "radam", "--adam-betas", "(0.9, 0.98)", "--lr", "1e-3"),
     *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
     *("--max-tokens", "120", "--seed", "3", "--num-workers", "0"),
-    *("--log-format", "simple", "--log-interval", "1", "--disable-validation"),
+    *("--log-format", "simple", "--log-interval", "1"),
 ]
 WARMUP = ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", "20"]
 
@@ -48,9 +48,12 @@ class Runner:
         )
         return Output(output, errors)
 
-    def train(self, data, save_dir, *words, arch="admin_transformer_tiny", status=0):
+    def train(
+        self, data, save_dir, *words, arch="admin_transformer_tiny", validate=False, status=0
+    ):
         schedule = [] if "--lr-scheduler" in words else WARMUP
-        command = ["fairseq-train", data, *TRAIN, *schedule, "--arch", arch, *words]
+        validation = [] if validate else ["--disable-validation"]
+        command = ["fairseq-train", data, *TRAIN, *schedule, *validation, "--arch", arch, *words]
         return self(*command, "--save-dir", save_dir, status=status)
 
     def generate(self, data, checkpoint, *words, status=0):

@@ -114,6 +114,43 @@ def test_linear_schedule_reaches_its_end(run, data, tmp_path):
     assert rates[1] == pytest.approx(1e-3) and rates[-1] == 0.0
 
 
+def test_profile_sees_the_first_batch_of_training(run, data, tmp_path):
+    """As many tokens as in the first update, whichever batch the seed puts there."""
+    for seed in (3, 4, 5):
+        folder = tmp_path / str(seed)
+        log = run.train(data, folder, "--seed", seed, "--max-update", 1)
+        words = re.search(r"train_inner.* wpb=([0-9.]+)", log).group(1)
+        assert json.loads((folder / "profile.json").read_text())["measurement"]["tokens"] == float(
+            words
+        )
+
+
+def test_profile_is_taken_with_dropout(run, data, trained, tmp_path):
+    run.train(data, tmp_path, "--init-type", "adaptive-profiling", "--dropout", 0.5)
+    without = [entry["omega"] for entry in sublayers(trained[0] / "profile.json")]
+    strong = [entry["omega"] for entry in sublayers(tmp_path / "profile.json")]
+    assert strong != pytest.approx(without, rel=0.02)
+
+
+def test_checkpoints_with_bleu_counts_resume_and_translate(run, data, tmp_path):
+    """--eval-bleu leaves numpy numbers in a checkpoint."""
+    bleu = ["--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 5}']
+    run.train(data, tmp_path, *bleu, "--max-update", 2, validate=True)
+    log = run.train(data, tmp_path, *bleu, "--max-update", 3, validate=True)
+    assert len(log.losses()) == 1
+    run.generate(data, tmp_path / "checkpoint_best.pt", "--user-dir", "admin_fairseq")
+
+
+def test_ensembles_and_restored_files_need_no_profile(run, data, trained, tmp_path):
+    checkpoint = tmp_path / "kept.pt"
+    checkpoint.write_bytes((trained[0] / "checkpoint_last.pt").read_bytes())
+    pair = f"{checkpoint}:{trained[0] / 'checkpoint_last.pt'}"
+    assert "profil" not in run.generate(data, pair, "--user-dir", "admin_fairseq")
+    words = ["--restore-file", checkpoint, "--reset-optimizer", "--reset-dataloader"]
+    log = run.train(data, tmp_path / "run", *words, "--reset-meters", "--max-update", 1)
+    assert "profiled" not in log and float(log.losses()[0]) < float(trained[1].losses()[0])
+
+
 def test_bf16_trains_on_the_cpu_and_resumes(run, data, tmp_path):
     run.train(data, tmp_path, "--bf16", "--max-update", 3)
     assert json.loads((tmp_path / "profile.json").read_text())["measurement"]["precision"] == "bf16"
@@ -143,6 +180,13 @@ def test_missing_profile_names_the_command_that_makes_it(run, data, tmp_path):
         (["--init-type", "adaptive"], "preln_transformer_tiny", "--init-type adaptive"),
         (["--init-type", "tfixup", "--layernorm-embedding"], None, "--layernorm-embedding"),
         (["--profile-batches", "0"], None, "--profile-batches"),
+        (["--encoder-layers", "0"], "tfixup_transformer_tiny", "--encoder-layers"),
+        (
+            ["--encoder-normalize-before", "--decoder-normalize-before"],
+            "postln_transformer_tiny",
+            "use --arch preln_transformer_tiny",
+        ),
+        (["--lr-scheduler", "inverse_sqrt_nowarmup", "--lr", "1e-3,5e-4"], None, "one --lr"),
         (["--adam-betas", "(0.9, nonsense)"], None, "--adam-betas"),
         (["--lr-scheduler", "linear", "--warmup-updates", "9"], None, "--max-update"),
     ],

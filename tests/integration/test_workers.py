@@ -21,7 +21,7 @@ def train_on_two(run, data, save_dir, *words):
         *("--distributed-no-spawn", "--distributed-backend", "gloo"),
         *("--ddp-backend", "legacy_ddp", "--fast-stat-sync"),
     ]
-    command = ["fairseq-train", data, *TRAIN, *WARMUP, *distributed]
+    command = ["fairseq-train", data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
     workers = [
         run.start(
             *(*command, "--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words),

@@ -16,7 +16,7 @@ from admin_fairseq.profiling.recorder import Site
 RELEASE = (
     Path(__file__).parents[3] / "shared" / "data" / "release_checkpoint" / "profile.ratio.init"
 )
-DIMS = {"encoder": 64, "decoder": 64}
+DIMS = {"encoder_embed_dim": 64, "decoder_embed_dim": 64, "encoder_ffn_embed_dim": 128}
 
 
 def sites(encoder_layers, decoder_layers):
@@ -38,7 +38,7 @@ SITES = sites(2, 1)
 OMEGAS = [1.0, 1.25, 1.5, 2.125, 1.0, 1.1875, 3.5]
 PROFILE = Profile(
     [Entry(*site, 1.0, 0.25, omega) for site, omega in zip(SITES, OMEGAS)],
-    model={"encoder_layers": 2, "decoder_layers": 1, "encoder_embed_dim": 64},
+    model={"encoder_layers": 2, "decoder_layers": 1, **DIMS},
     measurement={"batches": 1, "seed": 7},
     packages={"torch": "2"},
 )
@@ -200,8 +200,9 @@ def test_wrong_depth(path, depths):
 
 def test_wrong_dimension(path):
     PROFILE.write(path)
-    message = refusal(path, dims={"encoder": 512, "decoder": 64})
-    assert "encoder dimension 64, the model has 512" in message
+    for name in DIMS:
+        message = refusal(path, dims={**DIMS, name: 999})
+        assert f"made for {name} {DIMS[name]}, the model has 999" in message
 
 
 def test_missing_sublayer(path):

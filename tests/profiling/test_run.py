@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from admin_fairseq.profiling.run import profiling_command
@@ -26,7 +28,17 @@ from admin_fairseq.profiling.run import profiling_command
             ["fairseq-train", "init-type=adaptive-run", "--init-type", "adaptive"],
             "fairseq-train init-type=adaptive-run --init-type adaptive-profiling",
         ),
+        (
+            ["fairseq-hydra-train", "model.init_type='adaptive'"],
+            """fairseq-hydra-train 'model.init_type='"'"'adaptive-profiling'"'"''""",
+        ),
     ],
 )
 def test_profiling_command(argv, command):
     assert profiling_command(argv) == command
+
+
+def test_profiling_command_of_a_module():
+    main = SimpleNamespace(__spec__=SimpleNamespace(name="fairseq_cli.train"))
+    command = profiling_command(["/lib/fairseq_cli/train.py", "data"], main)
+    assert command == "python -m fairseq_cli.train data --init-type adaptive-profiling"
