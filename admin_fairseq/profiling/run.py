@@ -9,7 +9,6 @@ import re
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
 from types import ModuleType
 from typing import Any, Iterator, Optional
 
@@ -148,7 +147,8 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
         fix_batches_to_gpus=run.distributed_training.fix_batches_to_gpus,
         shuffle=epoch.next_epoch_idx > run.dataset.curriculum,
     )
-    for batch in islice(batches, count):
+    # not islice: fairseq reads ahead in a thread, which must end before the process does
+    for batch in batches.take(count):
         sample, is_dummy = trainer._prepare_sample(batch)
         if not is_dummy:
             yield sample

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import fairseq
 import pytest
 import torch
 
@@ -13,7 +14,19 @@ ATTENTION = ["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"]
 SIZES = ["--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128", *ATTENTION]
 
 
-@pytest.mark.parametrize("arch, before", [("postln", []), ("preln", ["encoder", "decoder"])])
+stock_postln_translates = pytest.mark.skipif(
+    fairseq.__version__ == "0.12.2",
+    reason="there, stock Post-LN encoders cannot translate padded batches under torch 2",
+)
+
+
+@pytest.mark.parametrize(
+    "arch, before",
+    [
+        pytest.param("postln", [], marks=stock_postln_translates),
+        ("preln", ["encoder", "decoder"]),
+    ],
+)
 def test_stock_checkpoint_translates_the_same_through_ours(arch, before, run, data, tmp_path):
     norms = [f"--{stack}-normalize-before" for stack in before]
     stock, ours = tmp_path / "stock", tmp_path / "ours"
