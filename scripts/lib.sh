@@ -93,8 +93,10 @@ setup_venv() {
     say "Installing into $venv (a first time takes some minutes: fairseq is built from source)"
     [ -e "$venv/bin/python" ] || "$python" -m venv "$venv"
     if [ "$(python_version "$venv/bin/python")" = 3.11 ]; then
-        # the reference environment; builds take their torch from it too
-        export PIP_CONSTRAINT=$root/constraints.txt PIP_BUILD_CONSTRAINT=$root/constraints.txt
+        # the reference environment; builds take their torch from it too. An address, since pip
+        # would split a path with spaces.
+        export PIP_CONSTRAINT=file://${root// /%20}/constraints.txt
+        export PIP_BUILD_CONSTRAINT=$PIP_CONSTRAINT
     else
         say "Not Python 3.11: installing newest versions, which may differ from those we tested"
         "$venv/bin/pip" install --quiet "pip<24.1" "setuptools<70" # fairseq 0.12.2 needs them
