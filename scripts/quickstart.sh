@@ -40,8 +40,8 @@ train() {
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --max-tokens 2048 --disable-validation --no-epoch-checkpoints --num-workers 0 \
         --log-format simple --log-interval 50 --seed "$seed" "${device[@]}" "$@" 2>&1 |
-        tee "$log" | { grep --line-buffered -E 'profile|train_inner|Loaded|done training' || true; } |
-        cut -c 1-160 || {
+        tee -a "$log" | { grep --line-buffered -E 'profile|train_inner|Loaded|done training' || true; } |
+        sed --unbuffered -E 's/^(.{160}).*/\1/' || {
         tail -n 5 "$log" >&2
         fail "training failed, see $log"
     }

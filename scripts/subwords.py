@@ -24,6 +24,8 @@ def train(args: argparse.Namespace) -> None:
 
 
 def encode(args: argparse.Namespace) -> None:
+    sys.stdin.reconfigure(encoding="utf-8")
+    sys.stdout.reconfigure(encoding="utf-8")
     processor = sentencepiece.SentencePieceProcessor(model_file=args.model)
     for line in sys.stdin:
         print(" ".join(processor.encode(line.rstrip("\n"), out_type=str)))

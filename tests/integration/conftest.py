@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
 PAIR = ["--source-lang", "de", "--target-lang", "en"]
 TRAIN = [
     *("--user-dir", "admin_fairseq", "--task", "translation", *PAIR, "--cpu"),
@@ -28,20 +29,20 @@ class Runner:
         self.folder = folder
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
-    def start(self, command, *words):
+    def start(self, command, *words, stdin=os.devnull):
         return subprocess.Popen(
             [str(BIN / command), *map(str, words)],
             cwd=self.folder,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=open(stdin),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def __call__(self, command, *words, status=0):
+    def __call__(self, command, *words, status=0, stdin=os.devnull):
         """Run, check the exit status, return what was printed."""
-        process = self.start(command, *words)
+        process = self.start(command, *words, stdin=stdin)
         output, errors = process.communicate(timeout=300)
         assert process.returncode == status, (
             f"{command} {words}\n{output[-3000:]}\n{errors[-3000:]}"

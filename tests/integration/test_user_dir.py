@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import admin_fairseq
 from admin_fairseq.config import ARCHITECTURES, AdminTransformerConfig
 
-ROOT = Path(admin_fairseq.__file__).resolve().parent.parent
+from .conftest import ROOT
+
 CONFIGS = ROOT / "configs"
 USER_DIR = "from argparse import Namespace as N; from fairseq.utils import import_user_module as u;"
 ARCH = "from fairseq.models import ARCH_MODEL_REGISTRY as A; print('admin_transformer' in A)"
