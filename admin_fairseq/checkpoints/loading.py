@@ -37,7 +37,7 @@ def allow_fairseq_checkpoints() -> None:
 
     Extends torch's allow-list and makes fairseq's reader tell a refusal in one line.
     """
-    if hasattr(torch.serialization, "add_safe_globals"):
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6):  # it takes pairs from then on
         torch.serialization.add_safe_globals(allowed_types())
     reader = checkpoint_utils.load_checkpoint_to_cpu
     if not hasattr(reader, "__wrapped__"):

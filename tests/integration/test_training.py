@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -139,6 +140,15 @@ def test_checkpoints_with_bleu_counts_resume_and_translate(run, data, tmp_path):
     log = run.train(data, tmp_path, *bleu, "--max-update", 3, validate=True)
     assert len(log.losses()) == 1
     run.generate(data, tmp_path / "checkpoint_best.pt", "--user-dir", "admin_fairseq")
+
+
+def test_a_checkpoint_moved_from_its_folder_translates_without_a_profile(run, data, tmp_path):
+    """What its configuration calls --save-dir is no longer there."""
+    run.train(data, tmp_path / "run", "--max-update", 1)
+    moved = (tmp_path / "run" / "checkpoint_last.pt").rename(tmp_path / "moved.pt")
+    shutil.rmtree(tmp_path / "run")
+    assert "profil" not in run.generate(data, moved, "--user-dir", "admin_fairseq")
+    assert not (tmp_path / "run").exists()
 
 
 def test_ensembles_and_restored_files_need_no_profile(run, data, trained, tmp_path):
