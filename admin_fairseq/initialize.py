@@ -32,6 +32,29 @@ class XavierUniform(Rule):
 
 
 @dataclass(frozen=True)
+class XavierNormal(Rule):
+    """N(0, gain² · 2 / (fan_in + fan_out)), gain = ``gain(N, M)`` (Glorot and Bengio 2010)."""
+
+    gain: Formula
+
+    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+        nn.init.xavier_normal_(weight, gain=self.gain(encoder_layers, decoder_layers))
+
+
+@dataclass(frozen=True)
+class Mirror(Rule):
+    """The second half along dimension ``dim`` becomes the first half's negative."""
+
+    dim: int
+
+    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+        size = weight.size(self.dim)
+        half = size // 2  # an odd one in the middle stays
+        second = weight.narrow(self.dim, size - half, half)
+        second.copy_(-weight.narrow(self.dim, 0, half))
+
+
+@dataclass(frozen=True)
 class Zero(Rule):
     def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
         nn.init.zeros_(weight)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import Callable
 
 from torch import nn
 
 from admin_fairseq import formulas
-from admin_fairseq.initialize import Rule, Scale, XavierUniform, Zero
-from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
+from admin_fairseq.initialize import Mirror, Rule, Scale, XavierNormal, XavierUniform, Zero
+from admin_fairseq.modules.residual import GatedResidual, PlainResidual, ScaledResidual
 
 
 class Norm(Enum):
@@ -40,7 +42,8 @@ class Scheme:
     title: str
     paper: str
     norm: Norm
-    residual: type[nn.Module] = PlainResidual  # built as residual(dim), called as (x, branch)
+    residual: Callable[[int], nn.Module] = PlainResidual  # residual(dim), called as (x, branch)
+    one_residual_per_layer: bool = False  # shared by the layer's sub-layers
     weights: tuple[Rule, ...] = ()  # on top of BASE_WEIGHTS
     profile: Profile = Profile.NONE
 
@@ -63,6 +66,24 @@ TFIXUP_WEIGHTS = (
     Scale(r"decoder\.embed_tokens\.weight", formulas.tfixup_decoder),
 )
 
+DEEPNORM_WEIGHTS = (
+    XavierNormal(r"(en|de)coder\.layers\.\d+\.\w+_attn\.[qk]_proj\.weight", formulas.one),
+    *(
+        XavierNormal(stack + r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight", beta)
+        for stack, beta in (
+            (ENCODER, formulas.deepnorm_encoder_beta),
+            (DECODER, formulas.deepnorm_decoder_beta),
+        )
+    ),
+    Scale(ENCODER + r"residuals\.\w+\.omega", formulas.deepnorm_encoder_alpha),
+    Scale(DECODER + r"residuals\.\w+\.omega", formulas.deepnorm_decoder_alpha),
+)
+# fc1 gives every hidden unit a twin of opposite sign, fc2 weighs it with opposite sign
+LOOKS_LINEAR_WEIGHTS = (
+    Mirror(r"(en|de)coder\.layers\.\d+\.fc1\.weight", dim=0),
+    Mirror(r"(en|de)coder\.layers\.\d+\.fc2\.weight", dim=1),
+)
+
 
 def _admin(profile: Profile) -> Scheme:
     return Scheme(
@@ -76,5 +97,28 @@ SCHEMES = {
     "adaptive": _admin(Profile.READ),
     "adaptive-auto": _admin(Profile.MEASURE),
     "tfixup": Scheme("T-Fixup", formulas.TFIXUP_PAPER, Norm.NONE, weights=TFIXUP_WEIGHTS),
+    "rezero": Scheme(
+        "ReZero", formulas.REZERO_PAPER, Norm.NONE, GatedResidual, one_residual_per_layer=True
+    ),
+    "rezero_postln": Scheme(
+        "ReZero with Post-LN",
+        formulas.REZERO_PAPER,
+        Norm.POST,
+        GatedResidual,
+        one_residual_per_layer=True,
+    ),
+    "deepnet": Scheme(
+        "DeepNorm",
+        formulas.DEEPNORM_PAPER,
+        Norm.POST,
+        partial(ScaledResidual, trainable=False),
+        weights=DEEPNORM_WEIGHTS,
+    ),
+    "looklinear": Scheme(
+        "looks-linear FFN",
+        formulas.LOOKS_LINEAR_PAPER,
+        Norm.POST,
+        weights=LOOKS_LINEAR_WEIGHTS,
+    ),
 }
 """--init-type → scheme."""

@@ -76,3 +76,18 @@ def test_recursion_is_the_papers_sum_on_inputs_of_variance_one(branches):
     for branch_variance in branches:
         omega = formulas.admin_next_omega(omega, 1.0, branch_variance)
     assert omega == pytest.approx(math.sqrt(1 + sum(branches)), rel=1e-12)
+
+
+def test_deepnorm_at_6l_6l():
+    assert formulas.deepnorm_encoder_alpha(6, 6) == four_digits(1.4179)
+    assert formulas.deepnorm_encoder_beta(6, 6) == four_digits(0.4970)
+    assert formulas.deepnorm_decoder_alpha(6, 6) == four_digits(2.0598)
+    assert formulas.deepnorm_decoder_beta(6, 6) == four_digits(0.3433)
+
+
+def test_deepnorm_at_12l_3l():
+    # 12⁴ · 3 = 62208, whose 16th root is 1.99351;  9^¼ = 1.73205;  36^¼ = 2.44949
+    assert formulas.deepnorm_encoder_alpha(12, 3) == four_digits(0.81 * 1.99351)
+    assert formulas.deepnorm_encoder_beta(12, 3) == four_digits(0.87 / 1.99351)
+    assert formulas.deepnorm_decoder_alpha(12, 3) == four_digits(1.73205)
+    assert formulas.deepnorm_decoder_beta(12, 3) == four_digits(1 / 2.44949)

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from admin_fairseq.initialize import Rule, Scale, XavierUniform, Zero, initialize
+from admin_fairseq.initialize import (
+    Mirror,
+    Rule,
+    Scale,
+    XavierNormal,
+    XavierUniform,
+    Zero,
+    initialize,
+)
 
 
 def net():
@@ -45,6 +53,27 @@ def test_scale_multiplies_by_its_formula_of_both_depths():
 def test_shared_parameter_is_scaled_once():
     rule = Scale(r"(out|tied)\.weight", lambda n, m: 2)
     assert apply(rule)["out.weight"] == 10
+
+
+def test_xavier_normal_takes_its_gain_from_both_depths():
+    torch.manual_seed(0)
+    layer = nn.ModuleDict({"fc": nn.Linear(300, 200)})
+    initialize(layer, [XavierNormal(r"fc\.weight", lambda n, m: n / m)], 3, 2)
+    expected = (3 / 2) * math.sqrt(2 / (300 + 200))
+    assert layer["fc"].weight.std().item() == pytest.approx(expected, rel=0.02)
+    assert layer["fc"].weight.mean().item() == pytest.approx(0, abs=0.01 * expected)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("size", [4, 5])
+def test_mirror_gives_the_second_half_the_opposite_sign(dim, size):
+    weight = torch.arange(1.0, 1 + size * size).view(size, size)
+    before = weight.clone()
+    Mirror("", dim).apply(weight, 1, 1)
+    half = size // 2
+    first, rest = weight.narrow(dim, 0, size - half), before.narrow(dim, 0, size - half)
+    assert torch.equal(first, rest)
+    assert torch.equal(weight.narrow(dim, size - half, half), -before.narrow(dim, 0, half))
 
 
 def test_parameters_stay_leaves_that_train():

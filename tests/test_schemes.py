@@ -102,3 +102,66 @@ def test_schemes_differ_in_omega_and_norm_alone(build):
     default, admin = parameters(build, init_type="default"), parameters(build, init_type="adaptive")
     assert all("omega" in name for name in set(admin) - set(default))
     assert all(torch.equal(admin[name], default[name]) for name in default)
+
+
+@pytest.mark.parametrize(("n", "m"), DEPTHS)
+def test_deepnorm_draws_and_scales_by_the_papers_numbers(build, n, m):
+    deepnorm = parameters(build, init_type="deepnet", encoder_layers=n, decoder_layers=m)
+    alpha = {"encoder": 0.81 * (n**4 * m) ** (1 / 16), "decoder": (3 * m) ** 0.25}
+    beta = {"encoder": 0.87 * (n**4 * m) ** (-1 / 16), "decoder": (12 * m) ** -0.25}
+    for stack in ("encoder", "decoder"):
+        of_stack = {name: p for name, p in deepnorm.items() if name.startswith(stack)}
+        omegas = torch.stack([p for name, p in of_stack.items() if name.endswith("omega")])
+        torch.testing.assert_close(omegas, torch.full_like(omegas, alpha[stack]))
+        for pattern, gain in (
+            (r".*_attn\.[qk]_proj\.weight", 1),
+            (r".*_attn\.(v|out)_proj\.weight", beta[stack]),
+            (r".*\.fc[12]\.weight", beta[stack]),
+        ):
+            drawn = [p for name, p in of_stack.items() if re.fullmatch(pattern, name)]
+            deviation = (2 / sum(drawn[0].shape)) ** 0.5
+            found = torch.cat([p.flatten() for p in drawn]).std().item()
+            assert found == pytest.approx(gain * deviation, rel=0.03), (stack, pattern)
+
+
+def test_deepnorm_keeps_its_alpha_constant(build):
+    model = build(init_type="deepnet")
+    constant = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert constant == [name for name, _ in model.named_parameters() if name.endswith("omega")]
+    assert len(constant) == 6 * 2 + 6 * 3
+
+
+@pytest.mark.parametrize(("name", "norms"), [("rezero", 0), ("rezero_postln", 6 * 2 + 6 * 3)])
+def test_rezero_has_one_gate_per_layer_shut_at_the_start(build, name, norms):
+    model = build(init_type=name)
+    gates = {n: p for n, p in model.named_parameters() if n.endswith("alpha")}
+    assert len(gates) == 6 + 6
+    assert not any(gate.any() for gate in gates.values())
+    for layer in [*model.encoder.layers, *model.decoder.layers]:
+        assert len({id(residual) for residual in layer.residuals.values()}) == 1
+    assert sum(isinstance(module, torch.nn.LayerNorm) for module in model.modules()) == norms
+
+
+def test_looks_linear_ffn_is_linear_at_the_start(build):
+    layer = build(init_type="looklinear").encoder.layers[0]
+    x, y = torch.randn(2, 5, 3, 64)
+    assert torch.allclose(
+        layer.feed_forward(x + 2 * y), layer.feed_forward(x) + 2 * layer.feed_forward(y), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_thirty_steps_lower_the_loss(build, batch, name):
+    torch.manual_seed(1)
+    model = build(init_type=name, encoder_layers=3, decoder_layers=2, dropout=0.0)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(30):
+        logits, _ = model(**batch)
+        target = batch["prev_output_tokens"]
+        loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

@@ -19,15 +19,17 @@ class PlainResidual(nn.Module):
 
 
 class ScaledResidual(nn.Module):
-    """ω ⊙ x + f with a trainable vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
+    """ω ⊙ x + f with a vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
+
+    ``trainable=False`` keeps ω as the scheme sets it: the α of DeepNorm (Wang et al. 2022).
 
     The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
     grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, trainable: bool = True) -> None:
         super().__init__()
-        self.omega = nn.Parameter(torch.ones(dim))
+        self.omega = nn.Parameter(torch.ones(dim), requires_grad=trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
@@ -40,6 +42,26 @@ class ScaledResidual(nn.Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.omega.numel()}"
+
+
+class GatedResidual(nn.Module):
+    """x + α f with one trainable number α, 0 at the start (ReZero; Bachlechner et al. 2020, eq. 1).
+
+    The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
+        x, branch, alpha = (_at_least_float32(t) for t in (x, branch, self.alpha))
+        return torch.addcmul(x, branch, alpha)
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """fairseq calls this before loading: a stock checkpoint has no α, so it is 1."""
+        state_dict.setdefault(f"{name}.alpha", torch.ones_like(self.alpha))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

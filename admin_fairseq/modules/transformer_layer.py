@@ -37,7 +37,10 @@ class SubLayers(nn.Module):
         if self.norm is Norm.NONE:
             for name in norms.values():
                 setattr(self, name, None)
-        self.residuals = nn.ModuleDict({name: scheme.residual(self.embed_dim) for name in norms})
+        shared = scheme.residual(self.embed_dim) if scheme.one_residual_per_layer else None
+        self.residuals = nn.ModuleDict(
+            {name: shared or scheme.residual(self.embed_dim) for name in norms}
+        )
 
     def sublayer(
         self, name: str, norm: Optional[nn.Module], x: Tensor, f: Callable[[Tensor], Tensor]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
+from admin_fairseq.modules.residual import GatedResidual, PlainResidual, ScaledResidual
 
 
 def test_plain_is_the_sum_and_has_no_parameters():
@@ -27,10 +27,37 @@ def test_scaled_multiplies_every_channel_by_its_own_omega():
     assert torch.allclose(residual.omega.grad, x.sum((0, 1)))
 
 
+def test_a_constant_scale_does_not_train():
+    residual = ScaledResidual(3, trainable=False)
+    x, f = torch.randn(2, 2, 5, 3, requires_grad=True)
+    residual(x, f).sum().backward()
+    assert residual.omega.grad is None
+    assert list(residual.state_dict()) == ["omega"]
+
+
+def test_gate_is_shut_at_the_start_and_learns():
+    residual = GatedResidual(3).double()
+    x, f = torch.randn(2, 2, 5, 3, dtype=torch.float64)
+    out = residual(x, f)
+    out.sum().backward()
+    assert torch.equal(out, x)
+    assert torch.allclose(residual.alpha.grad, f.sum())
+    residual.alpha.data.fill_(0.5)
+    assert torch.allclose(residual(x, f), x + 0.5 * f)
+
+
+def test_without_an_alpha_in_the_checkpoint_the_gate_is_open():
+    model, state = torch.nn.ModuleDict({"ffn": GatedResidual(4)}), {}
+    model["ffn"].upgrade_state_dict_named(state, "ffn")
+    model.load_state_dict(state)
+    assert model["ffn"].alpha.item() == 1
+
+
+@pytest.mark.parametrize("make, name", [(ScaledResidual, "omega"), (GatedResidual, "alpha")])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_sums_in_float32(dtype):
-    residual = ScaledResidual(8).to(dtype)
-    residual.omega.data.fill_(3.0)
+def test_half_precision_sums_in_float32(make, name, dtype):
+    residual = make(8).to(dtype)
+    getattr(residual, name).data.fill_(3.0)
     x = torch.full((2, 1, 8), 6e4, dtype=dtype)  # 3 x is beyond float16's 65504
     out = residual(x, x)
     assert out.dtype == torch.float32
