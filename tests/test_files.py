@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import write_json
+from admin_fairseq.files import refuse_to_overwrite, replacing, replacing_folder, write_json
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -21,3 +22,42 @@ def test_what_cannot_be_written_gets_one_line(tmp_path):
     with pytest.raises(AdminError, match="cannot be written: Is a directory"):
         write_json({}, str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replacing(str(path)) as file:
+        file.write(b"half of the new")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    path = tmp_path / "deeper" / "folder"
+    for content in ("old", "new"):
+        with replacing_folder(str(path)) as new:
+            (tmp_path / new / content).touch()
+            assert not os.path.exists(path) or os.listdir(path) == ["old"]
+        assert os.listdir(path) == [content]
+    with pytest.raises(ZeroDivisionError), replacing_folder(str(path)):
+        raise ZeroDivisionError
+    assert os.listdir(path) == ["new"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(AdminError, match="cannot be written"),
+        replacing_folder(str(tmp_path / "file" / "folder")),
+    ):
+        pass
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    refuse_to_overwrite(str(tmp_path / "free"), force=False)
+    refuse_to_overwrite(str(tmp_path), force=True)
+    with pytest.raises(AdminError, match=f"{tmp_path}: is there already; use --force"):
+        refuse_to_overwrite(str(tmp_path), force=False)

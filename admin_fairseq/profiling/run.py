@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import re
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Iterator, Optional
 
@@ -35,6 +33,7 @@ from admin_fairseq.profiling.recorder import (
     residual_sites,
     set_omega,
 )
+from admin_fairseq.provenance import installed_versions
 
 logger = logging.getLogger(__name__)
 
@@ -188,15 +187,5 @@ def _profile(
             "precision": precisions[0] if precisions else "fp32",
             "seed": run.common.seed,
         },
-        packages=_packages(),
+        packages=installed_versions("torch", "admin-fairseq", "fairseq", "fairseq-fixed"),
     )
-
-
-def _packages() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("admin-fairseq", "fairseq", "fairseq-fixed"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
