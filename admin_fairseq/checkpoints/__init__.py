@@ -1,1 +1,1 @@
-"""Checkpoints: how they are read."""
+"""Checkpoints: read, folded, averaged, brought over from the original release."""

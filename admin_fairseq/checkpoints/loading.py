@@ -1,4 +1,4 @@
-"""Reading checkpoints: under torch's protection, and knowing when weights come from one."""
+"""fairseq's reading of checkpoints: under torch's protection, its errors told in one line."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import functools
 import os
 import pickle
 import re
-from typing import Any, Callable, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional
 
 import numpy as np
 import torch
 from fairseq import checkpoint_utils
+from fairseq.logging.meters import AverageMeter, StopwatchMeter, TimeMeter
 from omegaconf import DictConfig
 
 from admin_fairseq.errors import AdminError
+
+METERS = (AverageMeter, StopwatchMeter, TimeMeter)
 
 
 def allowed_types() -> list[Any]:
     """What fairseq keeps in a checkpoint beside tensors and plain containers.
 
-    Options as a Namespace, and numpy numbers and arrays (--eval-bleu logs its counts as such),
-    under the names of numpy 1 and of numpy 2, as a checkpoint may come from either.
+    Options as a Namespace; numpy numbers and arrays (--eval-bleu logs its counts as such), under
+    the names of numpy 1 and of numpy 2, as a checkpoint may come from either; and the meters that
+    fairseq up to 0.8 kept, the original release among it.
     """
     makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
     kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
@@ -29,6 +34,7 @@ def allowed_types() -> list[Any]:
         *(argparse.Namespace, np.ndarray, np.dtype, *kinds),
         *((maker, f"numpy.core.multiarray.{name}") for name, maker in makers.items()),
         *((maker, f"numpy._core.multiarray.{name}") for name, maker in makers.items()),
+        *((meter, f"fairseq.meters.{meter.__name__}") for meter in METERS),
     ]
 
 
@@ -52,16 +58,23 @@ def _explaining(reader: Callable[..., dict]) -> Callable[..., dict]:
         # A configuration read from a checkpoint says itself where its weights are, so that a
         # model built from it needs no profile: see restores_weights.
         overrides = {**(arg_overrides or {}), "restore_file": os.path.abspath(path)}
-        try:
+        with explaining(path):
             return reader(path, overrides, load_on_all_ranks)
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise AdminError(f"{path}: {_reason(error)}") from None
-        except RuntimeError as error:
-            if "PytorchStreamReader" in str(error):
-                raise AdminError(f"{path}: {_reason(error)}") from None
-            raise
 
     return load_checkpoint_to_cpu
+
+
+@contextmanager
+def explaining(path: str) -> Iterator[None]:
+    """Tell what torch raises on reading the file ``path`` as an AdminError."""
+    try:
+        yield
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise AdminError(f"{path}: {_reason(error)}") from None
+    except RuntimeError as error:
+        if "PytorchStreamReader" in str(error):
+            raise AdminError(f"{path}: {_reason(error)}") from None
+        raise
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,121 @@
+"""Two models side by side: built from their checkpoints, run on the same random sentences.
+
+Shapes: B sentences, S source and T target tokens, V types in the vocabulary.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from argparse import Namespace
+from types import SimpleNamespace
+from typing import Any, Mapping
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import BaseFairseqModel, build_model
+from torch import Tensor
+
+from admin_fairseq.checkpoints.storage import Weights
+from admin_fairseq.errors import AdminError
+
+
+def build(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
+    """The model with these options and weights, for inference, in float32 at least.
+
+    Raises AdminError that names what does not fit; ``path`` is the file to blame.
+    """
+    model = empty_model(options, weights, path)
+    load_weights(model, weights, path)
+    return model.eval()
+
+
+def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
+    """The model with these options, its vocabulary as large as that of ``weights``."""
+    # weights come from the checkpoint: files of pretrained embeddings are not needed again
+    options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
+    model = build_model(Namespace(**options), _stand_in_task(weights, path))
+    dtypes = {weight.dtype for weight in weights.values()}
+    return model.to(torch.float64 if torch.float64 in dtypes else torch.float32)
+
+
+def load_weights(model: BaseFairseqModel, weights: Weights, path: str) -> None:
+    """Load all of ``weights`` and nothing else; raises AdminError that names what does not fit."""
+    try:
+        model.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as error:
+        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise AdminError(
+            f"{path}: weights do not fit the model's options: {textwrap.shorten(reasons, 500)}"
+        ) from None
+
+
+def _stand_in_task(weights: Weights, path: str) -> SimpleNamespace:
+    """As much of a task as a model asks for, its dictionaries as large as the embeddings."""
+    name = "decoder.embed_tokens.weight"
+    if name not in weights:
+        raise AdminError(f"{path}: damaged checkpoint: {name} is missing")
+    source = target = _dictionary(len(weights[name]))
+    encoder_embeddings = weights.get("encoder.embed_tokens.weight")
+    if encoder_embeddings is not None and len(encoder_embeddings) != len(target):
+        source = _dictionary(len(encoder_embeddings))
+    return SimpleNamespace(source_dictionary=source, target_dictionary=target)
+
+
+def _dictionary(size: int) -> Dictionary:
+    dictionary = Dictionary()
+    for i in range(size - len(dictionary)):
+        dictionary.add_symbol(f"word{i}")
+    return dictionary
+
+
+@torch.no_grad()
+def largest_difference(
+    one: BaseFairseqModel, other: BaseFairseqModel, batches: int = 4, seed: int = 1
+) -> float:
+    """The largest difference of the two models' log-probabilities on random sentences.
+
+    Sentences have 1 to 40 tokens, padded as fairseq pads them; all of B x T x V is compared, but
+    for what follows padding.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    largest = 0.0
+    for _ in range(batches):
+        batch, padding = _random_batch(one, generator)
+        differences = _log_probabilities(one, batch) - _log_probabilities(other, batch)
+        largest = max(largest, differences[~padding].abs().max().item())
+    return largest
+
+
+def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Tensor:
+    output = model(**batch)
+    if model.decoder.adaptive_softmax is None:
+        return output[0].log_softmax(-1)  # fairseq's own would round float64 to float32
+    return model.get_normalized_probs(output, log_probs=True)
+
+
+def _random_batch(
+    model: BaseFairseqModel, generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The model's input (B x S, B x T) and where its target side is padding (B x T)."""
+    target, lengths = _random_sentences(model.decoder.dictionary, generator)
+    padding = torch.arange(target.size(1)) >= lengths.unsqueeze(1)
+    target[padding] = model.decoder.dictionary.pad()
+    encoder = getattr(model, "encoder", None)
+    if encoder is None:
+        return {"src_tokens": target}, padding
+    source, source_lengths = _random_sentences(encoder.dictionary, generator)
+    left_padding = torch.arange(source.size(1)) < source.size(1) - source_lengths.unsqueeze(1)
+    source[left_padding] = encoder.dictionary.pad()
+    batch = {"src_tokens": source, "src_lengths": source_lengths, "prev_output_tokens": target}
+    return batch, padding
+
+
+def _random_sentences(
+    dictionary: Dictionary, generator: torch.Generator, sentences: int = 8, longest: int = 40
+) -> tuple[Tensor, Tensor]:
+    """Tokens without padding (B x longest of them) and the lengths (B) that padding will leave."""
+    lengths = torch.randint(1, longest + 1, (sentences,), generator=generator)
+    size = (sentences, int(lengths.max()))
+    tokens = torch.randint(dictionary.nspecial, len(dictionary), size, generator=generator)
+    tokens[:, 0] = dictionary.eos()
+    return tokens, lengths

@@ -1,0 +1,67 @@
+"""The dictionaries of a data folder, and whether a checkpoint was trained with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from fairseq.data import Dictionary, data_utils
+
+from admin_fairseq.checkpoints.storage import Weights
+from admin_fairseq.errors import AdminError
+
+
+@dataclass(frozen=True)
+class DataBin:
+    """A folder of ``fairseq-preprocess`` and the languages to translate between."""
+
+    folder: str
+    source_lang: str
+    target_lang: str
+
+    def check(self, weights: Weights, path: str) -> None:
+        """Raise AdminError unless both dictionaries are as large as the model's embeddings."""
+        for stack, language in (("encoder", self.source_lang), ("decoder", self.target_lang)):
+            name = f"{stack}.embed_tokens.weight"
+            if name not in weights:
+                raise AdminError(f"{path}: damaged checkpoint: {name} is missing")
+            file = os.path.join(self.folder, f"dict.{language}.txt")
+            types, rows = len(_dictionary(file)), len(weights[name])
+            if types != rows:
+                raise AdminError(
+                    f"{file}: {types} types, the {stack} of {path} has embeddings for {rows}; "
+                    "--data wants the folder that it was trained on"
+                )
+
+
+def data_bin(
+    folder: str,
+    task: Mapping[str, Any],
+    source_lang: Optional[str] = None,
+    target_lang: Optional[str] = None,
+) -> DataBin:
+    """``folder`` with the languages asked for, or else those of the checkpoint's ``task``.
+
+    Raises AdminError where there is no such folder, or its languages are not to be found out.
+    """
+    if not os.path.isdir(folder):
+        raise AdminError(f"{folder}: --data wants the folder that fairseq-preprocess wrote")
+    source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
+    if not (source and target):
+        source, target = data_utils.infer_language_pair(folder)
+    if not (source and target):
+        raise AdminError(f"{folder}: which languages? Say --source-lang and --target-lang")
+    return DataBin(os.path.abspath(folder), source, target)
+
+
+def _dictionary(file: str) -> Dictionary:
+    try:
+        return Dictionary.load(file)
+    except OSError as error:
+        raise AdminError(
+            f"{file}: cannot be read: {error.strerror or 'No such file or directory'}; "
+            "--data wants the folder that fairseq-preprocess wrote"
+        ) from None
+    except (ValueError, RuntimeError):
+        raise AdminError(f"{file}: not a dictionary of fairseq, or a damaged one") from None

@@ -1,0 +1,92 @@
+"""Checkpoints as the tools see them: a dictionary read from a file, and written to one."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+import zipfile
+from typing import Any, Mapping
+
+import numpy as np
+import torch
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from admin_fairseq.checkpoints.loading import explaining
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import replacing
+
+Weights = dict[str, Tensor]
+"""A state dict: name → tensor."""
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """What fairseq saved in ``path``; tensors are mapped into memory where the format allows it.
+
+    Raises AdminError for what is no checkpoint of fairseq, and for what might run code.
+    """
+    try:
+        with explaining(path):
+            state = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path) or None)
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
+        raise AdminError(f"{path}: not a checkpoint, or a damaged one") from None
+    weights = state.get("model") if isinstance(state, dict) else None
+    if not isinstance(weights, Mapping) or not weights:
+        raise AdminError(f"{path}: not a checkpoint of fairseq (it holds no model)")
+    odd = [name for name, weight in weights.items() if not isinstance(weight, Tensor)]
+    if odd:
+        raise AdminError(f"{path}: damaged checkpoint: {odd[0]} is not a tensor")
+    cfg = state.get("cfg")
+    if not (state.get("args") or (isinstance(cfg, dict) and cfg.get("model"))):
+        raise AdminError(f"{path}: not a checkpoint of fairseq (it does not say which model)")
+    return state
+
+
+def write_checkpoint(state: Mapping[str, Any], path: str) -> None:
+    """Write ``state`` in plain types, whole or not at all; raises AdminError where it cannot."""
+    with replacing(path) as file:
+        torch.save(plain(state), file)
+
+
+def plain(value: Any) -> Any:
+    """``value`` in types that torch reads without an allow-list."""
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value
+
+
+def model_options(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the model in a checkpoint, flat; ``_name`` is its architecture."""
+    options = plain(state.get("args") or state["cfg"]["model"])
+    return {**options, "_name": options.get("_name") or options.get("arch")}
+
+
+def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the whole run, in plain types, also where fairseq < 0.10 wrote it."""
+    cfg = state.get("cfg")
+    if state.get("args"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hydra's, of fairseq's way to call it
+            nested = convert_namespace_to_omegaconf(state["args"])
+        cfg = OmegaConf.to_container(nested, resolve=True, enum_to_str=True)
+    return plain(cfg)
+
+
+def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` without what belongs to the old parameters: optimiser, averages, statistics."""
+    kept = {key: value for key, value in state.items() if key != "last_optimizer_state"}
+    extra = state.get("extra_state") or {}
+    dropped = {"ema", "ema_fp32_params", "metrics", "train_meters"}
+    kept["extra_state"] = {key: value for key, value in extra.items() if key not in dropped}
+    return kept

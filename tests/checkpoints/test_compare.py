@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.errors import AdminError
+
+
+def test_a_model_is_rebuilt_from_its_options_and_weights(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
+    again = compare.build(options, model.state_dict(), "x.pt")
+    assert compare.largest_difference(model, again) == 0
+    assert not again.training
+
+
+def test_the_smallest_change_is_seen(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1)
+    weights = dict(model.state_dict())
+    name = "encoder.layers.0.fc1.bias"
+    weights[name] = weights[name] + 1e-9
+    changed = compare.build(options, weights, "x.pt")
+    assert 1e-14 < compare.largest_difference(model, changed) < 1e-6
+
+
+def test_vocabularies_of_different_sizes(trained):
+    _, options = trained(encoder_layers=1, decoder_layers=1)
+    sizes = {"encoder.embed_tokens.weight": 50, "decoder.embed_tokens.weight": 30}
+    weights = {name: torch.zeros(rows, 64) for name, rows in sizes.items()}
+    model = compare.empty_model(options, weights, "x.pt")
+    found = {stack: len(getattr(model, stack).dictionary) for stack in ("encoder", "decoder")}
+    assert found == {"encoder": 50, "decoder": 30}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop("encoder.layers.0.fc1.bias"), "encoder.layers.0.fc1.bias"),
+        (lambda weights: weights.pop("decoder.embed_tokens.weight"), "embed_tokens.weight is miss"),
+        (lambda weights: weights.update(odd=torch.ones(1)), "odd"),
+        (
+            lambda weights: weights.update({"encoder.layers.0.fc1.bias": torch.ones(5)}),
+            r"size mismatch for encoder.layers.0.fc1.bias",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(trained, change, message):
+    model, options = trained(encoder_layers=2, decoder_layers=1)
+    weights = dict(model.state_dict())
+    change(weights)
+    with pytest.raises(AdminError, match=message) as error:
+        compare.build(options, weights, "x.pt")
+    assert str(error.value).startswith("admin-fairseq: error: x.pt: ")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 700

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from admin_fairseq.checkpoints.dictionaries import data_bin
+from admin_fairseq.errors import AdminError
+
+TASK = {"source_lang": "de", "target_lang": "en"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """dict.de.txt with 3 + 4 types, dict.en.txt with 5 + 4: fairseq adds four of its own."""
+    for language, types in (("de", 3), ("en", 5)):
+        lines = "".join(f"word{i} {10 - i}\n" for i in range(types))
+        (tmp_path / f"dict.{language}.txt").write_text(lines)
+    return tmp_path
+
+
+def embeddings(source, target):
+    return {
+        "encoder.embed_tokens.weight": torch.zeros(source, 2),
+        "decoder.embed_tokens.weight": torch.zeros(target, 2),
+    }
+
+
+def test_dictionaries_of_the_model_pass(folder):
+    data_bin(str(folder), TASK).check(embeddings(7, 9), "x.pt")
+    data_bin(str(folder), TASK, "en", "de").check(embeddings(9, 7), "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((8, 9), r"dict.de.txt: 7 types, the encoder of x.pt .* 8"), ((7, 8), "dict.en.txt: 9 types")],
+)
+def test_dictionary_of_another_size(folder, sizes, message):
+    with pytest.raises(AdminError, match=message):
+        data_bin(str(folder), TASK).check(embeddings(*sizes), "x.pt")
+
+
+def test_a_model_without_embeddings(folder):
+    with pytest.raises(AdminError, match="damaged checkpoint: encoder"):
+        data_bin(str(folder), TASK).check({}, "x.pt")
+
+
+def test_languages_are_found_out_where_they_can_be(folder):
+    with pytest.raises(AdminError, match="which languages"):
+        data_bin(str(folder), {})
+    (folder / "test.de-en.de.idx").touch()
+    found = data_bin(str(folder), {})
+    assert (found.source_lang, found.target_lang) == ("de", "en")
+
+
+def test_what_is_no_data_folder(folder, tmp_path):
+    with pytest.raises(AdminError, match="wants the folder that fairseq-preprocess wrote"):
+        data_bin(str(tmp_path / "none"), TASK)
+    with pytest.raises(AdminError, match=r"dict.fr.txt: cannot be read"):
+        data_bin(str(folder), TASK, "fr").check(embeddings(7, 9), "x.pt")
+    (folder / "dict.de.txt").write_text("a line without a count\n")
+    with pytest.raises(AdminError, match=r"dict.de.txt: not a dictionary"):
+        data_bin(str(folder), TASK).check(embeddings(7, 9), "x.pt")
