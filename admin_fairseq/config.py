@@ -73,6 +73,9 @@ ARCHITECTURES = {
 }
 """--arch → its family and its defaults."""
 
+OWN_OPTIONS = {"init_type", "profile_path", "profile_batches"}
+"""What fairseq's transformer does not have."""
+
 DECIDED_BY_ARCHITECTURE = {
     "encoder_embed_dim",
     "encoder_ffn_embed_dim",

@@ -46,7 +46,10 @@ class Scheme:
     one_residual_per_layer: bool = False  # shared by the layer's sub-layers
     weights: tuple[Rule, ...] = ()  # on top of BASE_WEIGHTS
     profile: Profile = Profile.NONE
+    no_stock_form: str = ""  # why no stock transformer computes the same, if none does
 
+
+NO_NORM = "it has no layer norm; a stock transformer has one around every sub-layer"
 
 # The published runs draw the FFN with Xavier, as fairseq did until 0.8; today's fairseq leaves it
 # at torch's default, whose variance is less than half of it. Attention and embeddings are as in
@@ -96,9 +99,20 @@ SCHEMES = {
     "adaptive-profiling": _admin(Profile.WRITE),
     "adaptive": _admin(Profile.READ),
     "adaptive-auto": _admin(Profile.MEASURE),
-    "tfixup": Scheme("T-Fixup", formulas.TFIXUP_PAPER, Norm.NONE, weights=TFIXUP_WEIGHTS),
+    "tfixup": Scheme(
+        "T-Fixup",
+        formulas.TFIXUP_PAPER,
+        Norm.NONE,
+        weights=TFIXUP_WEIGHTS,
+        no_stock_form=NO_NORM,
+    ),
     "rezero": Scheme(
-        "ReZero", formulas.REZERO_PAPER, Norm.NONE, GatedResidual, one_residual_per_layer=True
+        "ReZero",
+        formulas.REZERO_PAPER,
+        Norm.NONE,
+        GatedResidual,
+        one_residual_per_layer=True,
+        no_stock_form=NO_NORM,
     ),
     "rezero_postln": Scheme(
         "ReZero with Post-LN",

@@ -1,0 +1,292 @@
+"""Folding: the same function as a stock transformer, which has no ω and no α.
+
+A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})), where a scheme may lack either.
+
+- ω_i goes into what made x_{i-1}: the layer norm before (γ ← ω_i ⊙ γ, b ← ω_i ⊙ b) or, under a
+  stack's first sub-layer, the embeddings. Whatever else reads x_{i-1} is divided by ω_i, column by
+  column: q, k and v of self-attention, q of encoder-decoder attention, fc1.
+- α_i goes into the branch's last linear map.
+
+The output of a stack's last layer norm is read by no sub-layer of that stack, so the encoder's
+output and the logits stay what they were. The reparameterisation is promised in Liu et al. 2020,
+section 4.3; the treatment of the first sub-layer is ours.
+
+Shapes: C channels, V types in the vocabulary; ω is C (or 1), linear weights are out x in.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+from operator import mul, truediv
+from typing import Any, Callable, Iterator, Mapping, Optional
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+from fairseq.modules import SinusoidalPositionalEmbedding
+from torch import Tensor
+
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.storage import (
+    Weights,
+    model_options,
+    run_options,
+    without_training_state,
+)
+from admin_fairseq.config import OWN_OPTIONS, resolve
+from admin_fairseq.errors import AdminError
+
+Options = dict[str, Any]
+"""A model's options by their flat names, as on the command line."""
+
+STOCK_MODELS = {
+    "admin_transformer": "transformer",
+    "transformer": "transformer",
+    "transformer_lm": "transformer_lm",
+}
+"""The model of a checkpoint → the one of fairseq's that can compute the same."""
+
+
+@dataclass(frozen=True)
+class SubLayer:
+    """Names inside a layer: the norm after the sub-layer, who reads its input, what ends it."""
+
+    name: str
+    norm: str
+    readers: tuple[str, ...]
+    output: str
+
+
+SELF_ATTENTION = SubLayer(
+    "self_attn",
+    "self_attn_layer_norm",
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attn.out_proj",
+)
+ENCODER_ATTENTION = SubLayer(
+    "encoder_attn", "encoder_attn_layer_norm", ("encoder_attn.q_proj",), "encoder_attn.out_proj"
+)
+FFN = SubLayer("ffn", "final_layer_norm", ("fc1",), "fc2")
+SUBLAYERS = {
+    "encoder": (SELF_ATTENTION, FFN),
+    "decoder": (SELF_ATTENTION, ENCODER_ATTENTION, FFN),
+}
+MORE_THAN_ROUNDING = 1e-3
+"""A difference of log-probabilities that no float32 model of any depth owes to rounding."""
+
+LONGEST = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
+"""Stack → the option with the number of its positions."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A state dict in stock form, the model's options to go with it, and what was changed."""
+
+    weights: Weights
+    options: Options
+    changes: list[str]
+
+
+def fold(weights: Weights, options: Options, path: str = "state dict") -> Folded:
+    """Fold every scale of ``weights``; ``options`` are the model's. Neither is touched.
+
+    Folding a second time changes nothing. Raises AdminError where there is no exact stock form;
+    ``path`` is the file it names.
+    """
+    folding = _Folding(dict(weights), dict(options), path)
+    folding.run()
+    return Folded(folding.weights, folding.options, folding.changes)
+
+
+def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """A checkpoint of fairseq's own ``transformer`` that computes the same, and what was changed.
+
+    It has no optimiser state, which belonged to the weights as they were. Raises AdminError
+    where there is no exact stock form.
+    """
+    folded = fold(state["model"], _options_without_scheme(state, path), path)
+    cfg = run_options(state)
+    cfg["model"] = folded.options
+    if isinstance(cfg.get("common"), dict):
+        cfg["common"]["user_dir"] = None  # nothing of the plugin is needed any more
+    stock = {**without_training_state(state), "args": None, "cfg": cfg, "model": folded.weights}
+    return stock, folded.changes
+
+
+def _options_without_scheme(state: Mapping[str, Any], path: str) -> Options:
+    """The model's options as fairseq's own model has them."""
+    options = model_options(state)
+    name = options["_name"]
+    model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
+    if model not in STOCK_MODELS:
+        raise AdminError(f"{path}: cannot fold a model of architecture {name}")
+    if model == "admin_transformer":
+        config = resolve(Namespace(**options))
+        if config.scheme.no_stock_form:
+            raise AdminError(
+                f"{path}: {config.scheme.title} (--init-type {config.init_type}) has no stock "
+                f"form: {config.scheme.no_stock_form}"
+            )
+        options = {key: value for key, value in vars(config).items() if key not in OWN_OPTIONS}
+    return {**options, "_name": STOCK_MODELS[model]}
+
+
+@dataclass
+class _Folding:
+    """A state dict and options on their way to stock form."""
+
+    weights: Weights
+    options: Options
+    path: str
+    changes: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        folded = {
+            stack: sum(self._sublayer(*place) for place in self._places(stack))
+            for stack in SUBLAYERS
+        }
+        if any(folded.values()):
+            counts = " and ".join(f"{n} {stack}" for stack, n in folded.items() if n)
+            self.changes.insert(0, f"folded the scales of {counts} sub-layers")
+        left = next((name for name in self.weights if ".residuals." in name), None)
+        if left is not None:
+            raise AdminError(f"{self.path}: {left} has no place in a stock transformer")
+
+    def _places(self, stack: str) -> Iterator[tuple[str, SubLayer, Optional[str]]]:
+        """Prefix, sub-layer and the norm that makes its input (None under the first)."""
+        encoder_attention = any(".encoder_attn." in name for name in self.weights)
+        norm_before = None
+        for layer in range(self.options.get(f"{stack}_layers") or 0):
+            prefix = f"{stack}.layers.{layer}."
+            for sublayer in SUBLAYERS[stack]:
+                if sublayer is not ENCODER_ATTENTION or encoder_attention:
+                    yield prefix, sublayer, norm_before
+                    norm_before = prefix + sublayer.norm
+
+    def _sublayer(self, prefix: str, sublayer: SubLayer, norm_before: Optional[str]) -> bool:
+        """Fold one sub-layer; whether there was anything to fold."""
+        alpha = self._take(f"{prefix}residuals.{sublayer.name}.alpha")
+        omega = self._take(f"{prefix}residuals.{sublayer.name}.omega")
+        if alpha is not None:
+            self._scale(f"{prefix}{sublayer.output}.weight", mul, alpha)
+            self._scale(f"{prefix}{sublayer.output}.bias", mul, alpha)
+        if omega is not None and not omega.eq(1).all():
+            self._fold_omega(prefix, sublayer, norm_before, omega)
+        return alpha is not None or omega is not None
+
+    def _take(self, name: str) -> Optional[Tensor]:
+        """A scale, taken out of the state dict."""
+        scale = self.weights.pop(name, None)
+        if scale is None:
+            return None
+        if not scale.isfinite().all():
+            raise AdminError(f"{self.path}: {name} is not finite everywhere; it cannot be folded")
+        if name.endswith("omega") and not scale.all():
+            raise AdminError(f"{self.path}: {name} is zero somewhere; it cannot be folded")
+        return scale
+
+    def _fold_omega(
+        self, prefix: str, sublayer: SubLayer, norm_before: Optional[str], omega: Tensor
+    ) -> None:
+        stack = prefix.split(".")[0]
+        if self.options.get(f"{stack}_normalize_before"):
+            raise AdminError(f"{self.path}: ω in a Pre-LN {stack} has no stock form")
+        for reader in sublayer.readers:
+            self._scale(f"{prefix}{reader}.weight", truediv, omega)
+        if norm_before is None:
+            self._scale_embeddings(stack, omega)
+        else:
+            self._scale(f"{norm_before}.weight", mul, omega)
+            self._scale(f"{norm_before}.bias", mul, omega)
+
+    def _scale_embeddings(self, stack: str, omega: Tensor) -> None:
+        """Let the sum of token and position embeddings come out as ω ⊙ itself."""
+        if f"{stack}.layernorm_embedding.weight" in self.weights:
+            self._scale(f"{stack}.layernorm_embedding.weight", mul, omega)
+            self._scale(f"{stack}.layernorm_embedding.bias", mul, omega)
+            self.changes.append(f"{stack}: scaled layernorm_embedding")
+            return
+        if self.options.get("quant_noise_pq"):
+            raise AdminError(
+                f"{self.path}: the first ω of the {stack} cannot pass the map that "
+                "--quant-noise-pq puts after the embeddings"
+            )
+        if f"{stack}.project_in_dim.weight" in self.weights:
+            self._scale(f"{stack}.project_in_dim.weight", mul, omega.unsqueeze(-1))
+            self.changes.append(f"{stack}: scaled project_in_dim")
+        else:
+            self._untie(stack)
+            self._scale(f"{stack}.embed_tokens.weight", mul, omega)
+            self.changes.append(f"{stack}: scaled the token embeddings")
+        if not self.options.get("no_token_positional_embeddings"):
+            self._scale_positions(stack, omega)
+
+    def _untie(self, stack: str) -> None:
+        """Give the stack token embeddings of its own, so that no one else sees them scaled."""
+        options = self.options
+        ties = ["merge_src_tgt_embed"] + ["tie_adaptive_weights"] * (stack == "decoder")
+        tie = next((tie for tie in ties if options.get(tie)), None)
+        if tie:
+            raise AdminError(
+                f"{self.path}: --{tie.replace('_', '-')} ties embeddings that folding must untie"
+            )
+        if options.get("share_all_embeddings"):
+            options["share_all_embeddings"] = False
+            options["share_decoder_input_output_embed"] = True  # was implied
+            self.changes.append("untied the encoder's embeddings from the decoder's")
+        if stack == "decoder" and options.get("share_decoder_input_output_embed"):
+            options["share_decoder_input_output_embed"] = False
+            embeddings = self._weight("decoder.embed_tokens.weight")
+            self.weights.setdefault("decoder.output_projection.weight", embeddings)
+            self.changes.append("untied the decoder's embeddings from the output projection")
+
+    def _scale_positions(self, stack: str, omega: Tensor) -> None:
+        table = f"{stack}.embed_positions.weight"
+        if self.options.get(f"{stack}_learned_pos"):
+            self.changes.append(f"{stack}: scaled the learned positions")
+        else:
+            self.weights.pop(f"{stack}.embed_positions._float_tensor", None)
+            self.weights[table] = self._sinusoids(stack)
+            self.options[f"{stack}_learned_pos"] = True
+            rows = len(self.weights[table])
+            self.changes.append(
+                f"{stack}: learned positions ({rows} rows) now hold the scaled sinusoids"
+            )
+        self._scale(table, mul, omega)
+
+    def _sinusoids(self, stack: str) -> Tensor:
+        """The positions that the model can ask for: (longest + padding + 1) x C, float32."""
+        longest = self.options[LONGEST[stack]]
+        padding = Dictionary().pad()
+        dim = self.options[f"{stack}_embed_dim"]
+        return SinusoidalPositionalEmbedding.get_embedding(longest + padding + 1, dim, padding)
+
+    def _weight(self, name: str) -> Tensor:
+        if name not in self.weights:
+            raise AdminError(f"{self.path}: damaged checkpoint: {name} is missing")
+        return self.weights[name]
+
+    def _scale(self, name: str, operation: Callable, scale: Tensor) -> None:
+        """Multiply or divide a weight, in float64; it keeps its type, but float32 at least."""
+        weight = self._weight(name)
+        dtype = torch.promote_types(torch.promote_types(weight.dtype, scale.dtype), torch.float32)
+        scaled = operation(weight.double(), scale.double()).to(dtype)
+        if not scaled.isfinite().all():
+            raise AdminError(f"{self.path}: {name} is or becomes too large; it cannot be folded")
+        self.weights[name] = scaled
+
+
+def check(state: Mapping[str, Any], stock: Mapping[str, Any], path: str) -> float:
+    """The largest difference of log-probabilities, on random sentences, that folding made.
+
+    Raises AdminError where it is more than rounding.
+    """
+    before = compare.build(model_options(state), state["model"], path)
+    after = compare.build(model_options(stock), stock["model"], path)
+    difference = compare.largest_difference(before, after)
+    if not difference <= MORE_THAN_ROUNDING:
+        raise AdminError(
+            f"{path}: the folded model differs by {difference:.2g} in log-probabilities"
+        )
+    return difference

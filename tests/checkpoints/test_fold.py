@@ -1,0 +1,304 @@
+import copy
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.models import FairseqLanguageModel
+from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer_lm import TransformerLanguageModelConfig
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
+from admin_fairseq.config import OWN_OPTIONS
+from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.transformer_stack import TransformerDecoder
+from tests.checkpoints.conftest import move
+
+EMBEDDINGS = {
+    "unshared": {},
+    "decoder's shared": {"share_decoder_input_output_embed": True},
+    "all shared": {"share_all_embeddings": True},
+    "learned positions": {"encoder_learned_pos": True, "decoder_learned_pos": True},
+    "one learned": {"encoder_learned_pos": True, "share_all_embeddings": True},
+    "no positions": {"no_token_positional_embeddings": True},
+    "layer norm": {"layernorm_embedding": True, "share_all_embeddings": True},
+    "unscaled": {"no_scale_embedding": True},
+    "adaptive softmax": {"adaptive_softmax_cutoff": [8, 16]},
+}
+FOLDING = ["adaptive", "adaptive-auto", "rezero_postln", "deepnet", "looklinear", "default"]
+
+
+def stock_options(options):
+    return {**{k: v for k, v in options.items() if k not in OWN_OPTIONS}, "_name": "transformer"}
+
+
+def folded_difference(model, options):
+    """How far the folded model, built by fairseq itself, is from the one it was made of."""
+    folded = fold(model.state_dict(), stock_options(options))
+    stock = compare.build(folded.options, folded.weights, "folded")
+    assert type(stock).__module__ == "fairseq.models.transformer.transformer_legacy"
+    return compare.largest_difference(model, stock)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("embeddings", ["unshared", "all shared"])
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (18, 3)])
+def test_folded_admin_computes_the_same(trained, n, m, embeddings, dtype, most):
+    options = {"encoder_layers": n, "decoder_layers": m, **EMBEDDINGS[embeddings]}
+    difference = folded_difference(*trained(dtype=dtype, **options))
+    assert 0 < difference <= most
+
+
+@pytest.mark.parametrize("embeddings", EMBEDDINGS)
+def test_first_omega_passes_every_kind_of_embedding(trained, embeddings):
+    options = {"encoder_layers": 2, "decoder_layers": 1, **EMBEDDINGS[embeddings]}
+    assert folded_difference(*trained(init_type="adaptive", **options)) <= 1e-10
+
+
+@pytest.mark.parametrize("init_type", FOLDING)
+def test_every_scheme_with_a_stock_form_folds(trained, init_type):
+    options = {"init_type": init_type, "encoder_layers": 3, "decoder_layers": 2}
+    assert folded_difference(*trained(**options)) <= 1e-10
+
+
+@pytest.mark.parametrize("arch", ["postln_transformer_tiny", "preln_transformer_tiny"])
+@pytest.mark.parametrize("hybrid", [{}, {"decoder_normalize_before": True}])
+def test_norm_placements_without_omega_are_stock_already(trained, arch, hybrid):
+    model, options = trained(arch, encoder_layers=2, decoder_layers=2, **hybrid)
+    assert folded_difference(model, options) == 0
+    assert not fold(model.state_dict(), stock_options(options)).changes
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    n=st.integers(1, 5),
+    m=st.integers(1, 5),
+    heads=st.sampled_from([1, 2, 4]),
+    width=st.sampled_from([8, 24]),
+    ffn=st.integers(1, 40),
+    seed=st.integers(0, 10**6),
+    embeddings=st.sampled_from(list(EMBEDDINGS.values())),
+    init_type=st.sampled_from(FOLDING),
+    activation=st.sampled_from(["relu", "gelu", "tanh"]),
+)
+def test_any_model(trained, n, m, heads, width, ffn, seed, embeddings, init_type, activation):
+    sizes = {
+        f"{stack}_{size}": value
+        for stack in ("encoder", "decoder")
+        for size, value in (
+            ("embed_dim", width),
+            ("ffn_embed_dim", ffn),
+            ("attention_heads", heads),
+        )
+    }
+    options = {"encoder_layers": n, "decoder_layers": m, **sizes, **embeddings}
+    model, options = trained(
+        seed=seed, init_type=init_type, activation_fn=activation, max_source_positions=60,
+        max_target_positions=60, **options,
+    )  # fmt: skip
+    assert folded_difference(model, options) <= 1e-10
+
+
+def test_negative_omegas_and_a_shut_gate(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=2)
+    for name, weight in model.named_parameters():
+        if name.endswith("omega"):
+            weight.data[::2] *= -1
+    assert folded_difference(model, options) <= 1e-10
+    model, options = trained(init_type="rezero_postln", encoder_layers=2, decoder_layers=2)
+    model.encoder.layers[0].residuals["ffn"].alpha.data.zero_()
+    assert folded_difference(model, options) <= 1e-10
+
+
+def test_the_state_dict_is_exactly_the_stock_models(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
+    folded = fold(model.state_dict(), stock_options(options))
+    stock = compare.empty_model(folded.options, folded.weights, "folded")
+    assert set(folded.weights) == set(stock.state_dict())
+
+
+def test_twice_is_once_and_the_arguments_are_not_touched(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
+    weights, options = model.state_dict(), stock_options(options)
+    before = copy.deepcopy((weights, options))
+    once = fold(weights, options)
+    assert options == before[1]
+    assert all(torch.equal(weights[name], weight) for name, weight in before[0].items())
+    twice = fold(once.weights, once.options)
+    assert twice.options == once.options
+    assert twice.changes == []
+    assert twice.weights.keys() == once.weights.keys()
+    assert all(twice.weights[name] is once.weights[name] for name in once.weights)
+
+
+def test_omega_of_one_changes_no_bit(build):
+    model = build(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
+    weights = model.state_dict()
+    folded = fold(weights, {"encoder_layers": 2, "decoder_layers": 1, "share_all_embeddings": True})
+    assert folded.options["share_all_embeddings"]
+    assert all(folded.weights[name] is weights[name] for name in folded.weights)
+    assert weights.keys() - folded.weights.keys() == {n for n in weights if n.endswith("omega")}
+    assert folded.changes == ["folded the scales of 4 encoder and 3 decoder sub-layers"]
+
+
+def test_changes_are_told(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
+    folded = fold(model.state_dict(), stock_options(options))
+    assert folded.changes == [
+        "folded the scales of 4 encoder and 3 decoder sub-layers",
+        "untied the encoder's embeddings from the decoder's",
+        "encoder: scaled the token embeddings",
+        "encoder: learned positions (1026 rows) now hold the scaled sinusoids",
+        "untied the decoder's embeddings from the output projection",
+        "decoder: scaled the token embeddings",
+        "decoder: learned positions (1026 rows) now hold the scaled sinusoids",
+    ]
+
+
+def test_only_what_must_be_untied_is(trained):
+    model, options = trained(encoder_layers=1, decoder_layers=1, share_all_embeddings=True)
+    model.decoder.layers[0].residuals["self_attn"].omega.data.fill_(1.0)
+    folded = fold(model.state_dict(), stock_options(options))
+    assert not folded.options["share_all_embeddings"]
+    assert folded.options["share_decoder_input_output_embed"]
+    assert not folded.options["decoder_learned_pos"]
+    assert folded_difference(model, options) <= 1e-10
+
+
+def test_half_precision_weights_are_folded_into_float32(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1)
+    half = {name: weight.half() for name, weight in model.state_dict().items()}
+    folded = fold(half, stock_options(options))
+    before = compare.build(options, half, "half")
+    after = compare.build(folded.options, folded.weights, "folded")
+    assert 0 < compare.largest_difference(before, after) <= 1e-5
+    assert folded.weights["encoder.layers.0.fc1.weight"].dtype == torch.float32
+    assert folded.weights["encoder.layers.0.fc2.weight"].dtype == torch.float16  # not touched
+
+
+@pytest.mark.parametrize("dim", [32, 16])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("scheme", ["adaptive", "rezero_postln", "deepnet"])
+def test_decoder_only(task, scheme, shared, dim):
+    options = {
+        "decoder_layers": 3,
+        "decoder_embed_dim": 32,
+        "decoder_input_dim": dim,  # 16: maps between the embeddings and the layers
+        "decoder_output_dim": dim,
+        "decoder_ffn_embed_dim": 40,
+        "decoder_attention_heads": 4,
+        "share_decoder_input_output_embed": shared,
+        "max_target_positions": 50,
+    }
+    cfg = TransformerConfig.from_namespace(Namespace(**options, init_type=scheme))
+    embeddings = torch.nn.Embedding(len(task.target_dictionary), dim, padding_idx=1)
+    ours = FairseqLanguageModel(
+        TransformerDecoder(cfg, task.target_dictionary, embeddings, no_encoder_attn=True)
+    )
+    move(ours).double()
+    stock = {k: v for k, v in vars(TransformerLanguageModelConfig()).items() if k != "_name"}
+    folded = fold(ours.state_dict(), {**stock, **options, "_name": "transformer_lm"})
+    lm = compare.build(folded.options, folded.weights, "folded")
+    assert type(lm).__name__ == "TransformerLanguageModel"
+    assert 0 < compare.largest_difference(ours, lm) <= 1e-10
+    assert folded.changes[0] == "folded the scales of 6 decoder sub-layers"
+
+
+ENCODER_OMEGA = "encoder.layers.1.residuals.ffn.omega"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w[ENCODER_OMEGA][3].fill_(0.0), f"{ENCODER_OMEGA} is zero somewhere"),
+        (lambda w: w[ENCODER_OMEGA][3].fill_(float("nan")), f"{ENCODER_OMEGA} is not finite"),
+        (lambda w: w[ENCODER_OMEGA][3].fill_(float("inf")), f"{ENCODER_OMEGA} is not finite"),
+        (lambda w: w[ENCODER_OMEGA].fill_(1e-310), r"layers.1.fc1.weight is or becomes too large"),
+        (lambda w: w.pop("encoder.layers.1.fc1.weight"), "encoder.layers.1.fc1.weight is missing"),
+        (
+            lambda w: w.pop("decoder.layers.0.self_attn_layer_norm.bias"),
+            "decoder.layers.0.self_attn_layer_norm.bias is missing",
+        ),
+        (
+            lambda w: w.update({"encoder.layers.0.residuals.ffn.beta": torch.ones(1)}),
+            "encoder.layers.0.residuals.ffn.beta has no place",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_folded(trained, change, message):
+    model, options = trained(encoder_layers=2, decoder_layers=1)
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    change(weights)
+    with pytest.raises(AdminError, match=message) as error:
+        fold(weights, stock_options(options), "x.pt")
+    assert str(error.value).startswith("admin-fairseq: error: x.pt: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"merge_src_tgt_embed": True}, "--merge-src-tgt-embed ties embeddings"),
+        ({"tie_adaptive_weights": True}, "--tie-adaptive-weights ties embeddings"),
+        ({"quant_noise_pq": 0.1}, "--quant-noise-pq"),
+        ({"encoder_normalize_before": True}, "Pre-LN encoder"),
+    ],
+)
+def test_options_without_an_exact_form(trained, option, message):
+    model, options = trained(encoder_layers=1, decoder_layers=1)
+    with pytest.raises(AdminError, match=message):
+        fold(model.state_dict(), {**stock_options(options), **option})
+
+
+@pytest.fixture
+def checkpoint(trained):
+    def checkpoint(**options):
+        model, options = trained(encoder_layers=2, decoder_layers=1, **options)
+        return {
+            "args": None,
+            "cfg": {"model": options, "common": {"user_dir": "admin_fairseq", "seed": 3}},
+            "model": model.state_dict(),
+            "optimizer_history": [{"num_updates": 7}],
+            "extra_state": {"train_iterator": {"epoch": 2}, "metrics": []},
+            "last_optimizer_state": {"state": {}},
+        }
+
+    return checkpoint
+
+
+def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
+    state = checkpoint()
+    stock, changes = fold_checkpoint(state, "x.pt")
+    assert stock["cfg"]["model"]["_name"] == "transformer"
+    assert not OWN_OPTIONS & stock["cfg"]["model"].keys()
+    assert stock["cfg"]["common"] == {"user_dir": None, "seed": 3}
+    assert "last_optimizer_state" not in stock
+    assert stock["optimizer_history"] == [{"num_updates": 7}]
+    assert changes
+    assert check(state, stock, "x.pt") <= 1e-10
+    assert fold_checkpoint(stock, "x.pt") == (stock, [])
+
+
+def test_check_refuses_a_model_that_differs(checkpoint):
+    state = checkpoint()
+    stock, _ = fold_checkpoint(state, "x.pt")
+    weights = stock["model"]
+    weights["encoder.layers.0.fc1.bias"] = weights["encoder.layers.0.fc1.bias"] + 0.5
+    with pytest.raises(AdminError, match=r"x.pt: the folded model differs by 0\.\d+"):
+        check(state, stock, "x.pt")
+
+
+@pytest.mark.parametrize(("init_type", "title"), [("tfixup", "T-Fixup"), ("rezero", "ReZero")])
+def test_schemes_without_a_stock_form_say_why(checkpoint, init_type, title):
+    with pytest.raises(AdminError, match=rf"{title} .* has no stock form: it has no layer norm"):
+        fold_checkpoint(checkpoint(init_type=init_type), "x.pt")
+
+
+def test_other_models_are_refused(checkpoint):
+    state = checkpoint()
+    state["cfg"]["model"]["_name"] = "lstm"
+    with pytest.raises(AdminError, match="cannot fold a model of architecture lstm"):
+        fold_checkpoint(state, "x.pt")
