@@ -1,0 +1,126 @@
+"""Checkpoints of the original Admin release (a fork of fairseq 0.8) become ours."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.dictionaries import DataBin
+from admin_fairseq.checkpoints.storage import Weights, run_options, without_training_state
+from admin_fairseq.config import UNSUPPORTED, resolve
+from admin_fairseq.errors import AdminError
+
+INIT_TYPES = {
+    "default": "default",
+    "adaptive": "adaptive",
+    "adaptive-profiling": "adaptive",
+    "rezero": "rezero",
+    "rezero_postln": "rezero_postln",
+    "deepnet": "deepnet",
+    "looklinear": "looklinear",
+}
+"""The release's --init-type → ours."""
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Parameters whose whole name matches ``old`` get the names ``new``.
+
+    Several new names take the same tensor, or with ``split`` equal parts of it along its rows.
+    """
+
+    old: str
+    new: tuple[str, ...]
+    split: bool = False
+
+    def apply(self, weights: Weights) -> Weights:
+        renamed: Weights = {}
+        for name, weight in weights.items():
+            match = re.fullmatch(self.old, name)
+            if match is None:
+                renamed[name] = weight
+                continue
+            parts = weight.chunk(len(self.new)) if self.split else [weight] * len(self.new)
+            renamed.update({match.expand(new): part for new, part in zip(self.new, parts)})
+        return renamed
+
+
+ENCODER, DECODER = r"(encoder\.layers\.\d+)\.", r"(decoder\.layers\.\d+)\."
+RENAMES = (
+    Rename(ENCODER + "attention_ratio_change", (r"\1.residuals.self_attn.omega",)),
+    Rename(ENCODER + "fc_ratio_change", (r"\1.residuals.ffn.omega",)),
+    Rename(DECODER + "self_ratio_change", (r"\1.residuals.self_attn.omega",)),
+    Rename(DECODER + "encoder_ratio_change", (r"\1.residuals.encoder_attn.omega",)),
+    Rename(DECODER + "fc_ratio_change", (r"\1.residuals.ffn.omega",)),
+    Rename(ENCODER + "rezero_weight", (r"\1.residuals.self_attn.alpha", r"\1.residuals.ffn.alpha")),
+    Rename(
+        DECODER + "rezero_weight",
+        tuple(rf"\1.residuals.{name}.alpha" for name in ("self_attn", "encoder_attn", "ffn")),
+    ),
+    Rename(
+        r"(.*_attn)\.in_proj_(weight|bias)",
+        (r"\1.q_proj.\2", r"\1.k_proj.\2", r"\1.v_proj.\2"),
+        split=True,
+    ),
+    Rename(r"(.*_attn)\.([qkv])_proj_weight", (r"\1.\2_proj.weight",)),
+)
+"""The release's parameter names → ours; fairseq itself brings over the rest of its old names."""
+
+
+def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[str, Any]:
+    """A checkpoint of ours that computes what the release's computes.
+
+    Its optimiser state is left behind: it belongs to fused parameters. Raises AdminError for
+    what is no checkpoint of the release, lacks parameters, or was trained on other data.
+    """
+    data.check(state["model"], path)
+    options = _options(state, path)
+    model = compare.empty_model(options, state["model"], path)
+    weights: Weights = dict(state["model"])
+    for rename in RENAMES:
+        weights = rename.apply(weights)
+    # DeepNorm's α, which the release computes anew at every start
+    constants = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    weights = {**constants, **weights}
+    scales = (name for name in model.state_dict() if ".residuals." in name)
+    missing = next((name for name in scales if name not in weights), None)
+    if missing is not None:  # fairseq's loading would fill it in
+        raise AdminError(f"{path}: damaged checkpoint: nothing in it becomes {missing}")
+    compare.load_weights(model, weights, path)
+    model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
+
+    cfg = run_options(state)
+    cfg["model"] = options
+    cfg["task"].update(data=data.folder, source_lang=data.source_lang, target_lang=data.target_lang)
+    cfg["common"]["user_dir"] = "admin_fairseq"
+    imported = {"args": None, "cfg": cfg, "model": model.state_dict()}
+    return {**without_training_state(state), **imported}
+
+
+def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Our model's options, from those of the release."""
+    args = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
+    init_type = args.get("init_type")
+    if init_type not in INIT_TYPES or not str(args.get("arch")).startswith("transformer"):
+        raise AdminError(
+            f"{path}: not a transformer of the original Admin release "
+            f"(--arch {args.get('arch')}, --init-type {init_type})"
+        )
+    unsupported = sorted(option for option in UNSUPPORTED if args.get(option))
+    if unsupported:
+        option = unsupported[0].replace("_", "-")
+        raise AdminError(f"{path}: was trained with --{option}, which our models do not have")
+    config = resolve(
+        Namespace(
+            **{
+                **args,
+                "_name": "admin_transformer",
+                "init_type": INIT_TYPES[init_type],
+                "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
+            }
+        )
+    )
+    return vars(config)
