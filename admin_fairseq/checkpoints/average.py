@@ -1,0 +1,122 @@
+"""The mean of several checkpoints' weights, one file in memory at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Optional, Sequence
+
+import torch
+from fairseq import checkpoint_utils
+from torch import Tensor
+
+from admin_fairseq.checkpoints.storage import Weights, read_checkpoint, without_training_state
+from admin_fairseq.errors import AdminError
+
+BY_EPOCH = r"checkpoint(\d+)\.pt"
+BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
+ANY = rf"{BY_EPOCH}|{BY_UPDATE}|checkpoint\.best_.*\.pt|checkpoint_(best|last)\.pt"
+"""Names under which fairseq-train saves; what else lies in the folder is not of the run."""
+
+
+def average(paths: Sequence[str]) -> dict[str, Any]:
+    """The last checkpoint with the mean of all their weights, and without optimiser state.
+
+    Sums are in float32 (float64 for float64 weights), the means in the weights' own type; what
+    is not floating point comes from the last one. Raises AdminError where a checkpoint is of
+    another model or not finite.
+    """
+    *before, last_path = paths
+    sums: Weights = {}
+    for path in before:
+        _add(sums, read_checkpoint(path)["model"], path)  # and let it go before the next
+    state = read_checkpoint(last_path)
+    last: Weights = state["model"]
+    _add(sums, last, last_path)
+    means = {
+        name: sums.pop(name).div_(len(paths)).to(weight.dtype) if name in sums else weight
+        for name, weight in last.items()
+    }
+    averaged = {**without_training_state(state), "model": _tied_as(last, means)}
+    averaged["extra_state"]["val_loss"] = None  # nobody has validated the mean
+    return averaged
+
+
+def _add(sums: Weights, weights: Weights, path: str) -> None:
+    floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
+    odd = sorted(sums.keys() ^ floating.keys()) if sums else []
+    if odd:
+        where = "is missing" if odd[0] in sums else "is not in the checkpoints before"
+        raise AdminError(f"{path}: another model: {odd[0]} {where}")
+    for name, weight in floating.items():
+        if not weight.isfinite().all():
+            raise AdminError(f"{path}: {name} is not finite everywhere")
+        if name not in sums:
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            sums[name] = weight.to(dtype, copy=True)
+        elif sums[name].shape == weight.shape:
+            sums[name].add_(weight)
+        else:
+            shapes = f"{tuple(weight.shape)}, before it was {tuple(sums[name].shape)}"
+            raise AdminError(f"{path}: another model: {name} is {shapes}")
+
+
+def _tied_as(tied: Weights, weights: Weights) -> Weights:
+    """``weights`` with one tensor wherever ``tied`` has one under several names."""
+    first: dict[tuple[int, torch.Size], Tensor] = {}
+    result: Weights = {}
+    for name, weight in weights.items():
+        same = first.setdefault((tied[name].data_ptr(), weight.shape), weight)
+        result[name] = same if torch.equal(same, weight) else weight
+    return result
+
+
+def last_checkpoints(
+    folder: str, count: int, pattern: str, upper_bound: Optional[int] = None
+) -> list[str]:
+    """The last ``count`` by epoch or update, up to and with ``upper_bound``, oldest first."""
+    found = [
+        path
+        for path, number in checkpoint_utils.checkpoint_paths(
+            _folder(folder), pattern, keep_match=True
+        )
+        if upper_bound is None or number <= upper_bound
+    ]
+    return _enough(found, count, folder)[::-1]
+
+
+def best_checkpoints(folder: str, count: int) -> list[str]:
+    """The ``count`` best by the validation score that each was saved with, the best one last.
+
+    A checkpoint that lies there under several names (checkpoint_best.pt) counts once.
+    """
+    costs: dict[int, tuple[float, str]] = {}  # number of updates → what to minimise, file
+    for name in sorted(os.listdir(_folder(folder))):
+        if not re.fullmatch(ANY, name):
+            continue
+        path = os.path.join(folder, name)
+        state = read_checkpoint(path)
+        score = (state.get("extra_state") or {}).get("val_loss")
+        if score is None:
+            continue
+        cost = -float(score) if _maximizes(state) else float(score)
+        costs.setdefault(state["optimizer_history"][-1]["num_updates"], (cost, path))
+    ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # the later of equals
+    return _enough([path for _, (_, path) in ranked], count, folder)[::-1]
+
+
+def _maximizes(state: dict[str, Any]) -> bool:
+    checkpoint = (state.get("cfg") or {}).get("checkpoint") or {}
+    return bool(checkpoint.get("maximize_best_checkpoint_metric"))
+
+
+def _folder(folder: str) -> str:
+    if not os.path.isdir(folder):
+        raise AdminError(f"{folder}: not a folder of checkpoints")
+    return folder
+
+
+def _enough(paths: list[str], count: int, folder: str) -> list[str]:
+    if len(paths) < count:
+        raise AdminError(f"{folder}: {count} checkpoints were asked for, it has {len(paths)}")
+    return paths[:count]
