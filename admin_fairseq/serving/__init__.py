@@ -1,0 +1,1 @@
+"""Trained models outside of fairseq: CTranslate2 (an optional extra)."""

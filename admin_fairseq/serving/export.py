@@ -1,0 +1,146 @@
+"""A checkpoint becomes a CTranslate2 model: folded, then converted by CTranslate2 itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from argparse import Namespace
+from types import ModuleType
+from typing import Any, Mapping, NamedTuple, Optional
+
+import torch
+from fairseq.models.transformer import (
+    DEFAULT_MAX_SOURCE_POSITIONS,
+    DEFAULT_MAX_TARGET_POSITIONS,
+)
+
+from admin_fairseq.checkpoints.dictionaries import DataBin
+from admin_fairseq.checkpoints.fold import fold_checkpoint
+from admin_fairseq.checkpoints.storage import model_options, run_options
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import refuse_to_overwrite, replacing_folder, write_json
+from admin_fairseq.provenance import installed_versions
+
+QUANTIZATIONS = (
+    *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
+    *("float16", "bfloat16", "float32"),
+)
+SENTENCEPIECE_MODEL = "sentencepiece.model"
+DESCRIPTION = "admin_fairseq.json"
+"""Names of our files in the folder of an exported model."""
+
+UNSUPPORTED = (
+    "adaptive_softmax_cutoff",
+    "merge_src_tgt_embed",
+    "no_cross_attention",
+    "quant_noise_pq",
+)
+"""Options that CTranslate2's converter overlooks."""
+
+
+def ctranslate2() -> ModuleType:
+    """The package, which is an optional extra; raises AdminError where it is not installed."""
+    try:
+        import ctranslate2
+    except ImportError:
+        raise AdminError(
+            "CTranslate2 is not installed; pip install 'admin-fairseq[ctranslate2]'"
+        ) from None
+    return ctranslate2
+
+
+def export_ctranslate2(
+    state: Mapping[str, Any],
+    path: str,
+    data: DataBin,
+    folder: str,
+    quantization: Optional[str] = None,
+    sentencepiece_model: Optional[str] = None,
+) -> list[str]:
+    """Write ``folder`` for CTranslate2 and return what folding changed.
+
+    ``path`` is the checkpoint's file, named in errors. The subword model, if one is given, is
+    copied along. Raises AdminError where the model has no stock form or CTranslate2 does not
+    know one of its options.
+    """
+    package = ctranslate2()
+    data.check(state["model"], path)
+    if sentencepiece_model and not os.path.isfile(sentencepiece_model):
+        raise AdminError(f"{sentencepiece_model}: no such file")
+    stock, changes = fold_checkpoint(state, path)
+    _check_options(model_options(stock), path)
+    with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as workplace:
+        checkpoint = os.path.join(workplace, "checkpoint.pt")
+        torch.save(_as_converter_reads_it(stock, data), checkpoint)
+        converter = package.converters.FairseqConverter(
+            checkpoint, data.folder, data.source_lang, data.target_lang
+        )
+        try:
+            converter.convert(new, quantization=quantization, force=True)
+        except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise AdminError(f"{path}: CTranslate2 cannot take this model: {reason}") from None
+        write_json(_description(stock, data, quantization), os.path.join(new, DESCRIPTION))
+        if sentencepiece_model:
+            shutil.copyfile(sentencepiece_model, os.path.join(new, SENTENCEPIECE_MODEL))
+    return changes
+
+
+def refuse_to_replace(folder: str, force: bool) -> None:
+    """Raise AdminError if ``folder`` is there and is not a model that ``force`` may replace."""
+    refuse_to_overwrite(folder, force)
+    if os.path.lexists(folder) and not ctranslate2().contains_model(folder):
+        raise AdminError(f"{folder}: is no CTranslate2 model, and will not be replaced by one")
+
+
+class Longest(NamedTuple):
+    """Pieces that a model has positions for, without the end of the sentence."""
+
+    source: int
+    target: int
+
+
+def longest_sentences(folder: str) -> Longest:
+    """The longest sentences of an exported model; fairseq's default where it does not say."""
+    try:
+        with open(os.path.join(folder, DESCRIPTION), encoding="utf-8") as file:
+            positions = json.load(file)["positions"]
+        return Longest(positions["source"] - 1, positions["target"] - 1)
+    except FileNotFoundError:
+        return Longest(DEFAULT_MAX_SOURCE_POSITIONS - 1, DEFAULT_MAX_TARGET_POSITIONS - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise AdminError(f"{folder}: {DESCRIPTION} is damaged; export the model again") from None
+
+
+def _description(
+    stock: Mapping[str, Any], data: DataBin, quantization: Optional[str]
+) -> dict[str, Any]:
+    """What CTranslate2's own files do not say about the model."""
+    options = model_options(stock)
+    return {
+        "languages": {"source": data.source_lang, "target": data.target_lang},
+        "positions": {side: options[f"max_{side}_positions"] for side in ("source", "target")},
+        "quantization": quantization,
+        "packages": installed_versions("admin-fairseq", "ctranslate2", "torch"),
+    }
+
+
+def _check_options(options: Mapping[str, Any], path: str) -> None:
+    overlooked = next((option for option in UNSUPPORTED if options.get(option)), None)
+    dims = {options[f"decoder_{kind}_dim"] for kind in ("input", "embed", "output")}
+    if overlooked is None and len(dims) > 1:
+        overlooked = "decoder_output_dim"
+    if overlooked is not None:
+        option = overlooked.replace("_", "-")
+        raise AdminError(f"{path}: CTranslate2 has no equivalent of --{option}")
+
+
+def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
+    """CTranslate2's converter knows the form of fairseq up to 0.9: options in one Namespace."""
+    options = model_options(stock)
+    task = {**run_options(stock)["task"], "data": data.folder}
+    task_name = task.pop("_name")
+    args = Namespace(**{**task, **options, "task": task_name, "arch": options["_name"]})
+    return {"args": args, "model": stock["model"]}

@@ -1,0 +1,102 @@
+"""Translating a stream of lines with a model that was exported to CTranslate2."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Optional
+
+import sentencepiece
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.serving.export import SENTENCEPIECE_MODEL, ctranslate2, longest_sentences
+
+logger = logging.getLogger(__name__)
+
+Pieces = list[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to translate; the search has fairseq-generate's defaults."""
+
+    model: str
+    sentencepiece_model: Optional[str] = None  # None: the one in the model's folder, if any
+    beam: int = 5
+    lenpen: float = 1.0
+    max_len_b: int = 200
+    max_tokens: int = 4096
+    device: str = "auto"
+    inter_threads: Optional[int] = None  # None: one for every core or GPU
+    intra_threads: int = 1
+
+
+def translate(lines: Iterable[str], options: Options) -> Iterator[str]:
+    """Load the model; give a translation for every line, in order, while lines are being read.
+
+    Lines are split into sentencepiece pieces and put together again, unless there is no subword
+    model: then they are pieces already, separated by spaces. An empty line stays empty; one that
+    is longer than the model's positions is cut, with a warning. Raises AdminError where the model
+    cannot be loaded.
+    """
+    translator = _translator(options)
+    encode, decode = _subwords(options)
+    longest = longest_sentences(options.model)
+    empty: deque[bool] = deque()
+
+    def sources() -> Iterator[Pieces]:
+        for number, line in enumerate(lines, start=1):
+            pieces = encode(line)
+            empty.append(not pieces)
+            if len(pieces) > longest.source:
+                message = "line %d has %d pieces, the model takes %d: its end is left out"
+                logger.warning(message, number, len(pieces), longest.source)
+            yield pieces[: longest.source]
+
+    results = translator.translate_iterable(
+        sources(),
+        max_batch_size=options.max_tokens,
+        batch_type="tokens",
+        beam_size=options.beam,
+        length_penalty=options.lenpen,
+        max_decoding_length=min(options.max_len_b, longest.target),
+        max_input_length=0,  # sources() has seen to it
+    )
+    return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in results)
+
+
+def _translator(options: Options):
+    package = ctranslate2()
+    if not package.contains_model(options.model):
+        raise AdminError(
+            f"{options.model}: not a CTranslate2 model; make one with admin-fairseq export"
+        )
+    try:
+        return package.Translator(
+            options.model,
+            device=options.device,
+            inter_threads=options.inter_threads or _cores(options.device),
+            intra_threads=options.intra_threads,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise AdminError(f"{options.model}: cannot be loaded: {error}") from None
+
+
+def _cores(device: str) -> int:
+    """Workers where nothing was asked for: one for every core, but one only on a GPU."""
+    on_gpu = device == "cuda" or (device == "auto" and ctranslate2().get_cuda_device_count() > 0)
+    return 1 if on_gpu else os.cpu_count() or 1
+
+
+def _subwords(options: Options) -> tuple[Callable[[str], Pieces], Callable[[Pieces], str]]:
+    """How a line becomes pieces, and pieces a line."""
+    path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
+    if options.sentencepiece_model is None and not os.path.exists(path):
+        return str.split, " ".join
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=path)
+    except (OSError, RuntimeError):
+        raise AdminError(f"{path}: not a sentencepiece model, or a damaged one") from None
+    return (lambda line: processor.encode(line, out_type=str)), processor.decode

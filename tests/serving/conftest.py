@@ -1,0 +1,33 @@
+"""A small model of random weights, as a checkpoint, and the data folder to go with it."""
+
+import pytest
+import torch
+
+from admin_fairseq.checkpoints.dictionaries import data_bin
+from admin_fairseq.config import AdminTransformerConfig, resolve
+from tests.checkpoints.conftest import move
+
+
+@pytest.fixture
+def data(tmp_path, task):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for language in ("de", "en"):
+        task.source_dictionary.save(str(folder / f"dict.{language}.txt"))
+    return data_bin(str(folder), {"source_lang": "de", "target_lang": "en"})
+
+
+@pytest.fixture
+def checkpoint(build):
+    def checkpoint(arch="admin_transformer_tiny", **options):
+        torch.manual_seed(2)
+        options = {"encoder_layers": 2, "decoder_layers": 1, **options}
+        model = move(build(arch, **options))
+        config = resolve(AdminTransformerConfig(_name=arch, **options))
+        return {
+            "args": None,
+            "cfg": {"model": vars(config), "task": {"_name": "translation"}},
+            "model": model.state_dict(),
+        }
+
+    return checkpoint

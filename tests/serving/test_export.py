@@ -1,0 +1,117 @@
+import json
+import os
+import sys
+
+import pytest
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.serving.export import (
+    QUANTIZATIONS,
+    export_ctranslate2,
+    longest_sentences,
+    refuse_to_replace,
+)
+
+ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
+
+
+def test_a_folder_that_ctranslate2_loads(checkpoint, data, tmp_path):
+    folder = tmp_path / "out"
+    changes = export_ctranslate2(checkpoint(), "x.pt", data, str(folder))
+    assert changes[0] == "folded the scales of 4 encoder and 3 decoder sub-layers"
+    assert ctranslate2.contains_model(str(folder))
+    translator = ctranslate2.Translator(str(folder), device="cpu")
+    assert translator.translate_batch([["word1", "word2"]], max_decoding_length=5)[0].hypotheses
+    assert sorted(os.listdir(tmp_path)) == ["bin", "out"]
+
+
+def test_the_description_says_what_ctranslate2_does_not(checkpoint, data, tmp_path):
+    state = checkpoint(max_source_positions=30, max_target_positions=20)
+    export_ctranslate2(state, "x.pt", data, str(tmp_path / "out"), quantization="int8")
+    description = json.loads((tmp_path / "out" / "admin_fairseq.json").read_text())
+    assert description["languages"] == {"source": "de", "target": "en"}
+    assert description["positions"] == {"source": 30, "target": 20}
+    assert description["quantization"] == "int8"
+    assert description["packages"]["ctranslate2"] == ctranslate2.__version__
+    assert longest_sentences(str(tmp_path / "out")) == (29, 19)
+
+
+def test_quantised_weights_take_less_room(checkpoint, data, tmp_path):
+    sizes = {}
+    for quantization in ("float32", "int8"):
+        folder = tmp_path / quantization
+        state = checkpoint(max_source_positions=30, max_target_positions=30)
+        export_ctranslate2(state, "x.pt", data, str(folder), quantization)
+        sizes[quantization] = (folder / "model.bin").stat().st_size
+    assert sizes["int8"] < 0.4 * sizes["float32"]
+
+
+def test_quantizations_are_ctranslate2s_own():
+    from ctranslate2.specs.model_spec import ACCEPTED_MODEL_TYPES
+
+    assert set(QUANTIZATIONS) == set(ACCEPTED_MODEL_TYPES)
+
+
+def test_the_subword_model_comes_along(checkpoint, data, tmp_path):
+    (tmp_path / "spm").write_bytes(b"a model")
+    subwords = str(tmp_path / "spm")
+    folder = tmp_path / "out"
+    export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=subwords)
+    assert (folder / "sentencepiece.model").read_bytes() == b"a model"
+    with pytest.raises(AdminError, match="none: no such file"):
+        export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adaptive_softmax_cutoff": [8]}, "no equivalent of --adaptive-softmax-cutoff"),
+        ({"no_cross_attention": True}, "no equivalent of --no-cross-attention"),
+        ({"no_token_positional_embeddings": True}, "--no-token-positional-embeddings is not supp"),
+        ({"activation_fn": "tanh"}, "--activation-fn tanh is not supported"),
+        ({"decoder_attention_heads": 4}, "must have the same value"),
+        ({"init_type": "tfixup"}, "has no stock form"),
+        (
+            {"arch": "postln_transformer_tiny", "decoder_normalize_before": True},
+            "--encoder-normalize-before and --decoder-normalize-before must have the same value",
+        ),
+    ],
+)
+def test_what_ctranslate2_cannot_take_is_refused(checkpoint, data, tmp_path, options, message):
+    with pytest.raises(AdminError, match=message) as error:
+        export_ctranslate2(checkpoint(**options), "x.pt", data, str(tmp_path / "out"))
+    assert "x.pt" in str(error.value) and "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["bin"]
+
+
+def test_a_dictionary_of_another_size(checkpoint, data, tmp_path):
+    with open(os.path.join(data.folder, "dict.de.txt"), "a", encoding="utf-8") as file:
+        file.write("more 1\n")
+    with pytest.raises(AdminError, match=r"dict.de.txt: 25 types, the encoder of x.pt"):
+        export_ctranslate2(checkpoint(), "x.pt", data, str(tmp_path / "out"))
+
+
+def test_without_ctranslate2_the_extra_is_named(checkpoint, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(AdminError, match=r"pip install 'admin-fairseq\[ctranslate2\]'"):
+        export_ctranslate2(checkpoint(), "x.pt", data, str(tmp_path / "out"))
+
+
+def test_only_models_are_replaced_and_only_when_asked(checkpoint, data, tmp_path):
+    folder = str(tmp_path / "out")
+    refuse_to_replace(folder, force=False)
+    export_ctranslate2(checkpoint(), "x.pt", data, folder)
+    with pytest.raises(AdminError, match="is there already; use --force"):
+        refuse_to_replace(folder, force=False)
+    refuse_to_replace(folder, force=True)
+    export_ctranslate2(checkpoint(), "x.pt", data, folder, quantization="int8")
+    assert json.loads((tmp_path / "out" / "admin_fairseq.json").read_text())["quantization"]
+    with pytest.raises(AdminError, match="is no CTranslate2 model"):
+        refuse_to_replace(data.folder, force=True)
+
+
+def test_longest_sentences_of_other_models(tmp_path):
+    assert longest_sentences(str(tmp_path)) == (1023, 1023)
+    (tmp_path / "admin_fairseq.json").write_text("{")
+    with pytest.raises(AdminError, match=r"admin_fairseq.json is damaged"):
+        longest_sentences(str(tmp_path))
