@@ -1,14 +1,17 @@
-"""The command ``admin-fairseq SUBCOMMAND``: one row of a table each, and all that is printed."""
+"""The command ``admin-fairseq SUBCOMMAND``, and all that it prints."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from typing import Any, Callable, Iterable, NamedTuple, NoReturn, Optional, Sequence
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentParser
+from contextlib import contextmanager
+from typing import Iterator, NoReturn, Optional, Sequence
 
-from admin_fairseq import benchmark
+from admin_fairseq.commands import average, benchmark, export, fold, import_release, translate
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import write_json
-from admin_fairseq.schemes import SCHEMES
 
 
 class Parser(ArgumentParser):
@@ -18,53 +21,13 @@ class Parser(ArgumentParser):
         raise AdminError(f"{message} (see {self.prog} --help)")
 
 
-class Command(NamedTuple):
-    """A subcommand; ``run`` gives the lines to print."""
-
-    help: str
-    add_options: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], Iterable[str]]
-
-
-def _benchmark_options(parser: ArgumentParser) -> None:
-    def add(name: str, help: str, **how: Any) -> None:
-        default = getattr(benchmark.Options, name, None)
-        option = "--" + name.replace("_", "-")
-        if default:
-            help += " (default: %(default)s)"
-        parser.add_argument(option, default=default, help=help, **how)
-
-    add("arch", "any of our architectures")
-    add("init_type", "scheme, if not the architecture's own", choices=list(SCHEMES))
-    add("encoder_layers", "encoder depth, if not the architecture's own", type=int)
-    add("decoder_layers", "decoder depth, if not the architecture's own", type=int)
-    add("data", "take batches of this data instead of made-up ones", metavar="DATA_BIN")
-    add("vocabulary", "size of the vocabulary of made-up batches", type=int)
-    add("max_tokens", "tokens in a batch", type=int)
-    add("updates", "timed updates in a block", type=int)
-    add("blocks", "blocks of each model", type=int)
-    add("warmup_updates", "updates that do not count, at the beginning of a block", type=int)
-    add("optimizer", "optimiser", choices=("adam", "radam"))
-    add("fp16", "half precision, on a GPU", action="store_true")
-    add("bf16", "bfloat16, on a GPU", action="store_true")
-    add("cpu", "the CPU even where there is a GPU", action="store_true")
-    add("seed", "random seed", type=int)
-    add("json", "write the result here too", metavar="FILE")
-
-
-def _benchmark(args: Namespace) -> Iterable[str]:
-    asked = vars(args)
-    path = asked.pop("json")
-    result = benchmark.benchmark(benchmark.Options(**asked))
-    yield from benchmark.report(result)
-    if path:
-        write_json(result, path)
-
-
 COMMANDS = {
-    "benchmark": Command(
-        "training speed and memory beside fairseq's own transformer", _benchmark_options, _benchmark
-    ),
+    "average": average.COMMAND,
+    "benchmark": benchmark.COMMAND,
+    "export": export.COMMAND,
+    "fold": fold.COMMAND,
+    "import-release": import_release.COMMAND,
+    "translate": translate.COMMAND,
 }
 """Subcommand → what it does."""
 
@@ -80,13 +43,39 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Show what the package logs as it stands; of others, and of warnings, nothing."""
+    logger, handler = logging.getLogger("admin_fairseq"), logging.StreamHandler()
+    chatter = [(other, other.level) for other in map(logging.getLogger, ("", "fairseq", "hydra"))]
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for other, _ in chatter:
+        other.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for other, level in chatter:
+            other.setLevel(level)
+        logger.propagate = True
+        logger.removeHandler(handler)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
     args = _parser().parse_args(argv)
     command = COMMANDS[args.command]
     del args.command
-    for line in command.run(args):
-        print(line)
+    try:
+        with _messages_on_stderr():
+            for line in command.run(args):
+                print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

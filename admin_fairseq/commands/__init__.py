@@ -1,0 +1,1 @@
+"""The subcommands of ``admin-fairseq``, one module each: options, and the lines to print."""

@@ -1,0 +1,44 @@
+"""What a subcommand is, and the options that several of them have."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Callable, Iterable, Mapping, NamedTuple
+
+from admin_fairseq.checkpoints.dictionaries import DataBin, data_bin
+from admin_fairseq.checkpoints.storage import run_options
+
+
+class Command(NamedTuple):
+    """A subcommand; ``run`` gives the lines to print."""
+
+    help: str
+    add_options: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], Iterable[str]]
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def add_force(parser: ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace the output if it is there")
+
+
+def add_data(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", metavar="DATA_BIN", required=True, help="folder with the model's dictionaries"
+    )
+    for side in ("source", "target"):
+        parser.add_argument(
+            f"--{side}-lang", metavar="LANG", help=f"{side} language, if not the checkpoint's own"
+        )
+
+
+def data_of(args: Namespace, state: Mapping) -> DataBin:
+    """The data that ``add_data``'s options mean for a checkpoint."""
+    task = run_options(state).get("task") or {}
+    return data_bin(args.data, task, args.source_lang, args.target_lang)

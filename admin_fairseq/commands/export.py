@@ -1,0 +1,39 @@
+"""``admin-fairseq export``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Iterable
+
+from admin_fairseq.checkpoints.storage import read_checkpoint
+from admin_fairseq.commands.command import Command, add_data, add_force, data_of
+from admin_fairseq.serving.export import (
+    QUANTIZATIONS,
+    export_ctranslate2,
+    refuse_to_replace,
+)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--to", required=True, choices=("ctranslate2",), help="the engine")
+    parser.add_argument("input", metavar="IN.pt", help="checkpoint to read")
+    parser.add_argument("output", metavar="OUTDIR", help="folder to write")
+    add_data(parser)
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="type of the weights")
+    parser.add_argument(
+        "--sentencepiece-model",
+        metavar="FILE",
+        help="subword model to put into OUTDIR, so that translate takes and gives plain text",
+    )
+    add_force(parser)
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    refuse_to_replace(args.output, args.force)
+    state = read_checkpoint(args.input)
+    data, subwords = data_of(args, state), args.sentencepiece_model
+    yield from export_ctranslate2(state, args.input, data, args.output, args.quantization, subwords)
+    yield f"wrote {args.output}"
+
+
+COMMAND = Command("fold a checkpoint and convert it for another engine", _add_options, _run)

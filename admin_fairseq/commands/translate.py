@@ -1,0 +1,66 @@
+"""``admin-fairseq translate``."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from typing import Iterable, Iterator
+
+from tqdm import tqdm
+
+from admin_fairseq.commands.command import Command, positive
+from admin_fairseq.errors import AdminError
+from admin_fairseq.serving.translate import Options, translate
+
+logger = logging.getLogger(__name__)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    def add(name: str, help: str, **how) -> None:
+        default = getattr(Options, name)
+        shown = "" if default is None else " (default: %(default)s)"
+        parser.add_argument(
+            "--" + name.replace("_", "-"), default=default, help=help + shown, **how
+        )
+
+    parser.add_argument("model", metavar="OUTDIR", help="folder that admin-fairseq export wrote")
+    add(
+        "sentencepiece_model",
+        "subword model, if there is none in OUTDIR; without any, lines are pieces",
+        metavar="FILE",
+    )
+    add("beam", "beam width", type=positive)
+    add("lenpen", "length penalty: <1 favours shorter, >1 longer sentences", type=float)
+    add("max_len_b", "longest translation, in pieces", type=positive)
+    add("max_tokens", "pieces in a batch", type=positive)
+    add("device", "where to translate", choices=("auto", "cpu", "cuda"))
+    add("inter_threads", "workers; if not given, one for every core or GPU", type=positive)
+    add("intra_threads", "threads of every worker", type=positive)
+
+
+def _standard_input() -> Iterator[str]:
+    """Its lines, in UTF-8 whatever the locale, without their ends."""
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
+        yield line.rstrip("\n")
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    sys.stdout.reconfigure(encoding="utf-8")
+    translations = translate(_standard_input(), Options(**vars(args)))
+    start, number = time.perf_counter(), 0
+    try:
+        # a progress bar, on a terminal only
+        for translation in tqdm(translations, unit=" sentences", disable=None):
+            yield translation
+            number += 1
+    except UnicodeDecodeError:
+        raise AdminError("standard input is not UTF-8") from None
+    seconds = time.perf_counter() - start
+    speed = number / seconds
+    logger.info("Translated %d sentences in %.1fs (%.2f sentences/s)", number, seconds, speed)
+
+
+COMMAND = Command("translate standard input with an exported model", _add_options, _run)
