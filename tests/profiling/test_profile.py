@@ -311,8 +311,7 @@ def test_release_text_for_a_model_without_an_encoder_is_refused(path):
 # Writing, whole or not at all
 
 
-def fail_halfway(content, file, **options):
-    file.write(json.dumps(content)[:100])
+def fail(descriptor):
     raise WRITE_FAILS
 
 
@@ -320,7 +319,7 @@ def fail_halfway(content, file, **options):
 def test_failed_write_leaves_everything_as_it_was(tmp_path, path, monkeypatch, before):
     if before is not None:
         save(path, before)
-    monkeypatch.setattr(json, "dump", fail_halfway)
+    monkeypatch.setattr(os, "fsync", fail)  # all is written then, under the temporary name
     with pytest.raises(AdminError, match="No space left on device") as error:
         PROFILE.write(path)
     assert path in str(error.value)
@@ -332,7 +331,7 @@ def test_interrupted_write_leaves_no_temporary_file(tmp_path, path, monkeypatch)
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(json, "dump", interrupt)
+    monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         PROFILE.write(path)
     assert list(tmp_path.iterdir()) == []
