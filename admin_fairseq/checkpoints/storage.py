@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 import zipfile
-from typing import Any, Mapping
+from typing import Any, BinaryIO, Mapping
 
 import numpy as np
 import torch
@@ -48,7 +48,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 def write_checkpoint(state: Mapping[str, Any], path: str) -> None:
     """Write ``state`` in plain types, whole or not at all; raises AdminError where it cannot."""
     with replacing(path) as file:
-        torch.save(plain(state), file)
+        save(plain(state), file)
+
+
+def save(content: Any, file: BinaryIO) -> None:
+    """``torch.save``, whose writer hides why a file cannot be written; raises OSError then."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,6 @@ from argparse import Namespace
 from types import ModuleType
 from typing import Any, Mapping, NamedTuple, Optional
 
-import torch
 from fairseq.models.transformer import (
     DEFAULT_MAX_SOURCE_POSITIONS,
     DEFAULT_MAX_TARGET_POSITIONS,
@@ -18,7 +17,7 @@ from fairseq.models.transformer import (
 
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
-from admin_fairseq.checkpoints.storage import model_options, run_options
+from admin_fairseq.checkpoints.storage import model_options, run_options, save
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import refuse_to_overwrite, replacing_folder, write_json
 from admin_fairseq.provenance import installed_versions
@@ -73,7 +72,8 @@ def export_ctranslate2(
     _check_options(model_options(stock), path)
     with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as workplace:
         checkpoint = os.path.join(workplace, "checkpoint.pt")
-        torch.save(_as_converter_reads_it(stock, data), checkpoint)
+        with open(checkpoint, "wb") as file:
+            save(_as_converter_reads_it(stock, data), file)
         converter = package.converters.FairseqConverter(
             checkpoint, data.folder, data.source_lang, data.target_lang
         )

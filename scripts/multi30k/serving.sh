@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Compare fairseq-generate and CTranslate2 on Multi30k's test set: BLEU and speed.
+# shellcheck disable=SC2154 # options are assigned by lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Export a trained model to CTranslate2, in float32 and in int8, and translate the 2016
+Flickr test set in turns with fairseq-generate and with each: BLEU, and sentences per second without
+the time for loading. Everything runs on the CPU, on all its cores."
+option data-dir "$root/data/multi30k" "where prepare.sh wrote"
+option save-dir "" "where train.sh wrote"
+option checkpoint checkpoint_best.pt "which checkpoint in it"
+option beam 4 "beam width"
+option max-tokens 4096 "tokens in a batch"
+option rounds 3 "how often each of them translates the test set"
+parse_options "$@"
+
+[ -n "${save_dir:=}" ] || fail "--save-dir is needed (see --help)"
+[ -f "$save_dir/$checkpoint" ] || fail "$save_dir/$checkpoint is missing; run scripts/multi30k/train.sh first"
+setup_venv ctranslate2
+
+work=$save_dir/serving
+mkdir -p "$work"
+say "Exporting"
+for type in float32 int8; do
+    admin-fairseq export --to ctranslate2 "$save_dir/$checkpoint" "$work/$type" --force \
+        --data "$data_dir/bin" --quantization "$type" \
+        --sentencepiece-model "$data_dir/sentencepiece.model"
+done
+
+# NAME: translate the test set once, into NAME.hyp, and append sentences per second to NAME.speed
+translate_once() {
+    local name=$1
+    if [ "$name" = fairseq ]; then
+        generate "$data_dir/bin" "$save_dir/$checkpoint" "$work/$name" --cpu \
+            --beam "$beam" --max-tokens "$max_tokens"
+    else
+        admin-fairseq translate "$work/$name" --device cpu --beam "$beam" \
+            --max-tokens "$max_tokens" <"$data_dir/test.de" >"$work/$name.hyp" 2>"$work/$name.log"
+    fi
+    grep -o '[0-9.]* sentences/s' "$work/$name.log" | tail -n 1 | cut -d' ' -f1 >>"$work/$name.speed"
+}
+
+engines=(fairseq float32 int8)
+rm -f "$work"/*.speed
+for round in $(seq "$rounds"); do
+    say "Translating, round $round of $rounds"
+    for engine in "${engines[@]}"; do
+        translate_once "$engine"
+    done
+done
+
+speeds() { sort -n "$work/$1.speed"; }
+median() { speeds "$1" | sed -n "$(((rounds + 1) / 2))p"; }
+
+say "Beam $beam, $(wc -l <"$data_dir/test.de") sentences; sentences per second: median (lowest to highest)"
+for engine in "${engines[@]}"; do
+    printf '%-8s %s\n         %.1f (%.1f to %.1f), %.2f times fairseq-generate\n' "$engine" \
+        "$(bleu "$work/$engine.hyp" "$data_dir/test.en")" "$(median "$engine")" \
+        "$(speeds "$engine" | head -n 1)" "$(speeds "$engine" | tail -n 1)" \
+        "$(awk "BEGIN {print $(median "$engine") / $(median fairseq)}")"
+done
