@@ -103,9 +103,10 @@ def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     """A checkpoint of fairseq's own ``transformer`` that computes the same, and what was changed.
 
     It has no optimiser state, which belonged to the weights as they were. Raises AdminError
-    where there is no exact stock form.
+    where there is no exact stock form, and where fairseq could not load the result.
     """
     folded = fold(state["model"], _options_without_scheme(state, path), path)
+    compare.build(folded.options, folded.weights, path)
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
@@ -142,6 +143,8 @@ class _Folding:
     changes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
+        for kind in ("omega", "alpha"):
+            self._check_all_or_none(kind)
         folded = {
             stack: sum(self._sublayer(*place) for place in self._places(stack))
             for stack in SUBLAYERS
@@ -152,6 +155,17 @@ class _Folding:
         left = next((name for name in self.weights if ".residuals." in name), None)
         if left is not None:
             raise AdminError(f"{self.path}: {left} has no place in a stock transformer")
+
+    def _check_all_or_none(self, kind: str) -> None:
+        """Refuse a model where some sub-layers have a scale of this kind and others lack it."""
+        names = [
+            f"{prefix}residuals.{sublayer.name}.{kind}"
+            for stack in SUBLAYERS
+            for prefix, sublayer, _ in self._places(stack)
+        ]
+        missing = [name for name in names if name not in self.weights]
+        if missing and len(missing) < len(names):
+            raise AdminError(f"{self.path}: damaged checkpoint: {missing[0]} is missing")
 
     def _places(self, stack: str) -> Iterator[tuple[str, SubLayer, Optional[str]]]:
         """Prefix, sub-layer and the norm that makes its input (None under the first)."""

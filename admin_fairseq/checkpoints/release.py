@@ -123,4 +123,4 @@ def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
             }
         )
     )
-    return vars(config)
+    return dict(vars(config))

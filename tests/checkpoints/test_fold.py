@@ -223,6 +223,7 @@ ENCODER_OMEGA = "encoder.layers.1.residuals.ffn.omega"
             lambda w: w.pop("decoder.layers.0.self_attn_layer_norm.bias"),
             "decoder.layers.0.self_attn_layer_norm.bias is missing",
         ),
+        (lambda w: w.pop(ENCODER_OMEGA), f"damaged checkpoint: {ENCODER_OMEGA} is missing"),
         (
             lambda w: w.update({"encoder.layers.0.residuals.ffn.beta": torch.ones(1)}),
             "encoder.layers.0.residuals.ffn.beta has no place",
@@ -280,6 +281,13 @@ def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
     assert changes
     assert check(state, stock, "x.pt") <= 1e-10
     assert fold_checkpoint(stock, "x.pt") == (stock, [])
+
+
+def test_what_fairseq_could_not_load_is_not_folded(checkpoint):
+    state = checkpoint()
+    del state["model"]["decoder.layers.0.fc1.bias"]
+    with pytest.raises(AdminError, match=r"x.pt: weights do not fit .*decoder.layers.0.fc1.bias"):
+        fold_checkpoint(state, "x.pt")
 
 
 def test_check_refuses_a_model_that_differs(checkpoint):
