@@ -21,8 +21,8 @@ setup(
     ],
     extras_require={
         "quickstart": ["num2words"],
-        "ctranslate2": ["ctranslate2>=4"],
-        "tests": ["ctranslate2>=4", "hypothesis", "num2words", "pytest", "ruff"],
+        "ctranslate2": ["ctranslate2>=4.8"],
+        "tests": ["ctranslate2>=4.8", "hypothesis", "num2words", "pytest", "ruff"],
         "analysis": ["matplotlib"],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},

@@ -26,6 +26,10 @@ def build(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairse
     """
     model = empty_model(options, weights, path)
     load_weights(model, weights, path)
+    for module in model.modules():
+        if hasattr(module, "ever_training"):
+            # keeps fairseq 0.12.2 off its fast path, which fails on padding under torch 2
+            module.ever_training = True
     return model.eval()
 
 

@@ -75,7 +75,11 @@ def export_ctranslate2(
         with open(checkpoint, "wb") as file:
             save(_as_converter_reads_it(stock, data), file)
         converter = package.converters.FairseqConverter(
-            checkpoint, data.folder, data.source_lang, data.target_lang
+            checkpoint,
+            data.folder,
+            data.source_lang,
+            data.target_lang,
+            unsafe_deserialization=True,  # the file is our own, of a moment ago
         )
         try:
             converter.convert(new, quantization=quantization, force=True)

@@ -13,6 +13,7 @@ from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
 from admin_fairseq.config import OWN_OPTIONS
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.modules.transformer_stack import TransformerDecoder
 from tests.checkpoints.conftest import move
 
@@ -118,7 +119,9 @@ def test_the_state_dict_is_exactly_the_stock_models(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
     folded = fold(model.state_dict(), stock_options(options))
     stock = compare.empty_model(folded.options, folded.weights, "folded")
-    assert set(folded.weights) == set(stock.state_dict())
+    # fairseq 0.12.2 holds some weights twice, and fills in the second ones itself
+    expected = {name for name in stock.state_dict() if not name.endswith(MIRRORED_WEIGHTS)}
+    assert set(folded.weights) == expected
 
 
 def test_twice_is_once_and_the_arguments_are_not_touched(trained):
