@@ -127,15 +127,17 @@ choose_device() {
 }
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]
-# writes PREFIX.log (all that fairseq says) and PREFIX.hyp (plain text, in the order of the set).
+# writes PREFIX.log (fairseq's output), PREFIX.err (its messages) and PREFIX.hyp (plain text, in the
+# order of the set).
 generate() {
     local data=$1 checkpoint=$2 prefix=$3
     shift 3
     # with fairseq-fixed's default multiple of 8, the last sentences would be left out
     fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint" \
-        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@" >"$prefix.log" || {
-        tail -n 3 "$prefix.log" >&2
-        fail "generation failed, see $prefix.log"
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@" \
+        >"$prefix.log" 2>"$prefix.err" || {
+        tail -n 3 "$prefix.err" >&2
+        fail "generation failed, see $prefix.err"
     }
     grep '^H-' "$prefix.log" | sed 's/^H-//' | sort -n | cut -f3 >"$prefix.hyp"
 }

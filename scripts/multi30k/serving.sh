@@ -34,10 +34,16 @@ translate_once() {
         generate "$data_dir/bin" "$save_dir/$checkpoint" "$work/$name" --cpu \
             --beam "$beam" --max-tokens "$max_tokens"
     else
+        : >"$work/$name.log"
         admin-fairseq translate "$work/$name" --device cpu --beam "$beam" \
-            --max-tokens "$max_tokens" <"$data_dir/test.de" >"$work/$name.hyp" 2>"$work/$name.log"
+            --max-tokens "$max_tokens" <"$data_dir/test.de" >"$work/$name.hyp" 2>"$work/$name.err" || {
+            tail -n 1 "$work/$name.err" >&2
+            fail "translation failed, see $work/$name.err"
+        }
     fi
-    grep -o '[0-9.]* sentences/s' "$work/$name.log" | tail -n 1 | cut -d' ' -f1 >>"$work/$name.speed"
+    # some versions of fairseq log to standard error, others to standard output
+    cat "$work/$name".{err,log} | grep -o '[0-9.]* sentences/s' | tail -n 1 |
+        cut -d' ' -f1 >>"$work/$name.speed"
 }
 
 engines=(fairseq float32 int8)
