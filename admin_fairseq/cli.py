@@ -76,6 +76,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as a shell says it
 
 
 if __name__ == "__main__":

@@ -205,6 +205,10 @@ def resolve(config: Any) -> AdminTransformerConfig:
         given = dict(vars(config))
     known = {f.name for f in fields(AdminTransformerConfig)}
     resolved = AdminTransformerConfig(**{k: v for k, v in given.items() if k in known})
+    if resolved.init_type not in (None, *SCHEMES):
+        raise AdminError(
+            f"unknown --init-type {resolved.init_type}; there are {', '.join(SCHEMES)}"
+        )
     apply_architecture(resolved)
     for option in ("encoder_layers", "decoder_layers", "profile_batches"):
         if getattr(resolved, option) < 1:

@@ -19,11 +19,11 @@ def refuse_to_overwrite(path: str, force: bool) -> None:
 
 
 @contextmanager
-def replacing(path: str) -> Iterator[BinaryIO]:
+def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
     """A temporary file beside ``path`` that is renamed to it when the block ends well.
 
     Killed at any moment, it leaves the whole file or the old one. Raises AdminError where the
-    file cannot be written.
+    file cannot be written, and without ``force`` where one has come to be there.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = None
@@ -34,6 +34,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        refuse_to_overwrite(path, force)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
@@ -44,10 +45,11 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replacing_folder(path: str) -> Iterator[str]:
+def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
     """A temporary folder beside ``path`` that takes its place when the block ends well.
 
-    Raises AdminError where it cannot be written.
+    Raises AdminError where it cannot be written, and without ``force`` where one has come to be
+    there.
     """
     path = os.path.abspath(path)
     parent, name = os.path.split(path)
@@ -58,9 +60,15 @@ def replacing_folder(path: str) -> Iterator[str]:
         new, old = os.path.join(workplace, "new"), os.path.join(workplace, "old")
         os.mkdir(new)
         yield new
+        refuse_to_overwrite(path, force)
         if os.path.lexists(path):
             os.rename(path, old)
-        os.rename(new, path)
+        try:
+            os.rename(new, path)
+        except OSError:
+            if os.path.lexists(old):
+                os.rename(old, path)
+            raise
     except OSError as error:
         raise AdminError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:

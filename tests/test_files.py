@@ -61,3 +61,34 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     refuse_to_overwrite(str(tmp_path), force=True)
     with pytest.raises(AdminError, match=f"{tmp_path}: is there already; use --force"):
         refuse_to_overwrite(str(tmp_path), force=False)
+
+
+def test_what_came_to_be_there_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "output"
+    with pytest.raises(AdminError, match="is there already"), replacing(str(path), force=False):
+        path.write_text("precious")
+    assert path.read_text() == "precious"
+    folder = tmp_path / "folder"
+    with (
+        pytest.raises(AdminError, match="is there already"),
+        replacing_folder(str(folder), force=False),
+    ):
+        folder.mkdir()
+    assert sorted(os.listdir(tmp_path)) == ["folder", "output"]
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    path, rename = tmp_path / "folder", os.rename
+    with replacing_folder(str(path)) as new:
+        (tmp_path / new / "old").touch()
+
+    def fail_for_new(source, target):
+        if source.endswith("new"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail_for_new)
+    with pytest.raises(AdminError, match="Input/output error"), replacing_folder(str(path)):
+        pass
+    assert os.listdir(tmp_path) == ["folder"]
+    assert os.listdir(path) == ["old"]

@@ -62,6 +62,7 @@ def test_xavier_normal_takes_its_gain_from_both_depths():
     expected = (3 / 2) * math.sqrt(2 / (300 + 200))
     assert layer["fc"].weight.std().item() == pytest.approx(expected, rel=0.02)
     assert layer["fc"].weight.mean().item() == pytest.approx(0, abs=0.01 * expected)
+    assert layer["fc"].weight.abs().max() > 3 * expected  # a uniform one ends at √3
 
 
 @pytest.mark.parametrize("dim", [0, 1])

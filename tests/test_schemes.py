@@ -143,11 +143,11 @@ def test_rezero_has_one_gate_per_layer_shut_at_the_start(build, name, norms):
 
 
 def test_looks_linear_ffn_is_linear_at_the_start(build):
-    layer = build(init_type="looklinear").encoder.layers[0]
-    x, y = torch.randn(2, 5, 3, 64)
-    assert torch.allclose(
-        layer.feed_forward(x + 2 * y), layer.feed_forward(x) + 2 * layer.feed_forward(y), atol=1e-4
-    )
+    model = build(init_type="looklinear")
+    for layer in (model.encoder.layers[0], model.decoder.layers[5]):
+        x, y = torch.randn(2, 5, 3, 64)
+        apart = layer.feed_forward(x) + 2 * layer.feed_forward(y)
+        assert torch.allclose(layer.feed_forward(x + 2 * y), apart, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import torch
 from fairseq import checkpoint_utils
 from torch import Tensor
 
-from admin_fairseq.checkpoints.storage import Weights, read_checkpoint, without_training_state
+from admin_fairseq.checkpoints.storage import (
+    Weights,
+    check_weights,
+    model_options,
+    plain,
+    read_checkpoint,
+    without_training_state,
+)
 from admin_fairseq.errors import AdminError
 
 BY_EPOCH = r"checkpoint(\d+)\.pt"
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
 ANY = rf"{BY_EPOCH}|{BY_UPDATE}|checkpoint\.best_.*\.pt|checkpoint_(best|last)\.pt"
 """Names under which fairseq-train saves; what else lies in the folder is not of the run."""
+
+OPTIONS_OF_THE_FUNCTION = (
+    *("encoder_attention_heads", "decoder_attention_heads"),
+    *("encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
+)
+"""Models of the same shapes that differ in these have nothing to do with each other."""
 
 
 def average(paths: Sequence[str]) -> dict[str, Any]:
@@ -28,11 +42,15 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
     """
     *before, last_path = paths
     sums: Weights = {}
+    functions: dict[str, dict[str, Any]] = {}
     for path in before:
-        _add(sums, read_checkpoint(path)["model"], path)  # and let it go before the next
+        functions[path] = _add(sums, read_checkpoint(path), path)  # which goes before the next
     state = read_checkpoint(last_path)
     last: Weights = state["model"]
-    _add(sums, last, last_path)
+    function = _add(sums, state, last_path)
+    other = next((path for path in functions if functions[path] != function), None)
+    if other is not None:
+        raise AdminError(f"{other}: another model than {last_path}: {functions[other]}, {function}")
     means = {
         name: sums.pop(name).div_(len(paths)).to(weight.dtype) if name in sums else weight
         for name, weight in last.items()
@@ -42,15 +60,16 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
     return averaged
 
 
-def _add(sums: Weights, weights: Weights, path: str) -> None:
+def _add(sums: Weights, state: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Add a checkpoint's weights; the options that make another function of the same weights."""
+    weights: Weights = state["model"]
+    check_weights(weights, path)
     floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     odd = sorted(sums.keys() ^ floating.keys()) if sums else []
     if odd:
         where = "is missing" if odd[0] in sums else "is not in the checkpoints before"
         raise AdminError(f"{path}: another model: {odd[0]} {where}")
     for name, weight in floating.items():
-        if not weight.isfinite().all():
-            raise AdminError(f"{path}: {name} is not finite everywhere")
         if name not in sums:
             dtype = torch.promote_types(weight.dtype, torch.float32)
             sums[name] = weight.to(dtype, copy=True)
@@ -59,6 +78,8 @@ def _add(sums: Weights, weights: Weights, path: str) -> None:
         else:
             shapes = f"{tuple(weight.shape)}, before it was {tuple(sums[name].shape)}"
             raise AdminError(f"{path}: another model: {name} is {shapes}")
+    options = model_options(state)
+    return {name: options.get(name) for name in OPTIONS_OF_THE_FUNCTION}
 
 
 def _tied_as(tied: Weights, weights: Weights) -> Weights:
@@ -97,17 +118,19 @@ def best_checkpoints(folder: str, count: int) -> list[str]:
         path = os.path.join(folder, name)
         state = read_checkpoint(path)
         score = (state.get("extra_state") or {}).get("val_loss")
-        if score is None:
-            continue
-        cost = -float(score) if _maximizes(state) else float(score)
-        costs.setdefault(state["optimizer_history"][-1]["num_updates"], (cost, path))
+        score = plain(score)  # numpy's numbers among them
+        history = state.get("optimizer_history")
+        if isinstance(score, (int, float)) and math.isfinite(score) and history:
+            cost = -score if _maximizes(state) else score
+            costs.setdefault(history[-1].get("num_updates", 0), (cost, path))
     ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # the later of equals
     return _enough([path for _, (_, path) in ranked], count, folder)[::-1]
 
 
 def _maximizes(state: dict[str, Any]) -> bool:
-    checkpoint = (state.get("cfg") or {}).get("checkpoint") or {}
-    return bool(checkpoint.get("maximize_best_checkpoint_metric"))
+    in_cfg = (state.get("cfg") or {}).get("checkpoint") or {}
+    options = vars(state["args"]) if state.get("args") else in_cfg
+    return bool(options.get("maximize_best_checkpoint_metric"))
 
 
 def _folder(folder: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Mapping
 import torch
 from fairseq.data import Dictionary
 from fairseq.models import BaseFairseqModel, build_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
@@ -37,7 +37,11 @@ def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> Base
     """The model with these options, its vocabulary as large as that of ``weights``."""
     # weights come from the checkpoint: files of pretrained embeddings are not needed again
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
-    model = build_model(Namespace(**options), _stand_in_task(weights, path))
+    task = _stand_in_task(weights, path)
+    try:
+        model = build_model(Namespace(**options), task)
+    except Exception as error:  # whatever damaged options make fairseq raise
+        raise AdminError(f"{path}: no model can be built from its options: {error}") from None
     dtypes = {weight.dtype for weight in weights.values()}
     return model.to(torch.float64 if torch.float64 in dtypes else torch.float32)
 
@@ -57,7 +61,9 @@ def _stand_in_task(weights: Weights, path: str) -> SimpleNamespace:
     """As much of a task as a model asks for, its dictionaries as large as the embeddings."""
     name = "decoder.embed_tokens.weight"
     if name not in weights:
-        raise AdminError(f"{path}: damaged checkpoint: {name} is missing")
+        raise AdminError(
+            f"{path}: {name} is missing: a damaged checkpoint, or one with --adaptive-input"
+        )
     source = target = _dictionary(len(weights[name]))
     encoder_embeddings = weights.get("encoder.embed_tokens.weight")
     if encoder_embeddings is not None and len(encoder_embeddings) != len(target):
@@ -101,13 +107,13 @@ def _random_batch(
     model: BaseFairseqModel, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The model's input (B x S, B x T) and where its target side is padding (B x T)."""
-    target, lengths = _random_sentences(model.decoder.dictionary, generator)
+    target, lengths = _random_sentences(model.decoder, generator)
     padding = torch.arange(target.size(1)) >= lengths.unsqueeze(1)
     target[padding] = model.decoder.dictionary.pad()
     encoder = getattr(model, "encoder", None)
     if encoder is None:
         return {"src_tokens": target}, padding
-    source, source_lengths = _random_sentences(encoder.dictionary, generator)
+    source, source_lengths = _random_sentences(encoder, generator)
     left_padding = torch.arange(source.size(1)) < source.size(1) - source_lengths.unsqueeze(1)
     source[left_padding] = encoder.dictionary.pad()
     batch = {"src_tokens": source, "src_lengths": source_lengths, "prev_output_tokens": target}
@@ -115,9 +121,10 @@ def _random_batch(
 
 
 def _random_sentences(
-    dictionary: Dictionary, generator: torch.Generator, sentences: int = 8, longest: int = 40
+    stack: nn.Module, generator: torch.Generator, sentences: int = 8, longest: int = 40
 ) -> tuple[Tensor, Tensor]:
     """Tokens without padding (B x longest of them) and the lengths (B) that padding will leave."""
+    dictionary, longest = stack.dictionary, min(longest, stack.max_positions())
     lengths = torch.randint(1, longest + 1, (sentences,), generator=generator)
     size = (sentences, int(lengths.max()))
     tokens = torch.randint(dictionary.nspecial, len(dictionary), size, generator=generator)

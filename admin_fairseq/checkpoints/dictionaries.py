@@ -63,5 +63,5 @@ def _dictionary(file: str) -> Dictionary:
             f"{file}: cannot be read: {error.strerror or 'No such file or directory'}; "
             "--data wants the folder that fairseq-preprocess wrote"
         ) from None
-    except (ValueError, RuntimeError):
+    except Exception:  # fairseq raises nothing narrower for a wrong encoding
         raise AdminError(f"{file}: not a dictionary of fairseq, or a damaged one") from None

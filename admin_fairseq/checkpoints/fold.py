@@ -19,7 +19,7 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import dataclass, field
 from operator import mul, truediv
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
 
 import torch
 from fairseq.data import Dictionary
@@ -30,6 +30,7 @@ from torch import Tensor
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import (
     Weights,
+    check_weights,
     model_options,
     run_options,
     without_training_state,
@@ -88,13 +89,19 @@ class Folded:
     changes: list[str]
 
 
-def fold(weights: Weights, options: Options, path: str = "state dict") -> Folded:
+def fold(
+    weights: Weights, options: Options, path: str = "state dict", scales: Iterable[str] = ()
+) -> Folded:
     """Fold every scale of ``weights``; ``options`` are the model's. Neither is touched.
 
-    Folding a second time changes nothing. Raises AdminError where there is no exact stock form;
-    ``path`` is the file it names.
+    ``scales``: those that every sub-layer must have, "omega" or "alpha". Folding a second time
+    changes nothing. Raises AdminError where there is no exact stock form; ``path`` is the file
+    it names.
     """
+    check_weights(weights, path)
     folding = _Folding(dict(weights), dict(options), path)
+    for kind in ("omega", "alpha"):
+        folding.check_all_or_none(kind, required=kind in scales)
     folding.run()
     return Folded(folding.weights, folding.options, folding.changes)
 
@@ -105,7 +112,8 @@ def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     It has no optimiser state, which belonged to the weights as they were. Raises AdminError
     where there is no exact stock form, and where fairseq could not load the result.
     """
-    folded = fold(state["model"], _options_without_scheme(state, path), path)
+    options, scales = _stock_options(state, path)
+    folded = fold(state["model"], options, path, scales)
     compare.build(folded.options, folded.weights, path)
     cfg = run_options(state)
     cfg["model"] = folded.options
@@ -115,22 +123,28 @@ def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     return stock, folded.changes
 
 
-def _options_without_scheme(state: Mapping[str, Any], path: str) -> Options:
-    """The model's options as fairseq's own model has them."""
-    options = model_options(state)
+def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[str]]:
+    """The model's options as fairseq's own model has them, and the scales that it has itself."""
+    # files of pretrained embeddings are not needed any more: their weights are in the checkpoint
+    options = {**model_options(state), "encoder_embed_path": None, "decoder_embed_path": None}
+    scales: list[str] = []
     name = options["_name"]
     model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
     if model not in STOCK_MODELS:
         raise AdminError(f"{path}: cannot fold a model of architecture {name}")
     if model == "admin_transformer":
-        config = resolve(Namespace(**options))
+        try:
+            config = resolve(Namespace(**options))
+        except (TypeError, ValueError) as error:
+            raise AdminError(f"{path}: the model's options are damaged: {error}") from None
         if config.scheme.no_stock_form:
             raise AdminError(
                 f"{path}: {config.scheme.title} (--init-type {config.init_type}) has no stock "
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in OWN_OPTIONS}
-    return {**options, "_name": STOCK_MODELS[model]}
+        scales = list(config.scheme.residual(1).state_dict())
+    return {**options, "_name": STOCK_MODELS[model]}, scales
 
 
 @dataclass
@@ -143,8 +157,6 @@ class _Folding:
     changes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        for kind in ("omega", "alpha"):
-            self._check_all_or_none(kind)
         folded = {
             stack: sum(self._sublayer(*place) for place in self._places(stack))
             for stack in SUBLAYERS
@@ -156,15 +168,15 @@ class _Folding:
         if left is not None:
             raise AdminError(f"{self.path}: {left} has no place in a stock transformer")
 
-    def _check_all_or_none(self, kind: str) -> None:
-        """Refuse a model where some sub-layers have a scale of this kind and others lack it."""
+    def check_all_or_none(self, kind: str, required: bool) -> None:
+        """Refuse a model where sub-layers lack a scale that the others have, or the scheme."""
         names = [
             f"{prefix}residuals.{sublayer.name}.{kind}"
             for stack in SUBLAYERS
             for prefix, sublayer, _ in self._places(stack)
         ]
         missing = [name for name in names if name not in self.weights]
-        if missing and len(missing) < len(names):
+        if missing and (required or len(missing) < len(names)):
             raise AdminError(f"{self.path}: damaged checkpoint: {missing[0]} is missing")
 
     def _places(self, stack: str) -> Iterator[tuple[str, SubLayer, Optional[str]]]:
@@ -180,8 +192,9 @@ class _Folding:
 
     def _sublayer(self, prefix: str, sublayer: SubLayer, norm_before: Optional[str]) -> bool:
         """Fold one sub-layer; whether there was anything to fold."""
-        alpha = self._take(f"{prefix}residuals.{sublayer.name}.alpha")
-        omega = self._take(f"{prefix}residuals.{sublayer.name}.omega")
+        dim = len(self._weight(f"{prefix}{sublayer.output}.weight"))
+        alpha = self._take(f"{prefix}residuals.{sublayer.name}.alpha", 1)
+        omega = self._take(f"{prefix}residuals.{sublayer.name}.omega", dim)
         if alpha is not None:
             self._scale(f"{prefix}{sublayer.output}.weight", mul, alpha)
             self._scale(f"{prefix}{sublayer.output}.bias", mul, alpha)
@@ -189,15 +202,12 @@ class _Folding:
             self._fold_omega(prefix, sublayer, norm_before, omega)
         return alpha is not None or omega is not None
 
-    def _take(self, name: str) -> Optional[Tensor]:
-        """A scale, taken out of the state dict."""
+    def _take(self, name: str, size: int) -> Optional[Tensor]:
+        """A scale of ``size`` elements, taken out of the state dict."""
         scale = self.weights.pop(name, None)
-        if scale is None:
-            return None
-        if not scale.isfinite().all():
-            raise AdminError(f"{self.path}: {name} is not finite everywhere; it cannot be folded")
-        if name.endswith("omega") and not scale.all():
-            raise AdminError(f"{self.path}: {name} is zero somewhere; it cannot be folded")
+        if scale is not None and scale.shape != (size,):
+            shape = tuple(scale.shape)
+            raise AdminError(f"{self.path}: damaged checkpoint: {name} is {shape}, not ({size},)")
         return scale
 
     def _fold_omega(
@@ -216,16 +226,16 @@ class _Folding:
 
     def _scale_embeddings(self, stack: str, omega: Tensor) -> None:
         """Let the sum of token and position embeddings come out as ω ⊙ itself."""
-        if f"{stack}.layernorm_embedding.weight" in self.weights:
-            self._scale(f"{stack}.layernorm_embedding.weight", mul, omega)
-            self._scale(f"{stack}.layernorm_embedding.bias", mul, omega)
-            self.changes.append(f"{stack}: scaled layernorm_embedding")
-            return
         if self.options.get("quant_noise_pq"):
             raise AdminError(
                 f"{self.path}: the first ω of the {stack} cannot pass the map that "
                 "--quant-noise-pq puts after the embeddings"
             )
+        if f"{stack}.layernorm_embedding.weight" in self.weights:
+            self._scale(f"{stack}.layernorm_embedding.weight", mul, omega)
+            self._scale(f"{stack}.layernorm_embedding.bias", mul, omega)
+            self.changes.append(f"{stack}: scaled layernorm_embedding")
+            return
         if f"{stack}.project_in_dim.weight" in self.weights:
             self._scale(f"{stack}.project_in_dim.weight", mul, omega.unsqueeze(-1))
             self.changes.append(f"{stack}: scaled project_in_dim")
@@ -239,11 +249,9 @@ class _Folding:
     def _untie(self, stack: str) -> None:
         """Give the stack token embeddings of its own, so that no one else sees them scaled."""
         options = self.options
-        ties = ["merge_src_tgt_embed"] + ["tie_adaptive_weights"] * (stack == "decoder")
-        tie = next((tie for tie in ties if options.get(tie)), None)
-        if tie:
+        if options.get("merge_src_tgt_embed"):
             raise AdminError(
-                f"{self.path}: --{tie.replace('_', '-')} ties embeddings that folding must untie"
+                f"{self.path}: --merge-src-tgt-embed ties embeddings that folding must untie"
             )
         if options.get("share_all_embeddings"):
             options["share_all_embeddings"] = False
@@ -251,8 +259,9 @@ class _Folding:
             self.changes.append("untied the encoder's embeddings from the decoder's")
         if stack == "decoder" and options.get("share_decoder_input_output_embed"):
             options["share_decoder_input_output_embed"] = False
-            embeddings = self._weight("decoder.embed_tokens.weight")
-            self.weights.setdefault("decoder.output_projection.weight", embeddings)
+            if not options.get("adaptive_softmax_cutoff"):
+                embeddings = self._weight("decoder.embed_tokens.weight")
+                self.weights.setdefault("decoder.output_projection.weight", embeddings)
             self.changes.append("untied the decoder's embeddings from the output projection")
 
     def _scale_positions(self, stack: str, omega: Tensor) -> None:
@@ -287,7 +296,7 @@ class _Folding:
         dtype = torch.promote_types(torch.promote_types(weight.dtype, scale.dtype), torch.float32)
         scaled = operation(weight.double(), scale.double()).to(dtype)
         if not scaled.isfinite().all():
-            raise AdminError(f"{self.path}: {name} is or becomes too large; it cannot be folded")
+            raise AdminError(f"{self.path}: {name} would become too large; it cannot be folded")
         self.weights[name] = scaled
 
 

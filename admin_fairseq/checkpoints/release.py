@@ -7,9 +7,16 @@ from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from fairseq.tasks import TASK_REGISTRY
+
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.dictionaries import DataBin
-from admin_fairseq.checkpoints.storage import Weights, run_options, without_training_state
+from admin_fairseq.checkpoints.storage import (
+    Weights,
+    check_weights,
+    run_options,
+    without_training_state,
+)
 from admin_fairseq.config import UNSUPPORTED, resolve
 from admin_fairseq.errors import AdminError
 
@@ -23,6 +30,7 @@ INIT_TYPES = {
     "looklinear": "looklinear",
 }
 """The release's --init-type → ours."""
+NOT_OURS = UNSUPPORTED | {"layer_wise_attention"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
     missing = next((name for name in scales if name not in weights), None)
     if missing is not None:  # fairseq's loading would fill it in
         raise AdminError(f"{path}: damaged checkpoint: nothing in it becomes {missing}")
+    check_weights(weights, path)
     compare.load_weights(model, weights, path)
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
 
@@ -104,12 +113,15 @@ def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Our model's options, from those of the release."""
     args = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
     init_type = args.get("init_type")
-    if init_type not in INIT_TYPES or not str(args.get("arch")).startswith("transformer"):
+    arch, task = str(args.get("arch")), args.get("task")
+    if init_type not in INIT_TYPES or not arch.startswith("transformer"):
         raise AdminError(
             f"{path}: not a transformer of the original Admin release "
-            f"(--arch {args.get('arch')}, --init-type {init_type})"
+            f"(--arch {arch}, --init-type {init_type})"
         )
-    unsupported = sorted(option for option in UNSUPPORTED if args.get(option))
+    if task not in TASK_REGISTRY:
+        raise AdminError(f"{path}: was trained for --task {task}, which this fairseq does not have")
+    unsupported = sorted(option for option in NOT_OURS if args.get(option))
     if unsupported:
         option = unsupported[0].replace("_", "-")
         raise AdminError(f"{path}: was trained with --{option}, which our models do not have")
@@ -119,6 +131,8 @@ def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
                 **args,
                 "_name": "admin_transformer",
                 "init_type": INIT_TYPES[init_type],
+                "encoder_embed_path": None,  # the weights are in the checkpoint
+                "decoder_embed_path": None,
                 "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
             }
         )

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Mapping
 import numpy as np
 import torch
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.registry import REGISTRIES
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -22,16 +23,17 @@ Weights = dict[str, Tensor]
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """What fairseq saved in ``path``; tensors are mapped into memory where the format allows it.
+    """What fairseq saved in ``path``.
 
+    It is read at once, not mapped into memory: a training run may replace the file at any time.
     Raises AdminError for what is no checkpoint of fairseq, and for what might run code.
     """
     try:
         with explaining(path):
-            state = torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path) or None)
+            state = torch.load(path, map_location="cpu")
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, zipfile.BadZipFile):
         raise AdminError(f"{path}: not a checkpoint, or a damaged one") from None
     weights = state.get("model") if isinstance(state, dict) else None
     if not isinstance(weights, Mapping) or not weights:
@@ -40,14 +42,18 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if odd:
         raise AdminError(f"{path}: damaged checkpoint: {odd[0]} is not a tensor")
     cfg = state.get("cfg")
-    if not (state.get("args") or (isinstance(cfg, dict) and cfg.get("model"))):
+    options = state.get("args") or (cfg.get("model") if isinstance(cfg, dict) else None)
+    if not isinstance(options, (argparse.Namespace, dict)) or not options:
         raise AdminError(f"{path}: not a checkpoint of fairseq (it does not say which model)")
     return state
 
 
-def write_checkpoint(state: Mapping[str, Any], path: str) -> None:
-    """Write ``state`` in plain types, whole or not at all; raises AdminError where it cannot."""
-    with replacing(path) as file:
+def write_checkpoint(state: Mapping[str, Any], path: str, force: bool = True) -> None:
+    """Write ``state`` in plain types, whole or not at all.
+
+    Raises AdminError where it cannot, and without ``force`` where ``path`` is there.
+    """
+    with replacing(path, force) as file:
         save(plain(state), file)
 
 
@@ -76,6 +82,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def check_weights(weights: Weights, path: str) -> None:
+    """Raise AdminError that names a weight which is not finite, or an ω which is zero."""
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise AdminError(f"{path}: {name} is not finite everywhere")
+        if name.endswith(".omega") and not weight.all():
+            raise AdminError(f"{path}: {name} is zero somewhere")
+
+
 def model_options(state: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the model in a checkpoint, flat; ``_name`` is its architecture."""
     options = plain(state.get("args") or state["cfg"]["model"])
@@ -86,11 +101,18 @@ def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of the whole run, in plain types, also where fairseq < 0.10 wrote it."""
     cfg = state.get("cfg")
     if state.get("args"):
+        args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # hydra's, of fairseq's way to call it
-            nested = convert_namespace_to_omegaconf(state["args"])
+            nested = convert_namespace_to_omegaconf(args)
         cfg = OmegaConf.to_container(nested, resolve=True, enum_to_str=True)
     return plain(cfg)
+
+
+def _is_registered(option: tuple[str, Any]) -> bool:
+    """False for an optimiser, say, that only another fairseq knows."""
+    name, value = option
+    return name not in REGISTRIES or value is None or value in REGISTRIES[name]["registry"]
 
 
 def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:

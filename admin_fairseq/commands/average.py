@@ -40,9 +40,11 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Iterable[str]:
     refuse_to_overwrite(args.output, args.force)
     paths = _inputs(args)
-    yield from (f"averaging {path}" for path in paths)
-    write_checkpoint(average.average(paths), args.output)
-    yield f"wrote {args.output}, the mean of {len(paths)} checkpoints"
+    write_checkpoint(average.average(paths), args.output, args.force)
+    return [
+        *(f"averaged {path}" for path in paths),
+        f"wrote {args.output}, the mean of {len(paths)} checkpoints",
+    ]
 
 
 def _inputs(args: Namespace) -> list[str]:

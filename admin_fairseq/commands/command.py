@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Callable, Iterable, Mapping, NamedTuple
 
@@ -10,7 +11,10 @@ from admin_fairseq.checkpoints.storage import run_options
 
 
 class Command(NamedTuple):
-    """A subcommand; ``run`` gives the lines to print."""
+    """A subcommand; ``run`` gives the lines to print.
+
+    What writes files does so before it gives the first line: nobody may be reading them.
+    """
 
     help: str
     add_options: Callable[[ArgumentParser], None]
@@ -22,6 +26,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def finite(text: str) -> float:
+    """The type of an option that is any number."""
+    number = float(text)  # argparse tells a ValueError
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"{text!r} is not a finite number")
+    return number
 
 
 def add_force(parser: ArgumentParser) -> None:

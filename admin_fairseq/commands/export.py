@@ -7,11 +7,7 @@ from typing import Iterable
 
 from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.commands.command import Command, add_data, add_force, data_of
-from admin_fairseq.serving.export import (
-    QUANTIZATIONS,
-    export_ctranslate2,
-    refuse_to_replace,
-)
+from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -29,11 +25,13 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    refuse_to_replace(args.output, args.force)
     state = read_checkpoint(args.input)
     data, subwords = data_of(args, state), args.sentencepiece_model
-    yield from export_ctranslate2(state, args.input, data, args.output, args.quantization, subwords)
-    yield f"wrote {args.output}"
+    changes = export_ctranslate2(
+        state, args.input, data, args.output, args.quantization, subwords, args.force
+    )
+    reads = "plain text" if subwords else "pieces (no --sentencepiece-model was given)"
+    return [*changes, f"wrote {args.output}, which reads and writes {reads}"]
 
 
 COMMAND = Command("fold a checkpoint and convert it for another engine", _add_options, _run)

@@ -25,13 +25,14 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Iterable[str]:
     refuse_to_overwrite(args.output, args.force)
     state = read_checkpoint(args.input)
-    stock, changes = fold.fold_checkpoint(state, args.input)
-    yield from changes or ["nothing to fold: this is a stock transformer already"]
+    stock, lines = fold.fold_checkpoint(state, args.input)
+    if not lines:
+        lines = ["nothing to fold: this is a stock transformer already"]
     if args.check:
         difference = fold.check(state, stock, args.input)
-        yield f"largest difference in log-probabilities on random sentences: {difference:.2g}"
-    write_checkpoint(stock, args.output)
-    yield f"wrote {args.output}, for fairseq without this plugin"
+        lines += [f"largest difference in log-probabilities on random sentences: {difference:.2g}"]
+    write_checkpoint(stock, args.output, args.force)
+    return [*lines, f"wrote {args.output}, for fairseq without this plugin"]
 
 
 COMMAND = Command(

@@ -21,8 +21,9 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Iterable[str]:
     refuse_to_overwrite(args.output, args.force)
     state = read_checkpoint(args.input)
-    write_checkpoint(import_release(state, data_of(args, state), args.input), args.output)
-    yield f"wrote {args.output}, without optimiser state"
+    imported = import_release(state, data_of(args, state), args.input)
+    write_checkpoint(imported, args.output, args.force)
+    return [f"wrote {args.output}, without optimiser state"]
 
 
 COMMAND = Command("bring over a checkpoint of the original Admin release", _add_options, _run)

@@ -11,7 +11,7 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from admin_fairseq.commands.command import Command, positive
+from admin_fairseq.commands.command import Command, finite, positive
 from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.translate import Options, translate
 
@@ -33,7 +33,7 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="FILE",
     )
     add("beam", "beam width", type=positive)
-    add("lenpen", "length penalty: <1 favours shorter, >1 longer sentences", type=float)
+    add("lenpen", "length penalty: <1 favours shorter, >1 longer sentences", type=finite)
     add("max_len_b", "longest translation, in pieces", type=positive)
     add("max_tokens", "pieces in a batch", type=positive)
     add("device", "where to translate", choices=("auto", "cpu", "cuda"))
@@ -43,8 +43,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _standard_input() -> Iterator[str]:
     """Its lines, in UTF-8 whatever the locale, without their ends."""
-    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
-        yield line.rstrip("\n")
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n"):
+        yield line.rstrip("\r\n")
 
 
 def _run(args: Namespace) -> Iterable[str]:
@@ -52,8 +52,9 @@ def _run(args: Namespace) -> Iterable[str]:
     translations = translate(_standard_input(), Options(**vars(args)))
     start, number = time.perf_counter(), 0
     try:
-        # a progress bar, on a terminal only
-        for translation in tqdm(translations, unit=" sentences", disable=None):
+        # a progress bar, on a terminal that does not show the translations too
+        hidden = True if sys.stdout.isatty() else None
+        for translation in tqdm(translations, unit=" sentences", disable=hidden):
             yield translation
             number += 1
     except UnicodeDecodeError:

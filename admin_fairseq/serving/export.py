@@ -21,6 +21,7 @@ from admin_fairseq.checkpoints.storage import model_options, run_options, save
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import refuse_to_overwrite, replacing_folder, write_json
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.serving.subwords import load_subwords
 
 QUANTIZATIONS = (
     *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
@@ -29,6 +30,11 @@ QUANTIZATIONS = (
 SENTENCEPIECE_MODEL = "sentencepiece.model"
 DESCRIPTION = "admin_fairseq.json"
 """Names of our files in the folder of an exported model."""
+OWN_FILES = {
+    *("model.bin", "config.json", DESCRIPTION, SENTENCEPIECE_MODEL),
+    *(f"{kind}_vocabulary.json" for kind in ("shared", "source", "target")),
+}
+"""Everything that an exported model consists of."""
 
 UNSUPPORTED = (
     "adaptive_softmax_cutoff",
@@ -57,20 +63,22 @@ def export_ctranslate2(
     folder: str,
     quantization: Optional[str] = None,
     sentencepiece_model: Optional[str] = None,
+    force: bool = True,
 ) -> list[str]:
     """Write ``folder`` for CTranslate2 and return what folding changed.
 
     ``path`` is the checkpoint's file, named in errors. The subword model, if one is given, is
     copied along. Raises AdminError where the model has no stock form or CTranslate2 does not
-    know one of its options.
+    know one of its options, and where ``folder`` must not be replaced.
     """
+    refuse_to_replace(folder, force)
     package = ctranslate2()
     data.check(state["model"], path)
-    if sentencepiece_model and not os.path.isfile(sentencepiece_model):
-        raise AdminError(f"{sentencepiece_model}: no such file")
+    if sentencepiece_model:
+        load_subwords(sentencepiece_model)  # better told now than when translating
     stock, changes = fold_checkpoint(state, path)
     _check_options(model_options(stock), path)
-    with replacing_folder(folder) as new, tempfile.TemporaryDirectory() as workplace:
+    with replacing_folder(folder, force) as new, tempfile.TemporaryDirectory() as workplace:
         checkpoint = os.path.join(workplace, "checkpoint.pt")
         with open(checkpoint, "wb") as file:
             save(_as_converter_reads_it(stock, data), file)
@@ -93,10 +101,18 @@ def export_ctranslate2(
 
 
 def refuse_to_replace(folder: str, force: bool) -> None:
-    """Raise AdminError if ``folder`` is there and is not a model that ``force`` may replace."""
+    """Raise AdminError if ``folder`` is there, unless ``force`` may replace it.
+
+    That is only so where nothing lies in it but an exported model.
+    """
     refuse_to_overwrite(folder, force)
-    if os.path.lexists(folder) and not ctranslate2().contains_model(folder):
-        raise AdminError(f"{folder}: is no CTranslate2 model, and will not be replaced by one")
+    if not os.path.lexists(folder):
+        return
+    content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    if DESCRIPTION not in content or content - OWN_FILES:
+        raise AdminError(
+            f"{folder}: holds other things than an exported model, and will not be replaced by one"
+        )
 
 
 class Longest(NamedTuple):
@@ -144,7 +160,7 @@ def _check_options(options: Mapping[str, Any], path: str) -> None:
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     """CTranslate2's converter knows the form of fairseq up to 0.9: options in one Namespace."""
     options = model_options(stock)
-    task = {**run_options(stock)["task"], "data": data.folder}
-    task_name = task.pop("_name")
+    task = {**(run_options(stock).get("task") or {}), "data": data.folder}
+    task_name = task.pop("_name", "translation")
     args = Namespace(**{**task, **options, "task": task_name, "arch": options["_name"]})
     return {"args": args, "model": stock["model"]}

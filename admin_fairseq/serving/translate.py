@@ -6,16 +6,13 @@ import logging
 import os
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Optional
-
-import sentencepiece
+from typing import Iterable, Iterator, Optional
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import SENTENCEPIECE_MODEL, ctranslate2, longest_sentences
+from admin_fairseq.serving.subwords import PIECES, Pieces, Subwords, load_subwords
 
 logger = logging.getLogger(__name__)
-
-Pieces = list[str]
 
 
 @dataclass(frozen=True)
@@ -90,13 +87,8 @@ def _cores(device: str) -> int:
     return 1 if on_gpu else os.cpu_count() or 1
 
 
-def _subwords(options: Options) -> tuple[Callable[[str], Pieces], Callable[[Pieces], str]]:
-    """How a line becomes pieces, and pieces a line."""
+def _subwords(options: Options) -> Subwords:
     path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
     if options.sentencepiece_model is None and not os.path.exists(path):
-        return str.split, " ".join
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_file=path)
-    except (OSError, RuntimeError):
-        raise AdminError(f"{path}: not a sentencepiece model, or a damaged one") from None
-    return (lambda line: processor.encode(line, out_type=str)), processor.decode
+        return PIECES
+    return load_subwords(path)

@@ -1,9 +1,10 @@
 import gc
 import weakref
+from argparse import Namespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.checkpoints import average
@@ -17,12 +18,12 @@ from admin_fairseq.checkpoints.storage import read_checkpoint, write_checkpoint
 from admin_fairseq.errors import AdminError
 
 
-def checkpoint(folder, name, weights, updates=1, val_loss=None, maximize=False):
+def checkpoint(folder, name, weights, updates=1, val_loss=1.5, maximize=False, **options):
     folder.mkdir(exist_ok=True)
     state = {
         "args": None,
         "cfg": {
-            "model": {"_name": "admin_transformer"},
+            "model": {"_name": "admin_transformer", **options},
             "checkpoint": {"maximize_best_checkpoint_metric": maximize},
         },
         "model": weights,
@@ -38,6 +39,7 @@ def several(folder, *many):
     return [checkpoint(folder, f"{i}.pt", weights, i) for i, weights in enumerate(many)]
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=6))
 def test_mean_of_any_weights(values, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -120,7 +122,11 @@ def run_folder(tmp_path):
     checkpoint(run, "checkpoint_best.pt", weights, 300, 2.0)
     checkpoint(run, "checkpoint_last.pt", weights, 1000, 4.0)
     checkpoint(run, "checkpoint.best_loss_2.0001.pt", weights, 300, 2.0)
+    checkpoint(run, "checkpoint.best_loss_1.0000.pt", weights, 400, 1.0)
     checkpoint(run, "checkpoint_avg.pt", weights, 7, 0.1)  # made by hand: not of the run
+    checkpoint(run, "checkpoint_1_60.pt", weights, 60, None)
+    checkpoint(run, "checkpoint_1_70.pt", weights, 70, float("nan"))
+    checkpoint(run, "checkpoint_1_80.pt", weights, 80, "not a number")
     return run
 
 
@@ -139,11 +145,12 @@ def test_last_checkpoints(run_folder):
 def test_best_checkpoints_each_once(run_folder):
     found = best_checkpoints(str(run_folder), 4)
     losses = [read_checkpoint(path)["extra_state"]["val_loss"] for path in found]
-    assert losses == [4.0, 3.0, 2.5, 2.0]
-    assert names(found)[0] in ("checkpoint10.pt", "checkpoint_last.pt")  # the later of equals
-    assert len(best_checkpoints(str(run_folder), 7)) == 7
-    with pytest.raises(AdminError, match="8 checkpoints were asked for, it has 7"):
-        best_checkpoints(str(run_folder), 8)
+    assert losses == [3.0, 2.5, 2.0, 1.0]
+    fifth = names(best_checkpoints(str(run_folder), 5))[0]
+    assert fifth in ("checkpoint10.pt", "checkpoint_last.pt")  # the later of equals
+    assert len(best_checkpoints(str(run_folder), 8)) == 8
+    with pytest.raises(AdminError, match="9 checkpoints were asked for, it has 8"):
+        best_checkpoints(str(run_folder), 9)
 
 
 def test_best_is_highest_where_the_run_says_so(tmp_path):
@@ -152,6 +159,29 @@ def test_best_is_highest_where_the_run_says_so(tmp_path):
         checkpoint(tmp_path, f"checkpoint{epoch}.pt", weights, epoch, bleu, maximize=True)
     found = names(best_checkpoints(str(tmp_path), 2))
     assert found == ["checkpoint3.pt", "checkpoint2.pt"]
+
+
+def test_older_checkpoints_say_in_their_args_what_is_best(tmp_path):
+    for epoch, bleu in ((1, 20.0), (2, 30.0)):
+        path = checkpoint(tmp_path, f"checkpoint{epoch}.pt", {"w": torch.ones(1)}, epoch, bleu)
+        args = Namespace(arch="transformer", maximize_best_checkpoint_metric=True)
+        torch.save({**read_checkpoint(path), "args": args, "cfg": None}, path)
+    assert names(best_checkpoints(str(tmp_path), 1)) == ["checkpoint2.pt"]
+
+
+def test_models_of_one_shape_and_different_functions_are_refused(tmp_path):
+    paths = [
+        checkpoint(tmp_path, f"{n}.pt", {"w": torch.ones(1)}, encoder_attention_heads=n)
+        for n in (2, 4)
+    ]
+    with pytest.raises(AdminError, match=r"2.pt: another model than .*4.pt"):
+        average.average(paths)
+
+
+def test_double_precision_is_summed_in_float64(tmp_path):
+    weight = torch.full((2,), 1 / 3, dtype=torch.float64)
+    found = average.average(several(tmp_path, {"w": weight}, {"w": weight}))["model"]["w"]
+    assert torch.equal(found, weight)
 
 
 def test_too_few_checkpoints_or_no_folder(run_folder, tmp_path):

@@ -30,6 +30,19 @@ def test_vocabularies_of_different_sizes(trained):
     assert found == {"encoder": 50, "decoder": 30}
 
 
+def test_models_with_few_positions(trained):
+    few = {"max_source_positions": 5, "max_target_positions": 3}
+    model, options = trained(encoder_layers=1, decoder_layers=1, encoder_learned_pos=True, **few)
+    again = compare.build(options, model.state_dict(), "x.pt")
+    assert compare.largest_difference(model, again) == 0
+
+
+def test_options_of_which_no_model_can_be_built(trained):
+    model, options = trained(encoder_layers=1, decoder_layers=1)
+    with pytest.raises(AdminError, match=r"x.pt: no model can be built from its options"):
+        compare.build({**options, "encoder_attention_heads": 7}, model.state_dict(), "x.pt")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -58,6 +58,11 @@ def test_first_omega_passes_every_kind_of_embedding(trained, embeddings):
     assert folded_difference(*trained(init_type="adaptive", **options)) <= 1e-10
 
 
+def test_adaptive_softmax_has_no_output_projection_to_untie(trained):
+    shared = {"adaptive_softmax_cutoff": [8, 16], "share_decoder_input_output_embed": True}
+    assert folded_difference(*trained(encoder_layers=2, decoder_layers=1, **shared)) <= 1e-10
+
+
 @pytest.mark.parametrize("init_type", FOLDING)
 def test_every_scheme_with_a_stock_form_folds(trained, init_type):
     options = {"init_type": init_type, "encoder_layers": 3, "decoder_layers": 2}
@@ -220,7 +225,12 @@ ENCODER_OMEGA = "encoder.layers.1.residuals.ffn.omega"
         (lambda w: w[ENCODER_OMEGA][3].fill_(0.0), f"{ENCODER_OMEGA} is zero somewhere"),
         (lambda w: w[ENCODER_OMEGA][3].fill_(float("nan")), f"{ENCODER_OMEGA} is not finite"),
         (lambda w: w[ENCODER_OMEGA][3].fill_(float("inf")), f"{ENCODER_OMEGA} is not finite"),
-        (lambda w: w[ENCODER_OMEGA].fill_(1e-310), r"layers.1.fc1.weight is or becomes too large"),
+        (lambda w: w[ENCODER_OMEGA].fill_(1e-310), r"layers.1.fc1.weight would become too large"),
+        (lambda w: w["encoder.layers.0.fc2.bias"].fill_(float("inf")), "fc2.bias is not finite"),
+        (
+            lambda w: w.update({ENCODER_OMEGA: torch.ones(3)}),
+            rf"{ENCODER_OMEGA} is \(3,\), not \(64,\)",
+        ),
         (lambda w: w.pop("encoder.layers.1.fc1.weight"), "encoder.layers.1.fc1.weight is missing"),
         (
             lambda w: w.pop("decoder.layers.0.self_attn_layer_norm.bias"),
@@ -246,8 +256,8 @@ def test_weights_that_cannot_be_folded(trained, change, message):
     ("option", "message"),
     [
         ({"merge_src_tgt_embed": True}, "--merge-src-tgt-embed ties embeddings"),
-        ({"tie_adaptive_weights": True}, "--tie-adaptive-weights ties embeddings"),
         ({"quant_noise_pq": 0.1}, "--quant-noise-pq"),
+        ({"quant_noise_pq": 0.1, "layernorm_embedding": True}, "--quant-noise-pq"),
         ({"encoder_normalize_before": True}, "Pre-LN encoder"),
     ],
 )
@@ -284,6 +294,46 @@ def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
     assert changes
     assert check(state, stock, "x.pt") <= 1e-10
     assert fold_checkpoint(stock, "x.pt") == (stock, [])
+
+
+@pytest.mark.parametrize("init_type", ["adaptive", "deepnet", "rezero_postln"])
+def test_a_scheme_without_its_scales_is_damaged(checkpoint, init_type):
+    state = checkpoint(init_type=init_type)
+    state["model"] = {k: v for k, v in state["model"].items() if ".residuals." not in k}
+    with pytest.raises(AdminError, match=r"encoder.layers.0.residuals.self_attn.\w+ is missing"):
+        fold_checkpoint(state, "x.pt")
+
+
+def test_files_of_embeddings_are_not_needed_any_more(checkpoint):
+    state = checkpoint()
+    state["cfg"]["model"]["encoder_embed_path"] = "/nowhere"
+    stock, _ = fold_checkpoint(state, "x.pt")
+    assert stock["cfg"]["model"]["encoder_embed_path"] is None
+
+
+def test_checkpoints_of_older_fairseq_fold_too(checkpoint):
+    state = checkpoint()
+    options = {**state["cfg"]["model"], "arch": "admin_transformer", "task": "translation"}
+    del options["_name"]
+    stock, _ = fold_checkpoint({**state, "args": Namespace(**options), "cfg": None}, "x.pt")
+    assert stock["args"] is None
+    assert stock["cfg"]["model"] == fold_checkpoint(state, "x.pt")[0]["cfg"]["model"]
+    assert stock["cfg"]["task"]["_name"] == "translation"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"init_type": "magic"}, "unknown --init-type magic"),
+        ({"encoder_layers": "two"}, "options are damaged"),
+        ({"activation_fn": "magic"}, "no model can be built"),
+    ],
+)
+def test_damaged_options_are_told(checkpoint, option, message):
+    state = checkpoint()
+    state["cfg"]["model"].update(option)
+    with pytest.raises(AdminError, match=message):
+        fold_checkpoint(state, "x.pt")
 
 
 def test_what_fairseq_could_not_load_is_not_folded(checkpoint):

@@ -125,9 +125,29 @@ def test_the_result_is_a_checkpoint_of_today(release, data):
     assert imported["cfg"]["model"]["activation_dropout"] == 0.1  # from --relu-dropout
     assert imported["cfg"]["task"]["data"] == data.folder
     assert imported["cfg"]["task"]["source_lang"] == "de"
+    assert imported["cfg"]["common"]["user_dir"] == "admin_fairseq"
+    assert imported["cfg"]["optimizer"]["_name"] == "radam"
     assert imported["optimizer_history"] == state["optimizer_history"]
     assert imported["extra_state"] == {"train_iterator": {"epoch": 3}}
     assert "last_optimizer_state" not in imported
+
+
+def test_what_the_plugin_does_not_have_does_not_stop_it(release, data):
+    model, state = release()
+    state["args"].optimizer, state["args"].lr_scheduler = "novograd", "poly"
+    state["args"].activation_dropout = 0.2  # goes before --relu-dropout
+    imported = import_release(state, data, "x.pt")
+    assert imported["cfg"]["model"]["activation_dropout"] == 0.2
+    again = compare.build(imported["cfg"]["model"], imported["model"], "imported")
+    assert compare.largest_difference(model, again) == 0
+
+
+@pytest.mark.parametrize(("value", "message"), [(0.0, "is zero"), (float("nan"), "is not finite")])
+def test_omegas_that_cannot_be(release, data, value, message):
+    _, state = release()
+    state["model"]["decoder.layers.1.self_ratio_change"][5] = value
+    with pytest.raises(AdminError, match=rf"decoder.layers.1.residuals.self_attn.omega {message}"):
+        import_release(state, data, "x.pt")
 
 
 def test_half_precision_stays(release, data):
@@ -155,6 +175,8 @@ def test_rename_splits_or_repeats():
         ({"init_type": "tfixup"}, "not a transformer of the original Admin release"),
         ({"arch": "lstm"}, "not a transformer of the original Admin release"),
         ({"char_inputs": True}, "was trained with --char-inputs"),
+        ({"layer_wise_attention": True}, "was trained with --layer-wise-attention"),
+        ({"task": "of their own"}, "was trained for --task of their own"),
         ({"encoder_layers": 4}, "becomes encoder.layers.3.residuals.self_attn.omega"),
         ({"encoder_layers": 2}, "weights do not fit the model's options"),
         ({"encoder_normalize_before": True}, "asks for Pre-LN"),

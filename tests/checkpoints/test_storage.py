@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from admin_fairseq.checkpoints.storage import (
+    check_weights,
     model_options,
     plain,
     read_checkpoint,
@@ -77,6 +78,32 @@ def test_run_options_nest_what_old_checkpoints_have_flat():
     assert run_options({"args": None, "cfg": CFG}) == CFG
 
 
+def test_what_only_another_fairseq_has_is_left_out_of_the_run_options():
+    args = Namespace(arch="transformer", optimizer="novograd", lr_scheduler="poly", seed=5)
+    cfg = run_options({"args": args})
+    assert cfg["common"]["seed"] == 5
+    assert not cfg["optimizer"] and not cfg["lr_scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fc.bias", float("nan"), "fc.bias is not finite"),
+        ("fc.bias", float("-inf"), "fc.bias is not finite"),
+        ("residuals.ffn.omega", 0.0, "omega is zero somewhere"),
+        ("fc.bias", 0.0, None),
+        ("residuals.ffn.alpha", 0.0, None),
+    ],
+)
+def test_weights_are_checked(name, value, message):
+    weights = {name: torch.tensor([1.0, value]), "count": torch.tensor(3)}
+    if message is None:
+        check_weights(weights, "x.pt")
+    else:
+        with pytest.raises(AdminError, match=message):
+            check_weights(weights, "x.pt")
+
+
 def test_training_state_is_left_behind():
     state = {
         "model": {},
@@ -103,6 +130,7 @@ def test_training_state_is_left_behind():
         ({"model": {"w": torch.ones(1)}}, "does not say which model"),
         ({"model": {"w": torch.ones(1)}, "cfg": {}}, "does not say which model"),
         ({"model": {"w": torch.ones(1)}, "cfg": [1]}, "does not say which model"),
+        ({"model": {"w": torch.ones(1)}, "cfg": {"model": "transformer"}}, "does not say which"),
     ],
 )
 def test_other_files_of_torch_are_refused(content, message, tmp_path):

@@ -88,7 +88,7 @@ def test_exported_model_translates_the_same(run, data, trained, translations, tm
 def test_averages_of_a_run_translate(run, data, trained, tmp_path):
     command = ["admin-fairseq", "average", "--inputs", trained, "--output"]
     told = run(*command, tmp_path / "updates.pt", "--num-update-checkpoints", 2)
-    paths = [line.split()[1] for line in told.splitlines() if line.startswith("averaging")]
+    paths = [line.split()[1] for line in told.splitlines() if line.startswith("averaged")]
     assert [path.rsplit("_", 1)[1] for path in paths] == ["20.pt", "40.pt"]
     best = ["--num-best-checkpoints", "3", "--output", str(tmp_path / "best.pt")]
     cli.main(["average", "--inputs", str(trained), *best])

@@ -1,6 +1,7 @@
 """A small model of random weights, as a checkpoint, and the data folder to go with it."""
 
 import pytest
+import sentencepiece
 import torch
 
 from admin_fairseq.checkpoints.dictionaries import data_bin
@@ -31,3 +32,17 @@ def checkpoint(build):
         }
 
     return checkpoint
+
+
+@pytest.fixture
+def subwords(tmp_path):
+    """A sentencepiece model of the words of the dictionary."""
+    sentences = [f"word{i} word{j}" for i in range(20) for j in range(20)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=25,
+        minloglevel=2,
+    )
+    (tmp_path / "spm.vocab").unlink()
+    return str(tmp_path / "spm.model")

@@ -52,14 +52,14 @@ def test_quantizations_are_ctranslate2s_own():
     assert set(QUANTIZATIONS) == set(ACCEPTED_MODEL_TYPES)
 
 
-def test_the_subword_model_comes_along(checkpoint, data, tmp_path):
-    (tmp_path / "spm").write_bytes(b"a model")
-    subwords = str(tmp_path / "spm")
+def test_the_subword_model_comes_along(checkpoint, data, tmp_path, subwords):
     folder = tmp_path / "out"
     export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=subwords)
-    assert (folder / "sentencepiece.model").read_bytes() == b"a model"
-    with pytest.raises(AdminError, match="none: no such file"):
-        export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model="none")
+    with open(subwords, "rb") as model:
+        assert (folder / "sentencepiece.model").read_bytes() == model.read()
+    for other in ("none", os.path.join(data.folder, "dict.de.txt")):
+        with pytest.raises(AdminError, match=f"{other}: not a sentencepiece model"):
+            export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=other)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_the_subword_model_comes_along(checkpoint, data, tmp_path):
     [
         ({"adaptive_softmax_cutoff": [8]}, "no equivalent of --adaptive-softmax-cutoff"),
         ({"no_cross_attention": True}, "no equivalent of --no-cross-attention"),
+        ({"arch": "postln_transformer_tiny", "quant_noise_pq": 0.1}, "of --quant-noise-pq"),
         ({"no_token_positional_embeddings": True}, "--no-token-positional-embeddings is not supp"),
         ({"activation_fn": "tanh"}, "--activation-fn tanh is not supported"),
         ({"decoder_attention_heads": 4}, "must have the same value"),
@@ -106,8 +107,13 @@ def test_only_models_are_replaced_and_only_when_asked(checkpoint, data, tmp_path
     refuse_to_replace(folder, force=True)
     export_ctranslate2(checkpoint(), "x.pt", data, folder, quantization="int8")
     assert json.loads((tmp_path / "out" / "admin_fairseq.json").read_text())["quantization"]
-    with pytest.raises(AdminError, match="is no CTranslate2 model"):
-        refuse_to_replace(data.folder, force=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "out" / "thesis.tex").touch()
+    for precious in (data.folder, str(tmp_path / "file"), folder):
+        with pytest.raises(AdminError, match="holds other things than an exported model"):
+            refuse_to_replace(precious, force=True)
+        with pytest.raises(AdminError, match="holds other things than an exported model"):
+            export_ctranslate2(checkpoint(), "x.pt", data, precious)
 
 
 def test_longest_sentences_of_other_models(tmp_path):

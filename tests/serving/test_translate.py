@@ -1,4 +1,3 @@
-import io
 import logging
 
 import pytest
@@ -10,7 +9,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.translate import Options, translate
 
-pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
+ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
 LINES = ["word1 word2 word3", "", "word4", "word5 word5", "   ", "word7 word8 word9 word1 word2"]
 
@@ -68,20 +67,31 @@ def test_too_long_a_line_is_cut_with_a_warning(model, caplog):
     assert all(len(line.split()) <= 9 for line in found)  # as many positions as the model has
 
 
-def test_sentencepiece_in_and_out(model, tmp_path):
-    sentences = io.StringIO("\n".join(f"word{i} word{j}" for i in range(20) for j in range(20)))
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences,
-        model_prefix=str(tmp_path / "spm"),
-        vocab_size=25,
-        minloglevel=2,
-    )
-    spm = str(tmp_path / "spm.model")
-    processor = sentencepiece.SentencePieceProcessor(model_file=spm)
+def test_sentencepiece_in_and_out(model, subwords):
+    processor = sentencepiece.SentencePieceProcessor(model_file=subwords)
     pieces = [" ".join(processor.encode(line, out_type=str)) for line in LINES]
     as_pieces = translate(pieces, options(model))
     expected = [processor.decode(line.split()) for line in as_pieces]
-    assert list(translate(LINES, options(model, sentencepiece_model=spm))) == expected
+    assert list(translate(LINES, options(model, sentencepiece_model=subwords))) == expected
+
+
+def test_options_reach_the_engine(model, monkeypatch):
+    asked = {}
+
+    def translate_iterable(self, source, **search):
+        asked.update(search)
+        return iter(())
+
+    monkeypatch.setattr(ctranslate2.Translator, "translate_iterable", translate_iterable)
+    list(translate(LINES, options(model, beam=3, lenpen=0.6, max_len_b=7, max_tokens=50)))
+    assert asked == {
+        "beam_size": 3,
+        "length_penalty": 0.6,
+        "max_decoding_length": 7,
+        "max_batch_size": 50,
+        "batch_type": "tokens",
+        "max_input_length": 0,
+    }
 
 
 def test_the_model_brings_its_subword_model(model, tmp_path):
