@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from fairseq import checkpoint_utils
@@ -40,17 +40,17 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
     is not floating point comes from the last one. Raises AdminError where a checkpoint is of
     another model or not finite.
     """
-    *before, last_path = paths
     sums: Weights = {}
-    functions: dict[str, dict[str, Any]] = {}
-    for path in before:
-        functions[path] = _add(sums, read_checkpoint(path), path)  # which goes before the next
-    state = read_checkpoint(last_path)
+    first: dict[str, Any] = {}
+    for path in paths:
+        state: dict[str, Any] = {}  # the one before goes before the next is read
+        state = read_checkpoint(path)
+        function = {name: model_options(state).get(name) for name in OPTIONS_OF_THE_FUNCTION}
+        first = first or function
+        if function != first:
+            raise AdminError(f"{path}: another model than {paths[0]}: {function}, before {first}")
+        _add(sums, state["model"], path)
     last: Weights = state["model"]
-    function = _add(sums, state, last_path)
-    other = next((path for path in functions if functions[path] != function), None)
-    if other is not None:
-        raise AdminError(f"{other}: another model than {last_path}: {functions[other]}, {function}")
     means = {
         name: sums.pop(name).div_(len(paths)).to(weight.dtype) if name in sums else weight
         for name, weight in last.items()
@@ -60,9 +60,7 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
     return averaged
 
 
-def _add(sums: Weights, state: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Add a checkpoint's weights; the options that make another function of the same weights."""
-    weights: Weights = state["model"]
+def _add(sums: Weights, weights: Weights, path: str) -> None:
     check_weights(weights, path)
     floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     odd = sorted(sums.keys() ^ floating.keys()) if sums else []
@@ -78,8 +76,6 @@ def _add(sums: Weights, state: Mapping[str, Any], path: str) -> dict[str, Any]:
         else:
             shapes = f"{tuple(weight.shape)}, before it was {tuple(sums[name].shape)}"
             raise AdminError(f"{path}: another model: {name} is {shapes}")
-    options = model_options(state)
-    return {name: options.get(name) for name in OPTIONS_OF_THE_FUNCTION}
 
 
 def _tied_as(tied: Weights, weights: Weights) -> Weights:
