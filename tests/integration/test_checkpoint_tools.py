@@ -41,7 +41,7 @@ def texts(output):
 
 @stock_postln_translates
 def test_folded_checkpoint_translates_without_the_plugin(
-    run, data, trained, translations, tmp_path
+    run, data, trained, translations, tmp_path, capsys
 ):
     folded, twice = tmp_path / "folded.pt", tmp_path / "twice.pt"
     told = run("admin-fairseq", "fold", trained / "checkpoint_last.pt", folded, "--check")
@@ -52,18 +52,20 @@ def test_folded_checkpoint_translates_without_the_plugin(
     # fairseq alone: its reader accepts nothing but plain types
     assert texts(run.generate(data, folded)) == translations
 
-    told = run("admin-fairseq", "fold", folded, twice, "--check")
+    cli.main(["fold", str(folded), str(twice), "--check"])
+    told = capsys.readouterr().out
     assert "nothing to fold" in told and told.split("sentences: ")[1].split()[0] == "0"
     assert twice.read_bytes() == folded.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["folded.pt", "twice.pt"]
 
 
-def test_stock_checkpoint_folds_to_itself(run, data, tmp_path):
+def test_stock_checkpoint_folds_to_itself(run, data, tmp_path, capsys):
     sizes = ["--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128"]
     heads = ["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"]
     run.train(data, tmp_path, *sizes, *heads, "--max-update", 1, arch="transformer")
     stock = tmp_path / "checkpoint_last.pt"
-    assert "nothing to fold" in run("admin-fairseq", "fold", stock, tmp_path / "out.pt", "--check")
+    cli.main(["fold", str(stock), str(tmp_path / "out.pt"), "--check"])
+    assert "nothing to fold" in capsys.readouterr().out
     before = torch.load(stock)["model"]
     after = torch.load(tmp_path / "out.pt", weights_only=True)["model"]
     assert before.keys() == after.keys()
