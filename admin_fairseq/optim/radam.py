@@ -1,16 +1,11 @@
 """RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265) with the steps of the Admin release."""
 
-import ast
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Optional
 
 import torch
-from fairseq.dataclass import FairseqDataclass
-from fairseq.optim import OPTIMIZER_REGISTRY, FairseqOptimizer, register_optimizer
-from omegaconf import II
+from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
 
-from admin_fairseq.errors import AdminError
+from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
 
 
 class RAdam(torch.optim.RAdam):
@@ -54,42 +49,11 @@ def rectification_length(beta2: float, step: int) -> float:
     return 2 / (1 - beta2) - 1 - 2 * step * power / (1 - power)
 
 
-@dataclass
-class RAdamConfig(FairseqDataclass):
-    adam_betas: Any = field(default="(0.9, 0.999)", metadata={"help": "betas for RAdam"})
-    adam_eps: float = field(default=1e-8, metadata={"help": "epsilon for RAdam"})
-    weight_decay: float = field(default=0.0, metadata={"help": "decoupled weight decay"})
-    lr: List[float] = II("optimization.lr")
-
-
-class FairseqRAdam(FairseqOptimizer):
+class FairseqRAdam(AdamLike):
     """``--optimizer radam``, with the options of fairseq's adam."""
 
-    def __init__(self, cfg: RAdamConfig, params) -> None:
-        super().__init__(cfg)
-        self._optimizer = RAdam(params, **self.optimizer_config)
-
-    @property
-    def optimizer_config(self) -> dict[str, Any]:
-        return {
-            "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
-            "betas": _betas(self.cfg.adam_betas),
-            "eps": self.cfg.adam_eps,
-            "weight_decay": self.cfg.weight_decay,
-        }
-
-
-def _betas(given: Any) -> tuple[float, float]:
-    try:
-        first, second = ast.literal_eval(given) if isinstance(given, str) else given
-        if 0 <= float(first) < 1 and 0 <= float(second) < 1:
-            return float(first), float(second)
-    except (ValueError, TypeError, SyntaxError):
-        pass
-    raise AdminError(
-        f"--adam-betas takes two numbers from 0 to below 1, like '(0.9, 0.98)', not {given!r}"
-    )
+    optimizer_class = RAdam
 
 
 if "radam" not in OPTIMIZER_REGISTRY:  # the module may be imported twice
-    register_optimizer("radam", dataclass=RAdamConfig)(FairseqRAdam)
+    register_optimizer("radam", dataclass=AdamOptions)(FairseqRAdam)

@@ -79,7 +79,7 @@ def test_run_options_nest_what_old_checkpoints_have_flat():
 
 
 def test_what_only_another_fairseq_has_is_left_out_of_the_run_options():
-    args = Namespace(arch="transformer", optimizer="novograd", lr_scheduler="poly", seed=5)
+    args = Namespace(arch="transformer", optimizer="lookahead", lr_scheduler="poly", seed=5)
     cfg = run_options({"args": args})
     assert cfg["common"]["seed"] == 5
     assert not cfg["optimizer"] and not cfg["lr_scheduler"]

@@ -9,14 +9,15 @@ from admin_fairseq.lr_scheduler.inverse_sqrt_nowarmup import (
     InverseSqrtNoWarmup,
     InverseSqrtNoWarmupConfig,
 )
-from admin_fairseq.optim.radam import FairseqRAdam, RAdamConfig
+from admin_fairseq.optim.adam_options import AdamOptions
+from admin_fairseq.optim.radam import FairseqRAdam
 
 periods, updates = st.integers(1, 10**6), st.integers(0, 10**7)
 
 
 def schedule(lr=1.0, **options):
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = FairseqRAdam(RAdamConfig(lr=[7.0]), [parameter])
+    optimizer = FairseqRAdam(AdamOptions(lr=[7.0]), [parameter])
     return InverseSqrtNoWarmup(InverseSqrtNoWarmupConfig(lr=[lr], **options), optimizer)
 
 

@@ -6,14 +6,15 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.lr_scheduler.linear import LinearSchedule, LinearScheduleConfig
-from admin_fairseq.optim.radam import FairseqRAdam, RAdamConfig
+from admin_fairseq.optim.adam_options import AdamOptions
+from admin_fairseq.optim.radam import FairseqRAdam
 
 RECIPE = {"warmup_updates": 100, "warmup_init_lr": 0.2, "min_lr": 0.1, "max_update": 500}
 
 
 def schedule(lr=1.0, **options):
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = FairseqRAdam(RAdamConfig(lr=[7.0]), [parameter])
+    optimizer = FairseqRAdam(AdamOptions(lr=[7.0]), [parameter])
     return LinearSchedule(LinearScheduleConfig(lr=[lr], **options), optimizer)
 
 

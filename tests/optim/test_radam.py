@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.optim.radam import FairseqRAdam, RAdam, RAdamConfig
+from admin_fairseq.optim.adam_options import AdamOptions
+from admin_fairseq.optim.radam import FairseqRAdam, RAdam
 
 BETAS = [(0.9, 0.98), (0.9, 0.999), (0.5, 0.9), (0.0, 0.95)]
 
@@ -172,7 +173,7 @@ def test_closure_is_a_gradient_like_any_other():
 
 
 def test_options_of_the_command_line():
-    config = RAdamConfig(adam_betas="(0.8, 0.9)", adam_eps=1e-6, weight_decay=0.01, lr=[0.002])
+    config = AdamOptions(adam_betas="(0.8, 0.9)", adam_eps=1e-6, weight_decay=0.01, lr=[0.002])
     optimizer = FairseqRAdam(config, [weight(1.0)])
     assert isinstance(optimizer.optimizer, RAdam)
     group = optimizer.optimizer.param_groups[0]
@@ -190,5 +191,5 @@ def test_options_of_the_command_line():
 )
 def test_bad_betas_are_told_in_one_line(betas):
     with pytest.raises(AdminError, match="--adam-betas") as error:
-        FairseqRAdam(RAdamConfig(adam_betas=betas, lr=[0.1]), [weight(1.0)])
+        FairseqRAdam(AdamOptions(adam_betas=betas, lr=[0.1]), [weight(1.0)])
     assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,54 @@
+"""What our optimisers share: the options of fairseq's adam."""
+
+import ast
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, List
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer
+from omegaconf import II
+
+from admin_fairseq.errors import AdminError
+
+
+@dataclass
+class AdamOptions(FairseqDataclass):
+    adam_betas: Any = field(
+        default="(0.9, 0.999)", metadata={"help": "decay of the first and of the second moment"}
+    )
+    adam_eps: float = field(default=1e-8, metadata={"help": "epsilon, added to the denominator"})
+    weight_decay: float = field(default=0.0, metadata={"help": "decoupled weight decay"})
+    lr: List[float] = II("optimization.lr")
+
+
+class AdamLike(FairseqOptimizer):
+    """Hands the options to ``optimizer_class``, which is of torch's kind."""
+
+    optimizer_class: type[torch.optim.Optimizer]
+
+    def __init__(self, cfg: AdamOptions, params) -> None:
+        super().__init__(cfg)
+        self._optimizer = self.optimizer_class(params, **self.optimizer_config)
+
+    @property
+    def optimizer_config(self) -> dict[str, Any]:
+        return {
+            "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
+            "betas": _betas(self.cfg.adam_betas),
+            "eps": self.cfg.adam_eps,
+            "weight_decay": self.cfg.weight_decay,
+        }
+
+
+def _betas(given: Any) -> tuple[float, float]:
+    try:
+        first, second = ast.literal_eval(given) if isinstance(given, str) else given
+        if 0 <= float(first) < 1 and 0 <= float(second) < 1:
+            return float(first), float(second)
+    except (ValueError, TypeError, SyntaxError):
+        pass
+    raise AdminError(
+        f"--adam-betas takes two numbers from 0 to below 1, like '(0.9, 0.98)', not {given!r}"
+    )

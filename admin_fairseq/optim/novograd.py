@@ -1,0 +1,59 @@
+"""NovoGrad (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286) as the Admin release steps."""
+
+from typing import Callable, Optional
+
+import torch
+from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
+
+from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
+
+
+class NovoGrad(torch.optim.Optimizer):
+    """One second moment for each weight tensor W, that of its gradient's norm:
+
+    v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m.
+
+    v and m start at 0, as in the release. The paper starts v at the first step's ‖g‖², which makes
+    that step smaller by the factor √(1 − β2).
+    """
+
+    def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, **group) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, **group})
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._step_one(p, group)
+        return loss
+
+    def _step_one(self, p: torch.Tensor, group: dict) -> None:
+        state = self.state[p]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg_sq"] = p.new_zeros(())
+        beta1, beta2 = group["betas"]
+        state["exp_avg_sq"].lerp_(p.grad.norm() ** 2, 1 - beta2)
+        normed = p.grad / (state["exp_avg_sq"].sqrt() + group["eps"])
+        state["exp_avg"].mul_(beta1).add_(normed).add_(p, alpha=group["weight_decay"])
+        p.sub_(state["exp_avg"], alpha=group["lr"])
+
+
+class FairseqNovoGrad(AdamLike):
+    """``--optimizer novograd``, with the options of fairseq's adam."""
+
+    optimizer_class = NovoGrad
+
+    @property
+    def supports_flat_params(self) -> bool:
+        """No: with --fp16 fairseq would make one tensor of all weights, which has one norm."""
+        return False
+
+
+if "novograd" not in OPTIMIZER_REGISTRY:  # the module may be imported twice
+    register_optimizer("novograd", dataclass=AdamOptions)(FairseqNovoGrad)

@@ -1,0 +1,96 @@
+import copy
+import math
+
+import pytest
+import torch
+from fairseq.optim import OPTIMIZER_REGISTRY
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.optim.adam_options import AdamOptions
+from admin_fairseq.optim.novograd import FairseqNovoGrad, NovoGrad
+
+RECIPE = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-8, "weight_decay": 0.1}
+
+
+def weights():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 2), (4,)]
+    return [
+        torch.nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64)) for s in shapes
+    ]
+
+
+def gradients(steps):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        yield [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in weights()]
+
+
+def run(optimizer, parameters, steps):
+    for step in steps:
+        for p, gradient in zip(parameters, step):
+            p.grad = gradient
+        optimizer.step()
+
+
+def test_is_registered():
+    assert OPTIMIZER_REGISTRY["novograd"] is FairseqNovoGrad
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_steps_are_those_of_the_release(weight_decay):
+    """By hand, on plain lists: one second moment for each tensor, no bias correction."""
+    parameters = weights()
+    expected = [p.detach().flatten().tolist() for p in parameters]
+    moments = [([0.0] * len(w), 0.0) for w in expected]
+    optimizer = NovoGrad(parameters, **{**RECIPE, "weight_decay": weight_decay})
+    for step in gradients(20):
+        run(optimizer, parameters, [step])
+        for i, gradient in enumerate(step):
+            g, (m, v) = gradient.flatten().tolist(), moments[i]
+            v = 0.98 * v + 0.02 * sum(x * x for x in g)
+            m = [
+                0.9 * a + x / (math.sqrt(v) + 1e-8) + weight_decay * w
+                for a, x, w in zip(m, g, expected[i])
+            ]
+            expected[i] = [w - 0.01 * a for w, a in zip(expected[i], m)]
+            moments[i] = (m, v)
+    for p, values in zip(parameters, expected):
+        assert p.detach().flatten().tolist() == pytest.approx(values, rel=1e-10)
+
+
+def test_state_is_saved_and_goes_on():
+    straight, stopped = weights(), weights()
+    first, second = NovoGrad(straight, **RECIPE), NovoGrad(stopped, **RECIPE)
+    steps = list(gradients(6))
+    run(first, straight, steps)
+    run(second, stopped, steps[:3])
+    resumed = NovoGrad(stopped, **{**RECIPE, "lr": 9.0})
+    resumed.load_state_dict(copy.deepcopy(second.state_dict()))
+    run(resumed, stopped, steps[3:])
+    assert all(torch.equal(a, b) for a, b in zip(straight, stopped))
+
+
+def test_parameters_without_a_gradient_stay():
+    moving, still = weights()
+    before = still.detach().clone()
+    optimizer = NovoGrad([moving, still], **RECIPE)
+    moving.grad = torch.ones_like(moving)
+    optimizer.step()
+    assert torch.equal(still, before)
+
+
+def test_half_precision_keeps_tensors_apart():
+    """One tensor of all weights, as fairseq makes for adam, would have a single norm."""
+    optimizer = FairseqNovoGrad(AdamOptions(lr=[0.01]), weights())
+    assert not optimizer.supports_flat_params
+
+
+def test_options_of_the_command_line():
+    config = AdamOptions(adam_betas="(0.95, 0.5)", adam_eps=1e-6, weight_decay=0.01, lr=[0.002])
+    optimizer = FairseqNovoGrad(config, weights()).optimizer
+    assert isinstance(optimizer, NovoGrad)
+    group = {key: optimizer.param_groups[0][key] for key in RECIPE}
+    assert group == {"lr": 0.002, "betas": (0.95, 0.5), "eps": 1e-6, "weight_decay": 0.01}
+    with pytest.raises(AdminError, match="--adam-betas"):
+        FairseqNovoGrad(AdamOptions(adam_betas="(1, 2)", lr=[0.1]), weights())
