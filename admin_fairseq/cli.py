@@ -10,7 +10,15 @@ from argparse import ArgumentParser
 from contextlib import contextmanager
 from typing import Iterator, NoReturn, Optional, Sequence
 
-from admin_fairseq.commands import average, benchmark, export, fold, import_release, translate
+from admin_fairseq.commands import (
+    average,
+    benchmark,
+    export,
+    fold,
+    import_release,
+    schemes,
+    translate,
+)
 from admin_fairseq.errors import AdminError
 
 
@@ -27,6 +35,7 @@ COMMANDS = {
     "export": export.COMMAND,
     "fold": fold.COMMAND,
     "import-release": import_release.COMMAND,
+    "schemes": schemes.COMMAND,
     "translate": translate.COMMAND,
 }
 """Subcommand → what it does."""

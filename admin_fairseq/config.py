@@ -7,45 +7,89 @@ What an architecture's name decides (sizes, scheme) has the default None and is 
 from argparse import Namespace
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer_lm import (
+    DEFAULT_MAX_TARGET_POSITIONS,
+    TransformerLanguageModelConfig,
+)
 from omegaconf import OmegaConf, open_dict
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.schemes import SCHEMES, Norm, Scheme
+from admin_fairseq.formulas import ADMIN_TORCH
+from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
 # Options that our layers do not have, or that fairseq itself cannot read from a command line.
 UNSUPPORTED = {
     "adaptive_input",
+    "adaptive_input_cutoff",
+    "adaptive_input_factor",
     "base_layers",
     "base_shuffle",
     "base_sublayers",
+    "char_embedder_highway_layers",
     "char_inputs",
+    "character_embedding_dim",
+    "character_embeddings",
+    "character_filters",
     "cross_self_attention",
     "decoder_layers_to_keep",
     "decoder_xformers_att_config",
     "encoder_layers_to_keep",
     "encoder_xformers_att_config",
     "export",
+    "scale_attn",
+    "scale_fc",
+    "scale_heads",
+    "scale_resids",
+    "tie_adaptive_proj",
+    "tie_adaptive_weights",
 }
 
-TINY = {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 128, "encoder_attention_heads": 2}
-IWSLT = {"encoder_embed_dim": 512, "encoder_ffn_embed_dim": 1024, "encoder_attention_heads": 4}
-BASE = {"encoder_embed_dim": 512, "encoder_ffn_embed_dim": 2048, "encoder_attention_heads": 8}
-BIG = {"encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096, "encoder_attention_heads": 16}
+TINY = {"embed_dim": 64, "ffn_embed_dim": 128, "attention_heads": 2}
+IWSLT = {"embed_dim": 512, "ffn_embed_dim": 1024, "attention_heads": 4}
+BASE = {"embed_dim": 512, "ffn_embed_dim": 2048, "attention_heads": 8}
+GPT = {"embed_dim": 768, "ffn_embed_dim": 3072, "attention_heads": 12}
+BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
 
-SIZES = {
-    "": BASE,
-    "_tiny": TINY,  # 64-128-2: T-Fixup's ultra-deep study
-    "_iwslt_de_en": IWSLT,
-    "_wmt_en_de": BASE,
-    "_wmt_en_de_big": {**BIG, "dropout": 0.3, "attention_dropout": 0.1},
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model: its stacks, and the sizes of its architectures."""
+
+    stacks: Tuple[str, ...]
+    suffix: str  # of its architectures' names, before the size's
+    sizes: Dict[str, Dict[str, Any]]
+
+
+MODELS = {
+    "admin_transformer": Model(
+        stacks=("encoder", "decoder"),
+        suffix="",
+        sizes={
+            "": BASE,
+            "_tiny": TINY,  # 64-128-2: T-Fixup's ultra-deep study
+            "_iwslt_de_en": IWSLT,
+            "_wmt_en_de": BASE,
+            "_wmt_en_de_big": {**BIG, "dropout": 0.3, "attention_dropout": 0.1},
+        },
+    ),
+    "admin_transformer_lm": Model(
+        stacks=("decoder",),
+        suffix="_lm",
+        sizes={
+            "": BASE,
+            "_tiny": TINY,
+            "_gpt": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
+            "_big": {**BIG, "layers": 12},
+        },
+    ),
 }
-"""Suffix of an architecture's name → its sizes, as fairseq's architectures have them."""
+"""Models, and the sizes of fairseq's own architectures of the same names."""
 
-COMMON = {"encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1, "attention_dropout": 0.0}
+COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn": "relu"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +100,7 @@ class Family:
     norm: Optional[Norm] = None  # None: whatever the scheme says
 
     def admits(self, scheme: Scheme) -> bool:
-        flexible = scheme.norm is Norm.EACH and self.norm is not Norm.NONE
+        flexible = scheme.norm is Norm.EACH and self.norm in (Norm.POST, Norm.PRE)
         return self.norm is None or scheme.norm is self.norm or flexible
 
 
@@ -65,16 +109,43 @@ FAMILIES = {
     "postln_transformer": Family("default", Norm.POST),
     "preln_transformer": Family("default", Norm.PRE),
     "tfixup_transformer": Family("tfixup", Norm.NONE),
+    "fixup_transformer": Family("fixup", Norm.NONE),
+    "rezero_transformer": Family("rezero", Norm.NONE),
+    "subln_transformer": Family("subln", Norm.SUB),
+    "b2t_transformer": Family("b2t", Norm.B2T),
+    "dlcl_transformer": Family("dlcl", Norm.PRE),
 }
-ARCHITECTURES = {
-    family + suffix: (FAMILIES[family], {**COMMON, **sizes})
-    for family in FAMILIES
-    for suffix, sizes in SIZES.items()
-}
-"""--arch → its family and its defaults."""
 
-OWN_OPTIONS = {"init_type", "profile_path", "profile_batches"}
-"""What fairseq's transformer does not have."""
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a name given to --arch stands for."""
+
+    model: str
+    family: Family
+    defaults: Dict[str, Any]
+    widest: str  # the architecture of the same size that takes every scheme
+
+
+def _architectures() -> Dict[str, Architecture]:
+    table = {}
+    for model_name, model in MODELS.items():
+        for family_name, family in FAMILIES.items():
+            for size, values in model.sizes.items():
+                end = model.suffix + size
+                defaults = {
+                    (f"{stack}_{key}" if key in PER_STACK else key): value
+                    for key, value in {**COMMON, **values}.items()
+                    for stack in model.stacks
+                }
+                widest = "admin_transformer" + end
+                table[family_name + end] = Architecture(model_name, family, defaults, widest)
+    return table
+
+
+PER_STACK = {"embed_dim", "ffn_embed_dim", "attention_heads", "layers"}
+ARCHITECTURES = _architectures()
+"""--arch → what it stands for."""
 
 DECIDED_BY_ARCHITECTURE = {
     "encoder_embed_dim",
@@ -89,11 +160,12 @@ DECIDED_BY_ARCHITECTURE = {
     "decoder_output_dim",
     "dropout",
     "attention_dropout",
+    "activation_fn",
 }
 
 
 def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
-    """fairseq's nested transformer options as flat fields: encoder.layers → encoder_layers."""
+    """fairseq's options, nested or not, as flat fields: encoder.layers → encoder_layers."""
     flat = []
     for stock in fields(config):
         name = prefix + stock.name
@@ -107,17 +179,15 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
     return flat
 
 
-StockOptions = make_dataclass(
-    "StockOptions", _stock_fields(TransformerConfig), bases=(FairseqDataclass,)
-)
-
-
 @dataclass
-class AdminTransformerConfig(StockOptions):
+class SchemeOptions(FairseqDataclass):
+    """The options that fairseq's models do not have."""
+
     init_type: Optional[ChoiceEnum(list(SCHEMES))] = field(
         default=None,
         metadata={
-            "help": "the whole scheme: norm placement, residual connection and initialisation. "
+            "help": "the whole scheme: norm placement, residual connection and initialisation "
+            "(`admin-fairseq schemes` lists them). "
             "Admin is 'adaptive-auto' (profile the first batch, then train; the default of "
             "admin_transformer), or in two runs 'adaptive-profiling' (profile, write the file, "
             "stop) and 'adaptive' (read the file, train)"
@@ -130,59 +200,122 @@ class AdminTransformerConfig(StockOptions):
     profile_batches: int = field(
         default=1, metadata={"help": "profile this many batches on every worker"}
     )
+    output_change_scale: ChoiceEnum(list(ADMIN_TORCH)) = field(
+        default="O(logn)",
+        metadata={
+            "help": "with --init-type admin-torch: how the effect of a small change of the weights "
+            "may grow with depth; sets ω"
+        },
+    )
+    omega_trainable: bool = field(
+        default=False,
+        metadata={"help": "with --init-type admin-torch: train ω, which else is constant"},
+    )
+    branchnorm_updates: int = field(
+        default=4000,
+        metadata={
+            "help": "with --init-type branchnorm: the branches' factor grows from 0 to 1 over this "
+            "many updates"
+        },
+    )
 
     @property
     def scheme(self) -> Scheme:
-        return SCHEMES[self.init_type]
+        return scheme_of(self)
+
+    @property
+    def depths(self) -> Tuple[int, int]:
+        """(N, M): the layers of encoder and decoder, 0 where there is no such stack."""
+        return getattr(self, "encoder_layers", 0), getattr(self, "decoder_layers", 0)
+
+    @property
+    def stacks(self) -> Tuple[str, ...]:
+        return MODELS[ARCHITECTURES[self._name].model].stacks
 
     def nested(self) -> TransformerConfig:
         """The same options as fairseq's encoder and decoder read them; ours come along."""
         return TransformerConfig.from_namespace(Namespace(**vars(self)))
 
 
-def apply_architecture(config: Any, name: Optional[str] = None) -> None:
+StockOptions = make_dataclass(
+    "StockOptions", _stock_fields(TransformerConfig), bases=(SchemeOptions,)
+)
+StockLanguageModelOptions = make_dataclass(
+    "StockLanguageModelOptions",
+    _stock_fields(TransformerLanguageModelConfig),
+    bases=(SchemeOptions,),
+)
+
+
+@dataclass
+class AdminTransformerConfig(StockOptions):
+    _name: str = "admin_transformer"
+
+
+@dataclass
+class AdminLanguageModelConfig(StockLanguageModelOptions):
+    _name: str = "admin_transformer_lm"
+
+
+CONFIGS = {
+    "admin_transformer": AdminTransformerConfig,
+    "admin_transformer_lm": AdminLanguageModelConfig,
+}
+"""Model → its options."""
+
+OWN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
+"""What fairseq's transformer does not have."""
+
+
+def apply_architecture(config: Any, name: str) -> None:
     """Fill in, in place, what the named architecture decides and the user did not; then check.
 
     ``config`` is a Namespace, a DictConfig or the dataclass. Raises AdminError where the options
     contradict one another.
     """
-    name = name or getattr(config, "_name", None) or "admin_transformer"
-    family, defaults = ARCHITECTURES[name]
+    architecture = ARCHITECTURES[name]
+    stacks = MODELS[architecture.model].stacks
 
     def fill(key: str, value: Any) -> None:
         if getattr(config, key, None) is None:
             setattr(config, key, value)
 
-    fill("init_type", family.init_type)
-    for key, value in defaults.items():
-        fill(key, value)
+    fill("init_type", architecture.family.init_type)
     for size in ("embed_dim", "ffn_embed_dim", "attention_heads"):
-        fill(f"decoder_{size}", getattr(config, f"encoder_{size}"))
+        # the decoder follows an encoder whose size was given
+        if getattr(config, f"encoder_{size}", None) is not None:
+            fill(f"decoder_{size}", getattr(config, f"encoder_{size}"))
+    for key, value in architecture.defaults.items():
+        fill(key, value)
     fill("decoder_input_dim", config.decoder_embed_dim)
     fill("decoder_output_dim", config.decoder_embed_dim)
 
-    _check_norm(config, name, family)
-    if Norm.PRE in (family.norm, SCHEMES[config.init_type].norm):
-        config.encoder_normalize_before = config.decoder_normalize_before = True
+    _check_norm(config, name)
+    if architecture.family.norm is Norm.PRE or SCHEMES[config.init_type].norm.before:
+        for stack in stacks:
+            setattr(config, f"{stack}_normalize_before", True)
 
 
-def _check_norm(config: Any, name: str, family: Family) -> None:
-    scheme = SCHEMES[config.init_type]
+def _check_norm(config: Any, name: str) -> None:
+    architecture, scheme = ARCHITECTURES[name], SCHEMES[config.init_type]
+    family = architecture.family
+    stacks = MODELS[architecture.model].stacks
     if not family.admits(scheme):
         raise AdminError(
             f"--arch {name} stands for {family.norm.value}, --init-type {config.init_type} for "
-            f"{scheme.norm.value}; use --arch {_widest(name)} --init-type {config.init_type}"
+            f"{scheme.norm.value}; use --arch {architecture.widest} --init-type {config.init_type}"
         )
-    before = [s for s in ("encoder", "decoder") if getattr(config, f"{s}_normalize_before", False)]
-    if before and scheme.norm in (Norm.POST, Norm.NONE):
+    before = [s for s in stacks if getattr(config, f"{s}_normalize_before", False)]
+    if before and not (scheme.norm is Norm.EACH or scheme.norm.before):
         raise AdminError(
             f"--{before[0]}-normalize-before asks for Pre-LN, --init-type {config.init_type} "
             f"stands for {scheme.norm.value}; leave one of them out"
         )
-    if len(before) == 2 and family.norm is Norm.POST:
+    if len(before) == len(stacks) and family.norm is Norm.POST:
+        asked = " with ".join(f"--{stack}-normalize-before" for stack in before)
         raise AdminError(
-            "--encoder-normalize-before and --decoder-normalize-before together ask for Pre-LN, "
-            f"--arch {name} stands for Post-LN; use --arch {name.replace('post', 'pre')}"
+            f"{asked} asks for Pre-LN, --arch {name} stands for Post-LN; "
+            f"use --arch {name.replace('post', 'pre')}"
         )
     if scheme.norm is Norm.NONE and getattr(config, "layernorm_embedding", False):
         raise AdminError(
@@ -191,29 +324,62 @@ def _check_norm(config: Any, name: str, family: Family) -> None:
         )
 
 
-def _widest(name: str) -> str:
-    """The architecture of the same size that takes every scheme."""
-    family = next(f for f in FAMILIES if name.startswith(f))
-    return "admin_transformer" + name[len(family) :]
+def _check_scheme_options(config: SchemeOptions) -> None:
+    """Refuse options of a scheme that is not asked for, and what the scheme cannot do."""
+    defaults = {option.name: option.default for option in fields(SchemeOptions)}
+    for name, scheme in SCHEMES.items():
+        for option in scheme.options:
+            if name != config.init_type and getattr(config, option) != defaults[option]:
+                raise AdminError(
+                    f"{_words(option)} belongs to --init-type {name}, "
+                    f"not to --init-type {config.init_type}"
+                )
+    if config.output_change_scale not in ADMIN_TORCH:
+        raise AdminError(
+            f"unknown --output-change-scale {config.output_change_scale}; "
+            f"there are {', '.join(ADMIN_TORCH)}"
+        )
+    for stack in config.stacks:
+        if config.scheme.connections and getattr(config, f"{stack}_layerdrop"):
+            raise AdminError(
+                f"--{stack}-layerdrop leaves out layers whose outputs "
+                f"--init-type {config.init_type} combines; leave one of them out"
+            )
 
 
-def resolve(config: Any) -> AdminTransformerConfig:
+def _words(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def _known(value: Any) -> Any:
+    """None for what another part of a run's configuration would say, where there is no run."""
+    return None if isinstance(value, str) and value.startswith("${") else value
+
+
+def resolve(config: Any) -> SchemeOptions:
     """A checked, complete copy of what fairseq hands to ``build_model``."""
     if OmegaConf.is_config(config):
         given = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     else:
         given = dict(vars(config))
-    known = {f.name for f in fields(AdminTransformerConfig)}
-    resolved = AdminTransformerConfig(**{k: v for k, v in given.items() if k in known})
+    name = given.get("_name") or "admin_transformer"
+    model = CONFIGS[ARCHITECTURES[name].model]
+    options = {f.name: given.get(f.name, f.default) for f in fields(model)}
+    resolved = model(**{k: _known(v) for k, v in options.items()})
+    resolved._name = name
+    if getattr(resolved, "max_target_positions", None) is None:  # as fairseq's language model
+        longest = getattr(resolved, "tokens_per_sample", None)
+        resolved.max_target_positions = longest or DEFAULT_MAX_TARGET_POSITIONS
     if resolved.init_type not in (None, *SCHEMES):
         raise AdminError(
             f"unknown --init-type {resolved.init_type}; there are {', '.join(SCHEMES)}"
         )
-    apply_architecture(resolved)
-    for option in ("encoder_layers", "decoder_layers", "profile_batches"):
+    apply_architecture(resolved, name)
+    layers = [f"{stack}_layers" for stack in resolved.stacks]
+    for option in (*layers, "profile_batches", "branchnorm_updates"):
         if getattr(resolved, option) < 1:
-            name = option.replace("_", "-")
-            raise AdminError(f"--{name} must be at least 1, not {getattr(resolved, option)}")
+            raise AdminError(f"{_words(option)} is {getattr(resolved, option)}, must be at least 1")
+    _check_scheme_options(resolved)
     return resolved
 
 

@@ -1,18 +1,56 @@
 """The schemes' mathematics: pure functions of numbers.
 
-N and M are the numbers of encoder and decoder layers; sub-layers are counted inside one stack
-(encoder: self-attention, FFN; decoder: self-attention, encoder-decoder attention, FFN).
+N and M are the numbers of encoder and decoder layers; a language model has N = 0. Sub-layers, n of
+them, are counted inside one stack (encoder: self-attention, FFN; decoder: self-attention,
+encoder-decoder attention, FFN; alone it lacks the second).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Callable
 
+TRANSFORMER_PAPER = "https://arxiv.org/abs/1706.03762"
 ADMIN_PAPER = "https://arxiv.org/abs/2004.08249"
 TFIXUP_PAPER = "https://proceedings.mlr.press/v119/huang20f.html"
 DEEPNORM_PAPER = "https://arxiv.org/abs/2203.00555"
 REZERO_PAPER = "https://arxiv.org/abs/2003.04887"
 LOOKS_LINEAR_PAPER = "https://arxiv.org/abs/1702.08591"
+DSINIT_PAPER = "https://arxiv.org/abs/1908.11365"
+LIPSCHITZ_PAPER = "https://arxiv.org/abs/1911.03179"
+FIXUP_PAPER = "https://arxiv.org/abs/1901.09321"
+DLCL_PAPER = "https://arxiv.org/abs/1906.01787"
+BRANCHNORM_PAPER = "https://arxiv.org/abs/2305.02790"
+SUBLN_PAPER = "https://arxiv.org/abs/2210.06423"
+B2T_PAPER = "https://arxiv.org/abs/2206.00330"
+
+Formula = Callable[[int, int], float]
+"""A number from the depths (N encoder layers, M decoder layers)."""
+
+
+def encoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
+    """n = 2N."""
+    return 2 * encoder_layers
+
+
+def decoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
+    """n = 3M beside an encoder, 2M alone."""
+    return (3 if encoder_layers else 2) * decoder_layers
+
+
+def in_encoder(of_sublayers: Callable[[int], float]) -> Formula:
+    """A function of a stack's sub-layers n, as a formula for the encoder."""
+    return lambda *layers: of_sublayers(encoder_sublayers(*layers))
+
+
+def in_decoder(of_sublayers: Callable[[int], float]) -> Formula:
+    """A function of a stack's sub-layers n, as a formula for the decoder."""
+    return lambda *layers: of_sublayers(decoder_sublayers(*layers))
+
+
+def one(encoder_layers: int, decoder_layers: int) -> float:
+    """1 at any depth: the gain of query and key weights, say."""
+    return 1.0
 
 
 def admin_next_omega(omega: float, input_variance: float, branch_variance: float) -> float:
@@ -41,8 +79,14 @@ def tfixup_encoder_embedding(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def tfixup_decoder(encoder_layers: int, decoder_layers: int) -> float:
-    """(9M)^(-1/4): FFN, attention output, embeddings of the decoder (T-Fixup, section 3.3)."""
-    return (9 * decoder_layers) ** -0.25
+    """(9M)^(-1/4) = (3n)^(-1/4): FFN, attention output, embeddings of the decoder.
+
+    Source: T-Fixup, section 3.3. Each branch puts three terms into its condition, v²w² + v²x² +
+    w²x² for value weights v, output weights w and embeddings x, and all n branches together are to
+    sum to 1; all sizes equal, that is 3n v⁴ = 1. Alone, the decoder has n = 2M: (6M)^(-1/4). That
+    case is derived here. (So is the encoder's 0.67: with x = (9N)^(-1/4) the sum gives 0.6696.)
+    """
+    return (3 * decoder_sublayers(encoder_layers, decoder_layers)) ** -0.25
 
 
 def tfixup_decoder_value(encoder_layers: int, decoder_layers: int) -> float:
@@ -61,15 +105,78 @@ def deepnorm_encoder_beta(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def deepnorm_decoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
-    """α = (3M)^(1/4) on the decoder's residual connections (DeepNorm, figure 2)."""
-    return (3 * decoder_layers) ** (1 / 4)
+    """α = (3M)^(1/4) on the decoder's residual connections; (2M)^(1/4) without an encoder.
+
+    Source: DeepNorm, figure 2; either is n^(1/4).
+    """
+    return decoder_sublayers(encoder_layers, decoder_layers) ** (1 / 4)
 
 
 def deepnorm_decoder_beta(encoder_layers: int, decoder_layers: int) -> float:
-    """β = (12M)^(-1/4): gain of the decoder's weights (DeepNorm, figure 2)."""
-    return (12 * decoder_layers) ** (-1 / 4)
+    """β = (12M)^(-1/4): gain of the decoder's weights; (8M)^(-1/4) without an encoder.
+
+    Source: DeepNorm, figure 2; either is (4n)^(-1/4).
+    """
+    return (4 * decoder_sublayers(encoder_layers, decoder_layers)) ** (-1 / 4)
 
 
-def one(encoder_layers: int, decoder_layers: int) -> float:
-    """1 at any depth: the gain of DeepNorm's query and key weights."""
-    return 1.0
+ADMIN_TORCH: dict[str, Callable[[int], float]] = {
+    "O(logn)": lambda n: math.sqrt((n + 1) / math.log(n + 1) - 1),
+    "O(1)": math.sqrt,
+    "O(n)": lambda n: 1.0,
+}
+"""How a small change of the weights grows with depth → ω, the same in all n sub-layers of a stack.
+
+Source: admin-torch, the package in which the author of Admin (Liu et al. 2020) later did without
+the profile. With ω so and branches of variance 1, Σ 1/(1 + ω²) bounds what n branches pass on: ln n
+at ω² = n / ln n, 1 at ω² = n.
+"""
+
+
+def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
+    """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
+
+    Source: Zhang et al. 2019 (DS-Init), equation 8, at α = 1.
+    """
+    return math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(layer)
+
+
+def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
+    """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
+
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), section 3.
+    """
+    return math.sqrt(1 / fan_in)
+
+
+def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
+    """sqrt(2 / (d + V)), the bound of the embeddings' uniform distribution.
+
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), section 3.
+    """
+    return math.sqrt(2 / (dim + vocabulary))
+
+
+def fixup_inner(encoder_layers: int, decoder_layers: int) -> float:
+    """L^(-1/2): all linear maps of a branch but its last, L the number of the model's branches.
+
+    Source: Zhang, Dauphin and Ma 2019 (Fixup), section 3, L^(-1/(2m-2)) with m = 2 maps behind one
+    another in each branch: value and output in attention, fc1 and fc2 in the FFN. That L counts
+    both stacks is our reading of "residual branches of the network".
+    """
+    branches = encoder_sublayers(encoder_layers, decoder_layers)
+    branches += decoder_sublayers(encoder_layers, decoder_layers)
+    return branches**-0.5
+
+
+def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
+    """γ = sqrt(⅓ ln 3M · ln 2N) (Wang et al. 2022, Foundation Transformers, figure 2)."""
+    return math.sqrt(math.log(3 * decoder_layers) * math.log(2 * encoder_layers) / 3)
+
+
+def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
+    """γ = sqrt(ln 3M); without an encoder sqrt(ln 2M).
+
+    Source: Wang et al. 2022 (Foundation Transformers, Sub-LN), figure 2; either is sqrt(ln n).
+    """
+    return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))

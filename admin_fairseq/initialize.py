@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Iterable
+from typing import Callable, Iterable, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-Formula = Callable[[int, int], float]
-"""A number from the depths (N encoder layers, M decoder layers)."""
+from admin_fairseq.formulas import Formula
+
+
+class Place(NamedTuple):
+    """Where a parameter stands; a stack that a model does not have is 0 layers deep."""
+
+    encoder_layers: int
+    decoder_layers: int
+    layer: int  # from 1; 0 outside the layers
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        return self.encoder_layers, self.decoder_layers
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class Rule:
 
     pattern: str
 
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+    def apply(self, weight: Tensor, place: Place) -> None:
         raise NotImplementedError
 
 
@@ -27,7 +38,7 @@ class Rule:
 class XavierUniform(Rule):
     """U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
 
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+    def apply(self, weight: Tensor, place: Place) -> None:
         nn.init.xavier_uniform_(weight)
 
 
@@ -37,8 +48,19 @@ class XavierNormal(Rule):
 
     gain: Formula
 
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
-        nn.init.xavier_normal_(weight, gain=self.gain(encoder_layers, decoder_layers))
+    def apply(self, weight: Tensor, place: Place) -> None:
+        nn.init.xavier_normal_(weight, gain=self.gain(*place.depths))
+
+
+@dataclass(frozen=True)
+class Uniform(Rule):
+    """U(-a, a), a = ``bound(rows, columns, layer)``: fan_out and fan_in of a linear map."""
+
+    bound: Callable[[int, int, int], float]
+
+    def apply(self, weight: Tensor, place: Place) -> None:
+        bound = self.bound(*weight.shape, place.layer)
+        nn.init.uniform_(weight, -bound, bound)
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Mirror(Rule):
 
     dim: int
 
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+    def apply(self, weight: Tensor, place: Place) -> None:
         size = weight.size(self.dim)
         half = size // 2  # an odd one in the middle stays
         second = weight.narrow(self.dim, size - half, half)
@@ -56,7 +78,7 @@ class Mirror(Rule):
 
 @dataclass(frozen=True)
 class Zero(Rule):
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
+    def apply(self, weight: Tensor, place: Place) -> None:
         nn.init.zeros_(weight)
 
 
@@ -66,17 +88,28 @@ class Scale(Rule):
 
     factor: Formula
 
-    def apply(self, weight: Tensor, encoder_layers: int, decoder_layers: int) -> None:
-        weight.mul_(self.factor(encoder_layers, decoder_layers))
+    def apply(self, weight: Tensor, place: Place) -> None:
+        weight.mul_(self.factor(*place.depths))
 
 
 @torch.no_grad()
 def initialize(
     model: nn.Module, rules: Iterable[Rule], encoder_layers: int, decoder_layers: int
 ) -> None:
-    """Apply ``rules`` in order, in place; a parameter shared under two names counts once."""
+    """Apply ``rules`` in order, in place; a parameter shared under two names counts once.
+
+    Padding keeps the embedding zero.
+    """
     parameters = list(model.named_parameters())
     for rule in rules:
         for name, weight in parameters:
             if re.fullmatch(rule.pattern, name):
-                rule.apply(weight, encoder_layers, decoder_layers)
+                rule.apply(weight, Place(encoder_layers, decoder_layers, _layer(name)))
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx].zero_()
+
+
+def _layer(name: str) -> int:
+    match = re.search(r"\.layers\.(\d+)\.", name)
+    return int(match.group(1)) + 1 if match else 0

@@ -5,16 +5,33 @@ To add a scheme, write its formula (formulas.py), an entry here, and a test of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import Callable
+from typing import Any, Callable, Optional
 
+from fairseq.modules import LayerNorm
 from torch import nn
 
 from admin_fairseq import formulas
-from admin_fairseq.initialize import Mirror, Rule, Scale, XavierNormal, XavierUniform, Zero
-from admin_fairseq.modules.residual import GatedResidual, PlainResidual, ScaledResidual
+from admin_fairseq.formulas import in_decoder, in_encoder
+from admin_fairseq.initialize import (
+    Mirror,
+    Rule,
+    Scale,
+    Uniform,
+    XavierNormal,
+    XavierUniform,
+    Zero,
+)
+from admin_fairseq.modules.connections import LinearCombination
+from admin_fairseq.modules.inputs import Shift
+from admin_fairseq.modules.residual import (
+    GatedResidual,
+    GrowingResidual,
+    PlainResidual,
+    ScaledResidual,
+)
 
 
 class Norm(Enum):
@@ -22,8 +39,20 @@ class Norm(Enum):
 
     POST = "Post-LN"  # LN(x + f(x)) (Vaswani et al. 2017)
     PRE = "Pre-LN"  # x + f(LN(x)), one more LN at the end of a stack (Xiong et al. 2020)
+    B2T = "B2T"  # Post-LN, the layer's input added again before its last LN (Takase et al. 2022)
+    SUB = "Sub-LN"  # Pre-LN, and an LN before a branch's last linear map (Wang et al. 2022)
     NONE = "no layer norm"
     EACH = "as --encoder-normalize-before and --decoder-normalize-before say"
+
+    @property
+    def before(self) -> bool:
+        """Whether a branch reads a normed input."""
+        return self in (Norm.PRE, Norm.SUB)
+
+    @property
+    def after(self) -> bool:
+        """Whether the sum of input and branch is normed."""
+        return self in (Norm.POST, Norm.B2T)
 
 
 class Profile(Enum):
@@ -44,9 +73,18 @@ class Scheme:
     norm: Norm
     residual: Callable[[int], nn.Module] = PlainResidual  # residual(dim), called as (x, branch)
     one_residual_per_layer: bool = False  # shared by the layer's sub-layers
+    inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # what linear maps see first
+    connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
     weights: tuple[Rule, ...] = ()  # on top of BASE_WEIGHTS
     profile: Profile = Profile.NONE
+    extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
+    options: tuple[str, ...] = ()  # those that no other scheme has,
+    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # and what they make of it
+
+    def configured(self, options: Any) -> Scheme:
+        """The scheme as the model's ``options`` want it."""
+        return self.variant(self, options) if self.variant else self
 
 
 NO_NORM = "it has no layer norm; a stock transformer has one around every sub-layer"
@@ -59,7 +97,15 @@ BASE_WEIGHTS = (
     Zero(r"(en|de)coder\.layers\.\d+\.fc[12]\.bias"),
 )
 
-ENCODER, DECODER = r"encoder\.layers\.\d+\.", r"decoder\.layers\.\d+\."
+EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en", "de"))
+OMEGA = r"residuals\.\w+\.omega"
+QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
+# within a layer: the linear maps, those that begin a branch, those that end one
+LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
+FIRST = r"(\w+_attn\.[qkv]_proj|fc1)"
+LAST = r"(\w+_attn\.out_proj|fc2)"
+VALUE_PATH = r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight"
+
 TFIXUP_WEIGHTS = (
     Scale(ENCODER + r"(fc[12]|self_attn\.out_proj)\.weight", formulas.tfixup_encoder),
     Scale(ENCODER + r"self_attn\.v_proj\.weight", formulas.tfixup_encoder_value),
@@ -68,42 +114,93 @@ TFIXUP_WEIGHTS = (
     Scale(DECODER + r"\w+_attn\.v_proj\.weight", formulas.tfixup_decoder_value),
     Scale(r"decoder\.embed_tokens\.weight", formulas.tfixup_decoder),
 )
-
 DEEPNORM_WEIGHTS = (
-    XavierNormal(r"(en|de)coder\.layers\.\d+\.\w+_attn\.[qk]_proj\.weight", formulas.one),
-    *(
-        XavierNormal(stack + r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight", beta)
-        for stack, beta in (
-            (ENCODER, formulas.deepnorm_encoder_beta),
-            (DECODER, formulas.deepnorm_decoder_beta),
-        )
-    ),
-    Scale(ENCODER + r"residuals\.\w+\.omega", formulas.deepnorm_encoder_alpha),
-    Scale(DECODER + r"residuals\.\w+\.omega", formulas.deepnorm_decoder_alpha),
+    XavierNormal(EVERY + QUERY_KEY, formulas.one),
+    XavierNormal(ENCODER + VALUE_PATH, formulas.deepnorm_encoder_beta),
+    XavierNormal(DECODER + VALUE_PATH, formulas.deepnorm_decoder_beta),
+    Scale(ENCODER + OMEGA, formulas.deepnorm_encoder_alpha),
+    Scale(DECODER + OMEGA, formulas.deepnorm_decoder_alpha),
+)
+SUBLN_WEIGHTS = (
+    XavierNormal(EVERY + QUERY_KEY, formulas.one),
+    XavierNormal(ENCODER + VALUE_PATH, formulas.subln_encoder_gain),
+    XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain),
 )
 # fc1 gives every hidden unit a twin of opposite sign, fc2 weighs it with opposite sign
 LOOKS_LINEAR_WEIGHTS = (
-    Mirror(r"(en|de)coder\.layers\.\d+\.fc1\.weight", dim=0),
-    Mirror(r"(en|de)coder\.layers\.\d+\.fc2\.weight", dim=1),
+    Mirror(EVERY + r"fc1\.weight", dim=0),
+    Mirror(EVERY + r"fc2\.weight", dim=1),
+)
+DSINIT_WEIGHTS = (Uniform(EVERY + LINEAR + r"\.weight", formulas.dsinit_bound),)
+LIPSCHITZ_WEIGHTS = (
+    Uniform(EVERY + LINEAR + r"\.weight", formulas.lipschitz_bound),
+    Uniform(r"decoder\.output_projection\.weight", formulas.lipschitz_bound),
+    Uniform(r"(en|de)coder\.embed_tokens\.weight", formulas.lipschitz_embedding_bound),
+)
+FIXUP_WEIGHTS = (
+    Scale(EVERY + FIRST + r"\.weight", formulas.fixup_inner),
+    Zero(EVERY + LAST + r"\.weight"),
 )
 
 
 def _admin(profile: Profile) -> Scheme:
     return Scheme(
-        f"Admin: {profile.value}", formulas.ADMIN_PAPER, Norm.POST, ScaledResidual, profile=profile
+        f"Admin: {profile.value}",
+        formulas.ADMIN_PAPER,
+        Norm.POST,
+        ScaledResidual,
+        profile=profile,
+        extra="ω: C per sub-layer",
     )
 
 
+def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
+    """ω for the wanted --output-change-scale; --omega-trainable lets training move it."""
+    omega = formulas.ADMIN_TORCH[options.output_change_scale]
+    return replace(
+        scheme,
+        residual=partial(ScaledResidual, trainable=options.omega_trainable),
+        weights=(
+            Scale(ENCODER + OMEGA, in_encoder(omega)),
+            Scale(DECODER + OMEGA, in_decoder(omega)),
+        ),
+    )
+
+
+def _branchnorm(scheme: Scheme, options: Any) -> Scheme:
+    """α reaches 1 after --branchnorm-updates."""
+    return replace(scheme, residual=partial(GrowingResidual, updates=options.branchnorm_updates))
+
+
 SCHEMES = {
-    "default": Scheme("plain residuals", "https://arxiv.org/abs/1706.03762", Norm.EACH),
+    "default": Scheme("plain residuals", formulas.TRANSFORMER_PAPER, Norm.EACH),
     "adaptive-profiling": _admin(Profile.WRITE),
     "adaptive": _admin(Profile.READ),
     "adaptive-auto": _admin(Profile.MEASURE),
+    "admin-torch": Scheme(
+        "Admin without a profile",
+        formulas.ADMIN_PAPER,
+        Norm.POST,
+        extra="ω: C per sub-layer, constant unless --omega-trainable",
+        options=("output_change_scale", "omega_trainable"),
+        variant=_admin_torch,
+    ),
     "tfixup": Scheme(
         "T-Fixup",
         formulas.TFIXUP_PAPER,
         Norm.NONE,
         weights=TFIXUP_WEIGHTS,
+        no_stock_form=NO_NORM,
+    ),
+    "fixup": Scheme(
+        "Fixup",
+        formulas.FIXUP_PAPER,
+        Norm.NONE,
+        partial(GatedResidual, start=1.0),
+        # the paper's bias before the activation is part of fc1's own bias, a vector
+        inputs=((LINEAR, Shift),),
+        weights=FIXUP_WEIGHTS,
+        extra="α: 1 per sub-layer, b: 1 per linear map",
         no_stock_form=NO_NORM,
     ),
     "rezero": Scheme(
@@ -112,6 +209,7 @@ SCHEMES = {
         Norm.NONE,
         GatedResidual,
         one_residual_per_layer=True,
+        extra="α: 1 per layer",
         no_stock_form=NO_NORM,
     ),
     "rezero_postln": Scheme(
@@ -120,6 +218,7 @@ SCHEMES = {
         Norm.POST,
         GatedResidual,
         one_residual_per_layer=True,
+        extra="α: 1 per layer",
     ),
     "deepnet": Scheme(
         "DeepNorm",
@@ -127,6 +226,38 @@ SCHEMES = {
         Norm.POST,
         partial(ScaledResidual, trainable=False),
         weights=DEEPNORM_WEIGHTS,
+        extra="ω: C per sub-layer, constant",
+    ),
+    "branchnorm": Scheme(
+        "BranchNorm",
+        formulas.BRANCHNORM_PAPER,
+        Norm.POST,
+        extra="α: 1 per sub-layer, from 0 to 1 by the number of updates",
+        options=("branchnorm_updates",),
+        variant=_branchnorm,
+    ),
+    "subln": Scheme(
+        "Sub-LN",
+        formulas.SUBLN_PAPER,
+        Norm.SUB,
+        inputs=((LAST, LayerNorm),),
+        weights=SUBLN_WEIGHTS,
+        extra="one more layer norm per sub-layer",
+        no_stock_form="it has a layer norm inside every sub-layer, where a stock one has none",
+    ),
+    "b2t": Scheme(
+        "B2T connection",
+        formulas.B2T_PAPER,
+        Norm.B2T,
+        no_stock_form="it adds a layer's input to the layer's output; a stock transformer does not",
+    ),
+    "dlcl": Scheme(
+        "dynamic linear combination of layers",
+        formulas.DLCL_PAPER,
+        Norm.PRE,
+        connections=LinearCombination,
+        extra="per stack of L layers: W, (L+1)(L+2)/2, and L+1 layer norms",
+        no_stock_form="its layers read all layers before them; stock ones read one",
     ),
     "looklinear": Scheme(
         "looks-linear FFN",
@@ -134,5 +265,22 @@ SCHEMES = {
         Norm.POST,
         weights=LOOKS_LINEAR_WEIGHTS,
     ),
+    "dsinit": Scheme(
+        "depth-scaled initialisation",
+        formulas.DSINIT_PAPER,
+        Norm.EACH,
+        weights=DSINIT_WEIGHTS,
+    ),
+    "lipschitz": Scheme(
+        "Lipschitz-constrained initialisation",
+        formulas.LIPSCHITZ_PAPER,
+        Norm.EACH,
+        weights=LIPSCHITZ_WEIGHTS,
+    ),
 }
 """--init-type → scheme."""
+
+
+def scheme_of(options: Any) -> Scheme:
+    """The scheme that a model's options ask for."""
+    return SCHEMES[options.init_type].configured(options)

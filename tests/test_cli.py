@@ -3,7 +3,9 @@ import json
 import pytest
 
 from admin_fairseq import benchmark, cli
+from admin_fairseq.commands import schemes
 from admin_fairseq.errors import AdminError
+from admin_fairseq.schemes import SCHEMES
 
 TINY = [
     *("benchmark", "--cpu", "--arch", "postln_transformer_tiny", "--vocabulary", "60"),
@@ -47,6 +49,7 @@ def test_json_file_that_cannot_be_written(monkeypatch, capsys, tmp_path):
         ([], "SUBCOMMAND"),
         (["dance"], "dance"),
         (["benchmark", "--arch", "foo"], "unknown --arch foo"),
+        (["benchmark", "--arch", "admin_transformer_lm"], "unknown --arch admin_transformer_lm"),
         (["benchmark", "--init-type", "foo"], "foo"),
         (["benchmark", "--blocks", "x"], "--blocks"),
         (["benchmark", "--speed"], "--speed"),
@@ -59,6 +62,27 @@ def test_mistakes_are_told_in_one_line(words, message, capsys):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
+
+
+def test_schemes_are_listed_with_what_they_are(capsys):
+    cli.main(["schemes"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == list(SCHEMES)
+    columns = [head.index(name) for name in schemes.COLUMNS]
+    for row, scheme in zip(rows, SCHEMES.values()):
+        assert scheme.paper == row[columns[-1] :]
+        assert row[columns[-2] :].startswith("no" if scheme.no_stock_form else "yes")
+    admin = rows[list(SCHEMES).index("adaptive")]
+    for cell in ("Post-LN", "ω: C per sub-layer", "reads it", "yes", "https://arxiv.org/"):
+        assert f"  {cell}" in admin
+
+
+def test_schemes_as_json(capsys):
+    cli.main(["schemes", "--json"])
+    listed = json.loads(capsys.readouterr().out)
+    assert [scheme["scheme"] for scheme in listed] == list(SCHEMES)
+    assert {tuple(scheme) for scheme in listed} == {schemes.COLUMNS}
+    assert {scheme["scheme"]: scheme["folds"] for scheme in listed}["b2t"] == "no"
 
 
 @pytest.mark.parametrize("words", [[], *([name] for name in cli.COMMANDS)])

@@ -6,8 +6,15 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer import transformer_config as stock
+from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 
-from admin_fairseq.config import ARCHITECTURES, UNSUPPORTED, AdminTransformerConfig, resolve
+from admin_fairseq.config import (
+    ARCHITECTURES,
+    CONFIGS,
+    UNSUPPORTED,
+    AdminTransformerConfig,
+    resolve,
+)
 from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
@@ -16,13 +23,24 @@ FAMILIES = {
     "postln_transformer": "default",
     "preln_transformer": "default",
     "tfixup_transformer": "tfixup",
+    "fixup_transformer": "fixup",
+    "rezero_transformer": "rezero",
+    "subln_transformer": "subln",
+    "b2t_transformer": "b2t",
+    "dlcl_transformer": "dlcl",
 }
+PRE = {"preln_transformer", "subln_transformer", "dlcl_transformer"}
 STOCK_ARCHITECTURES = {
     "": "transformer_wmt_en_de",
     "_iwslt_de_en": "transformer_iwslt_de_en",
     "_wmt_en_de": "transformer_wmt_en_de",
     "_wmt_en_de_big": "transformer_wmt_en_de_big",
 }
+STOCK_LANGUAGE_MODELS = {
+    "_lm_gpt": "transformer_lm_gpt",
+    "_lm_big": "transformer_lm_big",
+}
+SUFFIXES = [*STOCK_ARCHITECTURES, "_tiny", *STOCK_LANGUAGE_MODELS, "_lm", "_lm_tiny"]
 SIZES = [
     f"{stack}_{size}"
     for stack in ("encoder", "decoder")
@@ -34,11 +52,12 @@ DECIDED_BY_ARCHITECTURE = {
     "decoder_output_dim",
     "dropout",
     "attention_dropout",
+    "activation_fn",
 }
 
 
 def resolved(arch="admin_transformer", **given):
-    return resolve(AdminTransformerConfig(_name=arch, **given))
+    return resolve(CONFIGS[ARCHITECTURES[arch].model](_name=arch, **given))
 
 
 def parsed(*words):
@@ -63,15 +82,25 @@ def stock_options():
             yield option.name, option
 
 
-STOCK_OPTIONS = {name: option for name, option in stock_options() if name not in UNSUPPORTED}
+ALL_STOCK_OPTIONS = {
+    "admin_transformer": dict(stock_options()),
+    "admin_transformer_lm": {
+        option.name: option
+        for option in fields(TransformerLanguageModelConfig)
+        if option.name != "_name"
+    },
+}
+STOCK_OPTIONS = {
+    model: {name: option for name, option in options.items() if name not in UNSUPPORTED}
+    for model, options in ALL_STOCK_OPTIONS.items()
+}
 
 
 # Architectures
 
 
 def test_every_family_has_every_size():
-    suffixes = [*STOCK_ARCHITECTURES, "_tiny"]
-    assert set(ARCHITECTURES) == {family + suffix for family in FAMILIES for suffix in suffixes}
+    assert set(ARCHITECTURES) == {family + suffix for family in FAMILIES for suffix in SUFFIXES}
 
 
 @pytest.mark.parametrize("suffix", STOCK_ARCHITECTURES)
@@ -79,7 +108,7 @@ def test_every_family_has_every_size():
 def test_architecture_has_the_options_of_the_stock_one(family, suffix):
     expected = Namespace()
     ARCH_CONFIG_REGISTRY[STOCK_ARCHITECTURES[suffix]](expected)
-    if family == "preln_transformer":
+    if family in PRE:
         expected.encoder_normalize_before = expected.decoder_normalize_before = True
     ours = vars(resolved(family + suffix))
     shared = {name: value for name, value in vars(expected).items() if name in ours}
@@ -87,11 +116,35 @@ def test_architecture_has_the_options_of_the_stock_one(family, suffix):
     assert {name: ours[name] for name in shared} == shared
 
 
+@pytest.mark.parametrize("suffix", STOCK_LANGUAGE_MODELS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_language_model_has_the_options_of_the_stock_one(family, suffix):
+    expected = Namespace()
+    ARCH_CONFIG_REGISTRY[STOCK_LANGUAGE_MODELS[suffix]](expected)
+    # the stock architectures are Pre-LN throughout; fairseq's older ones leave this one open
+    expected.decoder_normalize_before = family in PRE
+    ours = vars(resolved(family + suffix))
+    shared = {name: value for name, value in vars(expected).items() if name in ours}
+    shared.pop("add_bos_token")  # the task's
+    decoders = {size for size in DECIDED_BY_ARCHITECTURE if not size.startswith("encoder")}
+    assert set(shared) >= decoders
+    assert {name: ours[name] for name in shared} == shared
+
+
+def test_language_model_has_the_sizes_of_fairseqs_by_default():
+    ours, theirs = resolved("postln_transformer_lm"), TransformerLanguageModelConfig()
+    for name in ("embed_dim", "ffn_embed_dim", "attention_heads", "layers", "output_dim"):
+        assert getattr(ours, f"decoder_{name}") == getattr(theirs, f"decoder_{name}")
+    assert (ours.dropout, ours.activation_fn) == (theirs.dropout, theirs.activation_fn)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tiny_is_that_of_tfixups_ultra_deep_study(family):
     config = resolved(f"{family}_tiny")
     assert [getattr(config, size) for size in SIZES] == [64, 128, 2, 6] * 2
     assert (config.dropout, config.attention_dropout) == (0.1, 0.0)
+    lm = resolved(f"{family}_lm_tiny")
+    assert [getattr(lm, size) for size in SIZES[4:]] == [64, 128, 2, 6]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -99,17 +152,17 @@ def test_architecture_stands_for_its_scheme(arch):
     family = next(family for family in FAMILIES if arch.startswith(family))
     config = resolved(arch)
     assert config.init_type == FAMILIES[family]
-    assert config.encoder_normalize_before is (family == "preln_transformer")
-    assert config.decoder_normalize_before is (family == "preln_transformer")
+    for stack in config.stacks:
+        assert getattr(config, f"{stack}_normalize_before") is (family in PRE)
 
 
-# admin_transformer is the model's own name, whose function fairseq leaves empty
-@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a != "admin_transformer"])
+# models' own names have another way in
+@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a not in CONFIGS])
 def test_architecture_completes_an_empty_namespace(arch):
     namespace = Namespace()
     ARCH_CONFIG_REGISTRY[arch](namespace)
     config = resolved(arch)
-    assert set(vars(namespace)) >= DECIDED_BY_ARCHITECTURE | {"init_type"}
+    assert set(vars(namespace)) >= {"decoder_layers", "decoder_embed_dim", "dropout", "init_type"}
     for name, value in vars(namespace).items():
         assert getattr(config, name) == value, name
 
@@ -195,6 +248,46 @@ def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
             ["--layernorm-embedding", "--init-type tfixup"],
         ),
         ("--arch admin_transformer --profile-batches 0", ["--profile-batches"]),
+        (
+            "--arch subln_transformer_tiny --init-type adaptive",
+            ["Sub-LN", "Post-LN", "use --arch admin_transformer_tiny --init-type adaptive"],
+        ),
+        (
+            "--arch preln_transformer --init-type b2t",
+            ["--arch preln_transformer", "--init-type b2t", "Pre-LN", "B2T"],
+        ),
+        (
+            "--arch b2t_transformer --decoder-normalize-before",
+            ["--decoder-normalize-before", "--init-type b2t"],
+        ),
+        (
+            "--arch dlcl_transformer --encoder-layerdrop 0.1",
+            ["--encoder-layerdrop", "--init-type dlcl"],
+        ),
+        (
+            "--arch postln_transformer --omega-trainable",
+            ["--omega-trainable", "--init-type admin-torch", "--init-type default"],
+        ),
+        (
+            "--arch postln_transformer --init-type dsinit --output-change-scale O(1)",
+            ["--output-change-scale", "--init-type admin-torch", "--init-type dsinit"],
+        ),
+        (
+            "--arch admin_transformer --branchnorm-updates 7",
+            ["--branchnorm-updates", "--init-type branchnorm", "--init-type adaptive-auto"],
+        ),
+        (
+            "--arch admin_transformer --init-type branchnorm --branchnorm-updates 0",
+            ["--branchnorm-updates"],
+        ),
+        (
+            "--task language_modeling --arch postln_transformer_lm --decoder-normalize-before",
+            ["--decoder-normalize-before", "use --arch preln_transformer_lm"],
+        ),
+        (
+            "--task language_modeling --arch preln_transformer_lm_tiny --init-type adaptive",
+            ["use --arch admin_transformer_lm_tiny --init-type adaptive"],
+        ),
     ],
 )
 def test_contradiction_is_told_in_one_line(words, named):
@@ -248,15 +341,17 @@ def test_unknown_scheme_is_refused_by_the_parser(capsys):
 
 
 def test_unsupported_options_are_fairseqs_and_not_ours():
-    ours = {option.name for option in fields(AdminTransformerConfig)}
-    assert {name for name, _ in stock_options()} >= UNSUPPORTED
-    assert not UNSUPPORTED & ours
+    assert {name for options in ALL_STOCK_OPTIONS.values() for name in options} >= UNSUPPORTED
+    for config in CONFIGS.values():
+        assert not UNSUPPORTED & {option.name for option in fields(config)}
 
 
-@pytest.mark.parametrize("name", STOCK_OPTIONS)
-def test_stock_option_is_ours_too(name):
-    theirs = STOCK_OPTIONS[name]
-    ours = AdminTransformerConfig.__dataclass_fields__[name]
+@pytest.mark.parametrize(
+    ("model", "name"), [(model, name) for model in STOCK_OPTIONS for name in STOCK_OPTIONS[model]]
+)
+def test_stock_option_is_ours_too(model, name):
+    theirs = STOCK_OPTIONS[model][name]
+    ours = CONFIGS[model].__dataclass_fields__[name]
     default = theirs.default_factory() if theirs.default is MISSING else theirs.default
     assert ours.default == (None if name in DECIDED_BY_ARCHITECTURE else default)
     assert dict(ours.metadata) == dict(theirs.metadata)
@@ -264,7 +359,9 @@ def test_stock_option_is_ours_too(name):
 
 def test_nested_holds_every_option():
     config = resolved(profile_path="ratios")
-    for number, name in enumerate(STOCK_OPTIONS, start=1000):  # every option a value of its own
+    for number, name in enumerate(
+        STOCK_OPTIONS["admin_transformer"], start=1000
+    ):  # every option a value of its own
         setattr(config, name, number)
     nested = config.nested()
     assert isinstance(nested, stock.TransformerConfig)

@@ -91,3 +91,68 @@ def test_deepnorm_at_12l_3l():
     assert formulas.deepnorm_encoder_beta(12, 3) == four_digits(0.87 / 1.99351)
     assert formulas.deepnorm_decoder_alpha(12, 3) == four_digits(1.73205)
     assert formulas.deepnorm_decoder_beta(12, 3) == four_digits(1 / 2.44949)
+
+
+def test_a_decoder_alone_has_two_sublayers_a_layer():
+    # (0, 6): n = 12
+    assert formulas.tfixup_decoder(0, 6) == four_digits(1 / 36**0.25)
+    assert formulas.tfixup_decoder_value(0, 6) == four_digits(2**0.5 / 36**0.25)
+    assert formulas.deepnorm_decoder_alpha(0, 6) == four_digits(1.8612)
+    assert formulas.deepnorm_decoder_beta(0, 6) == four_digits(0.3799)
+    assert formulas.subln_decoder_gain(0, 6) == four_digits(math.log(12) ** 0.5)
+    assert formulas.fixup_inner(0, 6) == four_digits(12**-0.5)
+
+
+def test_tfixups_encoder_constant_comes_of_the_same_sum_as_the_decoders():
+    """v²w² + v²x² + w²x² of 2N branches sum to 1, with v = w and x = (9N)^-¼ (any N)."""
+    for n in (1, 6, 40):
+        v, x = formulas.tfixup_encoder(n, n), formulas.tfixup_encoder_embedding(n, n)
+        assert 2 * n * (v**4 + 2 * v**2 * x**2) == pytest.approx(1, rel=0.005)  # 0.67 is rounded
+
+
+@pytest.mark.parametrize(
+    ("scale", "n12", "n18", "n9"),
+    [("O(logn)", 2.0170, 2.3351, 1.8284), ("O(1)", 3.4641, 4.2426, 3), ("O(n)", 1, 1, 1)],
+)
+def test_admin_torch(scale, n12, n18, n9):
+    found = [formulas.ADMIN_TORCH[scale](n) for n in (12, 18, 9)]
+    assert found == [four_digits(n12), four_digits(n18), four_digits(n9)]
+
+
+@given(n=st.integers(1, 10_000))
+def test_admin_torch_leans_on_the_input_more_the_less_the_output_may_change(n):
+    scales = [formulas.ADMIN_TORCH[scale](n) for scale in ("O(n)", "O(logn)", "O(1)")]
+    # one sub-layer has O(1) = O(n)
+    assert scales[0] == 1 and scales[2] == math.sqrt(n)
+    assert n == 1 or scales[0] * 0.85 < scales[1] < scales[2]
+
+
+def test_subln():
+    # ln 18 = 2.89037, ln 12 = 2.48491, ln 9 = 2.19722, ln 24 = 3.17805
+    assert formulas.subln_encoder_gain(6, 6) == four_digits((2.89037 * 2.48491 / 3) ** 0.5)
+    assert formulas.subln_encoder_gain(12, 3) == four_digits((2.19722 * 3.17805 / 3) ** 0.5)
+    assert formulas.subln_decoder_gain(6, 6) == four_digits(2.89037**0.5)
+    assert formulas.subln_decoder_gain(12, 3) == four_digits(2.19722**0.5)
+
+
+def test_fixup():
+    assert formulas.fixup_inner(6, 6) == four_digits(30**-0.5)
+    assert formulas.fixup_inner(12, 3) == four_digits(33**-0.5)
+
+
+def test_dsinit():
+    # sqrt(6 / 192) = 0.176777
+    assert formulas.dsinit_bound(128, 64, 1) == four_digits(0.1768)
+    assert formulas.dsinit_bound(64, 128, 4) == four_digits(0.0884)
+
+
+def test_lipschitz():
+    assert [formulas.lipschitz_bound(128, 64, layer) for layer in (1, 9)] == [1 / 8] * 2
+    assert formulas.lipschitz_embedding_bound(24, 64, 0) == four_digits(0.1508)
+
+
+@given(rows=st.integers(1, 4096), columns=st.integers(1, 4096))
+def test_a_lipschitz_map_lengthens_nothing_on_average(rows, columns):
+    """Each output has variance bound²/3 · fan_in · E[x²] = E[x²]/3."""
+    bound = formulas.lipschitz_bound(rows, columns, 1)
+    assert bound**2 / 3 * columns == pytest.approx(1 / 3)

@@ -6,8 +6,10 @@ from torch import nn
 
 from admin_fairseq.initialize import (
     Mirror,
+    Place,
     Rule,
     Scale,
+    Uniform,
     XavierNormal,
     XavierUniform,
     Zero,
@@ -70,7 +72,7 @@ def test_xavier_normal_takes_its_gain_from_both_depths():
 def test_mirror_gives_the_second_half_the_opposite_sign(dim, size):
     weight = torch.arange(1.0, 1 + size * size).view(size, size)
     before = weight.clone()
-    Mirror("", dim).apply(weight, 1, 1)
+    Mirror("", dim).apply(weight, Place(1, 1, 0))
     half = size // 2
     first, rest = weight.narrow(dim, 0, size - half), before.narrow(dim, 0, size - half)
     assert torch.equal(first, rest)
@@ -106,3 +108,25 @@ def test_ffn_biases_start_at_zero(build):
     biases = [p for n, p in build().named_parameters() if n.endswith(("fc1.bias", "fc2.bias"))]
     assert len(biases) == 24
     assert not any(bias.any() for bias in biases)
+
+
+def test_uniform_asks_for_its_bound_with_shape_and_layer():
+    layers = nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(2, 3) for _ in range(4))})
+    model = nn.ModuleDict({"encoder": layers, "head": nn.Linear(2, 5)})
+    asked = []
+
+    def bound(rows, columns, layer):
+        asked.append((rows, columns, layer))
+        return float(layer)
+
+    initialize(model, [Uniform(r".*\.weight", bound)], 4, 0)
+    assert asked == [(3, 2, 1), (3, 2, 2), (3, 2, 3), (3, 2, 4), (5, 2, 0)]
+    assert not model["head"].weight.any()
+    for number, layer in enumerate(layers["layers"], start=1):
+        assert 0.2 * number < layer.weight.abs().max() <= number
+
+
+def test_padding_stays_zero():
+    model = nn.ModuleDict({"embed": nn.Embedding(4, 3, padding_idx=1)})
+    initialize(model, [Uniform(r"embed\.weight", lambda *shape: 1.0)], 1, 1)
+    assert model["embed"].weight.abs().sum(1).ne(0).tolist() == [True, False, True, True]

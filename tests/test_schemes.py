@@ -1,9 +1,18 @@
+"""Every scheme of the table: its numbers at the start, and that it works. A new row is tested by
+being there, and fails until its numbers stand in START."""
+
+import copy
+import io
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.sequence_generator import SequenceGenerator
 
-from admin_fairseq.schemes import BASE_WEIGHTS, SCHEMES
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.config import AdminTransformerConfig, resolve
+from admin_fairseq.schemes import BASE_WEIGHTS, SCHEMES, Norm
 
 DEPTHS = [(6, 6), (12, 3)]
 EMBEDDINGS = {
@@ -12,12 +21,161 @@ EMBEDDINGS = {
     "all shared": {"share_all_embeddings": True},
 }
 
+# Standard deviations in units of Xavier's, sqrt(2 / (fan_in + fan_out)); of embeddings in units of
+# d^-½. What a scheme does not name is as in "default".
+DEFAULT = {
+    "qk": 0.7071,
+    "v": 0.7071,
+    "out": 1,
+    "fc1": 1,
+    "fc2": 1,
+    "embed": 1,
+    "output": 1,
+}
+PATTERNS = {
+    "qk": r"layers\.\d+\.\w+_attn\.[qk]_proj\.weight",
+    "v": r"layers\.\d+\.\w+_attn\.v_proj\.weight",
+    "out": r"layers\.\d+\.\w+_attn\.out_proj\.weight",
+    "fc1": r"layers\.\d+\.fc1\.weight",
+    "fc2": r"layers\.\d+\.fc2\.weight",
+    "embed": r"embed_tokens\.weight",
+    "output": r"output_projection\.weight",
+    "omega": r"layers\.\d+\.residuals\.\w+\.omega",
+    "alpha": r"layers\.\d+\.residuals\.\w+\.alpha",
+    "shift": r"layers\.\d+\..*\.before\.shift",
+}
+ADMIN = {"encoder": {"omega": 1}, "decoder": {"omega": 1}}  # before the profile
+REZERO = {"encoder": {"alpha": 0}, "decoder": {"alpha": 0}}
+
+
+def alike(value, *groups):
+    return dict.fromkeys(groups, value)
+
+
+def tfixup(weights, embed):
+    return {**alike(weights, "v", "out", "fc1", "fc2"), "embed": embed}
+
+
+def gain(value):
+    return {"qk": 1, **alike(value, "v", "out", "fc1", "fc2")}
+
+
+def fixup(branches_root):
+    """Maps that begin a branch shrink, those that end one are zero."""
+    inner = {**alike(0.7071 * branches_root, "qk", "v"), "fc1": branches_root}
+    return {**inner, "out": 0, "fc2": 0, "alpha": 1, "shift": 0}
+
+
+# sqrt(1/64) / sqrt(3) against sqrt(2/128), sqrt(2/192);  sqrt(1/128) / sqrt(3) for fc2;
+# sqrt(2 / (64 + 24)) / sqrt(3) against 64^-½;  the output projection is linear, 64 wide
+LIPSCHITZ = {
+    **alike(0.5774, "qk", "v", "out", "output"),
+    **{"fc1": 0.7071, "fc2": 0.5, "embed": 0.6963},
+}
+START = {
+    "default": {depths: {} for depths in DEPTHS},
+    **{f"adaptive{end}": dict.fromkeys(DEPTHS, ADMIN) for end in ("", "-profiling", "-auto")},
+    "admin-torch": {
+        # n = 12, 18;  n = 24, 9
+        (6, 6): {"encoder": {"omega": 2.0170}, "decoder": {"omega": 2.3351}},
+        (12, 3): {"encoder": {"omega": 2.6013}, "decoder": {"omega": 1.8284}},
+    },
+    "tfixup": {
+        (6, 6): {"encoder": tfixup(0.4281, 0.3689), "decoder": tfixup(0.3689, 0.3689)},
+        (12, 3): {"encoder": tfixup(0.3600, 0.3102), "decoder": tfixup(0.4387, 0.4387)},
+    },
+    "fixup": {
+        # 30^-½ and 33^-½
+        (6, 6): {"encoder": fixup(0.1826), "decoder": fixup(0.1826)},
+        (12, 3): {"encoder": fixup(0.1741), "decoder": fixup(0.1741)},
+    },
+    **{name: dict.fromkeys(DEPTHS, REZERO) for name in ("rezero", "rezero_postln", "branchnorm")},
+    "deepnet": {
+        (6, 6): {
+            "encoder": {**gain(0.4970), "omega": 1.4179},
+            "decoder": {**gain(0.3433), "omega": 2.0598},
+        },
+        (12, 3): {
+            "encoder": {**gain(0.4364), "omega": 1.6147},
+            "decoder": {**gain(0.4082), "omega": 1.7321},
+        },
+    },
+    "subln": {
+        # sqrt(⅓ ln 18 ln 12), sqrt(ln 18);  sqrt(⅓ ln 9 ln 24), sqrt(ln 9)
+        (6, 6): {"encoder": gain(1.5473), "decoder": gain(1.7001)},
+        (12, 3): {"encoder": gain(1.5257), "decoder": gain(1.4823)},
+    },
+    "b2t": {depths: {} for depths in DEPTHS},
+    "dlcl": {depths: {} for depths in DEPTHS},
+    "looklinear": {depths: {} for depths in DEPTHS},
+    "dsinit": {
+        # pooled over layers: sqrt of the mean of 1/l, 2.45/6;  3.1032/12 and 1.8333/3
+        (6, 6): {stack: alike(0.6390, "qk", "v", "out", "fc1", "fc2") for stack in ADMIN},
+        (12, 3): {
+            "encoder": alike(0.5085, "qk", "v", "out", "fc1", "fc2"),
+            "decoder": alike(0.7817, "qk", "v", "out", "fc1", "fc2"),
+        },
+    },
+    "lipschitz": {depths: {"encoder": LIPSCHITZ, "decoder": LIPSCHITZ} for depths in DEPTHS},
+}
+
 
 def parameters(build, **options):
     """Name → value, of a model drawn with a seed of its own."""
     torch.manual_seed(3)
     model = build("admin_transformer_tiny", **options)
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+# What stands there at the start
+
+
+def test_numbers_of_every_scheme_are_pinned():
+    assert set(START) == set(SCHEMES)
+    assert all(set(start) == set(DEPTHS) for start in START.values())
+
+
+@pytest.mark.parametrize("depths", DEPTHS)
+@pytest.mark.parametrize("name", SCHEMES)
+def test_weights_start_with_the_formulas_numbers(build, name, depths):
+    n, m = depths
+    drawn = parameters(build, init_type=name, encoder_layers=n, decoder_layers=m)
+    pinned = START[name][depths]
+    for stack in ("encoder", "decoder"):
+        expected = {**DEFAULT, **pinned.get(stack, {})}
+        for group, pattern in PATTERNS.items():
+            found = [p for key, p in drawn.items() if re.fullmatch(f"{stack}\\.{pattern}", key)]
+            if group == "output" and stack == "encoder":
+                continue
+            assert bool(found) == (group in expected), (stack, group)
+            if found:
+                check(group, found, expected[group])
+
+
+def check(group, found, expected):
+    """That these weights, in their unit, have this spread; scales are one number exactly."""
+    every = torch.cat([p.flatten() for p in found])
+    if group in ("omega", "alpha", "shift"):
+        assert every.unique().item() == pytest.approx(expected, abs=5e-5)
+        return
+    shape = found[0].shape
+    table = group in ("embed", "output")
+    unit = shape[1] ** -0.5 if table else (2 / sum(shape)) ** 0.5
+    if table and len(found) == 1 and not found[0][1].any():
+        every = torch.cat([found[0][:1], found[0][2:]]).flatten()  # without padding
+    # the spread of n normal numbers is off by 1 / sqrt(2 n); 3.5 of these are one case in 2000
+    tolerance = max(3.5 / (2 * len(every)) ** 0.5, 1e-4)
+    assert every.std().item() / unit == pytest.approx(expected, rel=tolerance, abs=1e-9), group
+
+
+@pytest.mark.parametrize("name", ["dsinit", "lipschitz"])
+def test_uniform_weights_fill_their_bounds_in_every_layer(build, name):
+    drawn = parameters(build, init_type=name, encoder_layers=4)
+    for layer in range(4):
+        weight = drawn[f"encoder.layers.{layer}.fc2.weight"]  # 64 x 128
+        bound = (6 / 192 / (layer + 1)) ** 0.5 if name == "dsinit" else (1 / 128) ** 0.5
+        assert 0.995 * bound < weight.abs().max() <= bound
+        assert weight.mean().abs() < 0.03 * bound
 
 
 def tfixup_factor(name, n, m):
@@ -58,22 +216,9 @@ def test_shared_embeddings_are_one_parameter(build, embeddings):
     assert {name for name in names if "embed" in name or "output" in name} == tables
 
 
-def test_tfixup_leaves_queries_keys_and_biases_untouched(build):
-    default = parameters(build, init_type="default")
-    tfixup = parameters(build, init_type="tfixup")
-    untouched = [n for n in tfixup if n.endswith("bias") or ".q_proj." in n or ".k_proj." in n]
-    assert len(untouched) == 6 * (6 + 2) + 6 * (10 + 4)  # a layer's biases, its weights of q, k
-    assert all(torch.equal(tfixup[name], default[name]) for name in untouched)
-
-
-def test_tfixup_has_no_layer_norm(build):
-    model = build("tfixup_transformer_tiny", encoder_layers=12, decoder_layers=3)
-    assert not any(isinstance(module, torch.nn.LayerNorm) for module in model.modules())
-    assert not any("layer_norm" in key for key in model.state_dict())
-
-
-def test_padding_has_the_embedding_zero(build):
-    embeddings = build("tfixup_transformer_tiny").encoder.embed_tokens
+@pytest.mark.parametrize("name", SCHEMES)
+def test_padding_has_the_embedding_zero(build, name):
+    embeddings = build(init_type=name, encoder_layers=1, decoder_layers=1).encoder.embed_tokens
     assert embeddings.padding_idx is not None
     assert not embeddings.weight[embeddings.padding_idx].any()
 
@@ -81,8 +226,37 @@ def test_padding_has_the_embedding_zero(build):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_rule_has_something_to_do(build, name):
     names = list(parameters(build, init_type=name))
-    for rule in BASE_WEIGHTS + SCHEMES[name].weights:
+    options = AdminTransformerConfig(init_type=name)
+    for rule in BASE_WEIGHTS + options.scheme.weights:
         assert any(re.fullmatch(rule.pattern, n) for n in names), rule.pattern
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_scheme_adds_the_parameters_that_it_names(build, name):
+    pre = {"encoder_normalize_before": True, "decoder_normalize_before": True}
+    before = pre if SCHEMES[name].norm.before else {}
+    usual = set(parameters(build, init_type="default", **before))
+    own = {key for key in parameters(build, init_type=name) if key not in usual}
+    assert bool(own) == bool(SCHEMES[name].extra), own
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_layer_norms_stand_where_the_table_says(build, name):
+    norm, model = SCHEMES[name].norm, build(init_type=name)
+    stacks = {"encoder": 2, "decoder": 3}
+    for stack, sublayers in stacks.items():
+        names = [
+            module
+            for module, kind in getattr(model, stack).named_modules()
+            if isinstance(kind, torch.nn.LayerNorm) and not module.startswith("connections")
+        ]
+        around = [name for name in names if re.fullmatch(r"layers\.\d+\.\w+_norm", name)]
+        inside = [name for name in names if name.endswith(".before")]
+        last = [name for name in names if name == "layer_norm"]
+        assert len(around) == (0 if norm is Norm.NONE else 6 * sublayers)
+        assert len(inside) == (6 * sublayers if norm is Norm.SUB else 0)
+        assert len(last) == norm.before
+        assert len(around) + len(inside) + len(last) == len(names)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -92,54 +266,59 @@ def test_scheme_has_a_title_and_a_paper(name):
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name.startswith("adaptive")])
-def test_admin_without_a_run_keeps_every_omega_at_one(build, name):
-    omegas = [p for n, p in parameters(build, init_type=name).items() if n.endswith("omega")]
-    assert len(omegas) == 6 * 2 + 6 * 3
-    assert all(torch.equal(omega, torch.ones(64)) for omega in omegas)
-
-
-def test_schemes_differ_in_omega_and_norm_alone(build):
-    default, admin = parameters(build, init_type="default"), parameters(build, init_type="adaptive")
+def test_admin_differs_from_postln_in_omega_alone(build, name):
+    default, admin = parameters(build, init_type="default"), parameters(build, init_type=name)
     assert all("omega" in name for name in set(admin) - set(default))
+    assert len(admin) - len(default) == 6 * 2 + 6 * 3
     assert all(torch.equal(admin[name], default[name]) for name in default)
 
 
-@pytest.mark.parametrize(("n", "m"), DEPTHS)
-def test_deepnorm_draws_and_scales_by_the_papers_numbers(build, n, m):
-    deepnorm = parameters(build, init_type="deepnet", encoder_layers=n, decoder_layers=m)
-    alpha = {"encoder": 0.81 * (n**4 * m) ** (1 / 16), "decoder": (3 * m) ** 0.25}
-    beta = {"encoder": 0.87 * (n**4 * m) ** (-1 / 16), "decoder": (12 * m) ** -0.25}
-    for stack in ("encoder", "decoder"):
-        of_stack = {name: p for name, p in deepnorm.items() if name.startswith(stack)}
-        omegas = torch.stack([p for name, p in of_stack.items() if name.endswith("omega")])
-        torch.testing.assert_close(omegas, torch.full_like(omegas, alpha[stack]))
-        for pattern, gain in (
-            (r".*_attn\.[qk]_proj\.weight", 1),
-            (r".*_attn\.(v|out)_proj\.weight", beta[stack]),
-            (r".*\.fc[12]\.weight", beta[stack]),
-        ):
-            drawn = [p for name, p in of_stack.items() if re.fullmatch(pattern, name)]
-            deviation = (2 / sum(drawn[0].shape)) ** 0.5
-            found = torch.cat([p.flatten() for p in drawn]).std().item()
-            assert found == pytest.approx(gain * deviation, rel=0.03), (stack, pattern)
+# Options of single schemes
 
 
-def test_deepnorm_keeps_its_alpha_constant(build):
-    model = build(init_type="deepnet")
-    constant = [name for name, p in model.named_parameters() if not p.requires_grad]
-    assert constant == [name for name, _ in model.named_parameters() if name.endswith("omega")]
-    assert len(constant) == 6 * 2 + 6 * 3
+@pytest.mark.parametrize(
+    ("scale", "encoder", "decoder"),
+    [("O(logn)", 2.0170, 2.3351), ("O(1)", 3.4641, 4.2426), ("O(n)", 1, 1)],
+)
+@pytest.mark.parametrize("trainable", [False, True])
+def test_admin_torch_has_the_omega_asked_for(build, scale, encoder, decoder, trainable):
+    options = {"output_change_scale": scale, "omega_trainable": trainable}
+    model = build(init_type="admin-torch", **options)
+    for stack, omega in (("encoder", encoder), ("decoder", decoder)):
+        found = [p for n, p in getattr(model, stack).named_parameters() if n.endswith("omega")]
+        assert torch.stack(found).unique().item() == pytest.approx(omega, abs=5e-5)
+        assert {p.requires_grad for p in found} == {trainable}
 
 
-@pytest.mark.parametrize(("name", "norms"), [("rezero", 0), ("rezero_postln", 6 * 2 + 6 * 3)])
-def test_rezero_has_one_gate_per_layer_shut_at_the_start(build, name, norms):
+@pytest.mark.parametrize("name", ["deepnet", "branchnorm", "admin-torch"])
+def test_constants_do_not_train(build, name):
     model = build(init_type=name)
-    gates = {n: p for n, p in model.named_parameters() if n.endswith("alpha")}
-    assert len(gates) == 6 + 6
-    assert not any(gate.any() for gate in gates.values())
+    constant = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert len(constant) == 6 * 2 + 6 * 3
+    assert constant == [name for name, _ in model.named_parameters() if ".residuals." in name]
+
+
+def test_branchnorm_opens_its_branches_with_the_updates(build, batch):
+    model = build(init_type="branchnorm", branchnorm_updates=8, decoder_layers=2).eval()
+    alphas = [p for n, p in model.named_parameters() if n.endswith("alpha")]
+    logits = []
+    for updates, alpha in ((0, 0), (2, 0.25), (8, 1), (100, 1)):
+        model.set_num_updates(updates)
+        assert torch.cat(alphas).unique().item() == alpha
+        logits.append(model(**batch)[0])
+    assert not torch.allclose(logits[1], logits[2])
+    assert torch.equal(logits[2], logits[3])
+    postln = build(init_type="default", decoder_layers=2).eval()
+    postln.load_state_dict(model.state_dict(), strict=False)
+    assert torch.allclose(logits[3], postln(**batch)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rezero", "rezero_postln"])
+def test_rezero_has_one_gate_per_layer(build, name):
+    model = build(init_type=name)
+    assert sum(n.endswith("alpha") for n, _ in model.named_parameters()) == 6 + 6
     for layer in [*model.encoder.layers, *model.decoder.layers]:
         assert len({id(residual) for residual in layer.residuals.values()}) == 1
-    assert sum(isinstance(module, torch.nn.LayerNorm) for module in model.modules()) == norms
 
 
 def test_looks_linear_ffn_is_linear_at_the_start(build):
@@ -150,18 +329,83 @@ def test_looks_linear_ffn_is_linear_at_the_start(build):
         assert torch.allclose(layer.feed_forward(x + 2 * y), apart, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SCHEMES)
-def test_thirty_steps_lower_the_loss(build, batch, name):
-    torch.manual_seed(1)
-    model = build(init_type=name, encoder_layers=3, decoder_layers=2, dropout=0.0)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
-    losses = []
-    for _ in range(30):
+# A life: train, save, load, translate
+
+
+@pytest.fixture(scope="module")
+def lives(build, task):
+    """name, depths → a model after 30 updates, and what was seen on the way."""
+    seen = {}
+
+    def life(name, depths, batch):
+        if (name, depths) not in seen:
+            options = {"init_type": name, "encoder_layers": depths[0], "decoder_layers": depths[1]}
+            if "branchnorm_updates" in SCHEMES[name].options:
+                options["branchnorm_updates"] = 10
+            torch.manual_seed(1)
+            model = build(dropout=0.0, **options)
+            losses, gradients = train(model, batch, updates=30)
+            config = resolve(AdminTransformerConfig(_name="admin_transformer_tiny", **options))
+            seen[name, depths] = SimpleNamespace(
+                model=model.eval(), losses=losses, gradients=gradients, options=vars(config)
+            )
+        return seen[name, depths]
+
+    return life
+
+
+def train(model, batch, updates):
+    """The losses, and the gradients of the first update: every trained parameter has one."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.Adam(trained.values(), lr=2e-3)
+    target, losses, gradients = batch["prev_output_tokens"], [], {}
+    for update in range(updates):
+        model.set_num_updates(update)
         logits, _ = model(**batch)
-        target = batch["prev_output_tokens"]
         loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=1)
         optimizer.zero_grad()
         loss.backward()
+        gradients = gradients or {name: copy.copy(p.grad) for name, p in trained.items()}
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    return losses, gradients
+
+
+each_life = pytest.mark.parametrize("depths", DEPTHS, ids=lambda d: f"{d[0]}L-{d[1]}L")
+
+
+@each_life
+@pytest.mark.parametrize("name", SCHEMES)
+def test_first_update_has_finite_gradients_everywhere(lives, batch, name, depths):
+    gradients = lives(name, depths, batch).gradients
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients.values())
+
+
+@each_life
+@pytest.mark.parametrize("name", SCHEMES)
+def test_thirty_updates_lower_the_loss(lives, batch, name, depths):
+    losses = lives(name, depths, batch).losses
+    assert all(loss < 20 for loss in losses)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@each_life
+@pytest.mark.parametrize("name", SCHEMES)
+def test_saved_and_loaded_it_translates_as_before(lives, batch, task, name, depths):
+    life = lives(name, depths, batch)
+    file = io.BytesIO()
+    torch.save(life.model.state_dict(), file)
+    file.seek(0)
+    weights = torch.load(file, weights_only=True)
+    loaded = compare.build(life.options, weights, "x.pt")
+    source = {key: batch[key] for key in ("src_tokens", "src_lengths")}
+    kept, again = (
+        SequenceGenerator([model], task.target_dictionary, beam_size=3, max_len_b=10).generate(
+            [model], {"net_input": source}
+        )
+        for model in (life.model, loaded)
+    )
+    assert len(kept) == 3 and all(len(best[0]["tokens"]) for best in kept)
+    for before, after in zip(kept, again):
+        assert torch.equal(before[0]["tokens"], after[0]["tokens"])
+        assert before[0]["score"] == after[0]["score"]

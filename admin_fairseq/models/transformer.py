@@ -1,32 +1,16 @@
-"""The registered model ``admin_transformer`` and its named architectures."""
+"""The registered model ``admin_transformer``: encoder and decoder."""
 
 from __future__ import annotations
 
-from typing import Any, Optional
-
 from fairseq.data import Dictionary
-from fairseq.models import (
-    ARCH_CONFIG_REGISTRY,
-    ARCH_MODEL_REGISTRY,
-    MODEL_REGISTRY,
-    register_model,
-    register_model_architecture,
-)
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.tasks import FairseqTask
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
-from admin_fairseq.config import (
-    ARCHITECTURES,
-    AdminTransformerConfig,
-    architecture,
-    resolve,
-)
-from admin_fairseq.initialize import initialize
+from admin_fairseq.config import resolve
+from admin_fairseq.models.building import register, start_training
 from admin_fairseq.modules.transformer_stack import TransformerDecoder, TransformerEncoder
-from admin_fairseq.profiling.run import set_omegas
-from admin_fairseq.schemes import BASE_WEIGHTS
 
 
 class AdminTransformerModel(TransformerModelBase):
@@ -46,9 +30,7 @@ class AdminTransformerModel(TransformerModelBase):
         """
         config = resolve(cfg)
         model = super().build_model(config.nested(), task)
-        rules = BASE_WEIGHTS + config.scheme.weights
-        initialize(model, rules, config.encoder_layers, config.decoder_layers)
-        set_omegas(model, config, task, _whole_run(cfg))
+        start_training(model, config, task, cfg)
         return model
 
     @classmethod
@@ -66,21 +48,4 @@ class AdminTransformerModel(TransformerModelBase):
         )
 
 
-def _whole_run(cfg: Any) -> Optional[DictConfig]:
-    """The configuration of the run that this model is part of; None when built by hand."""
-    root = cfg._get_root() if OmegaConf.is_config(cfg) else None
-    return root if root is not None and "checkpoint" in root else None
-
-
-def _register() -> None:
-    # Registering a name twice is an error in fairseq; importing this module twice is not.
-    if "admin_transformer" not in MODEL_REGISTRY:
-        register_model("admin_transformer", dataclass=AdminTransformerConfig)(AdminTransformerModel)
-    for name in ARCHITECTURES:
-        if name not in ARCH_MODEL_REGISTRY:
-            register_model_architecture("admin_transformer", name)(architecture(name))
-    # under the model's own name fairseq has registered an empty function
-    ARCH_CONFIG_REGISTRY["admin_transformer"] = architecture("admin_transformer")
-
-
-_register()
+register("admin_transformer", AdminTransformerModel)

@@ -45,14 +45,15 @@ class ScaledResidual(nn.Module):
 
 
 class GatedResidual(nn.Module):
-    """x + α f with one trainable number α, 0 at the start (ReZero; Bachlechner et al. 2020, eq. 1).
+    """x + α f with one trainable number α.
 
+    It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
     The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, start: float = 0.0, trainable: bool = True) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.zeros(1))
+        self.alpha = nn.Parameter(torch.full((1,), start), requires_grad=trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
@@ -62,6 +63,22 @@ class GatedResidual(nn.Module):
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """fairseq calls this before loading: a stock checkpoint has no α, so it is 1."""
         state_dict.setdefault(f"{name}.alpha", torch.ones_like(self.alpha))
+
+
+class GrowingResidual(GatedResidual):
+    """x + α_t f, α_t = min(1, t/T): T = ``updates``, t of them done (BranchNorm; Liu et al. 2023).
+
+    α is in the state dict, so that a checkpoint translates with what it was trained with.
+    """
+
+    def __init__(self, dim: int, updates: int) -> None:
+        super().__init__(dim, trainable=False)
+        self.updates = updates
+
+    @torch.no_grad()
+    def set_num_updates(self, num_updates: int) -> None:
+        """fairseq calls this before every update with the number of those done."""
+        self.alpha.fill_(min(1.0, num_updates / self.updates))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

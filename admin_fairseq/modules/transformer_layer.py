@@ -17,7 +17,8 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import Tensor, nn
 
-from admin_fairseq.schemes import SCHEMES, Norm
+from admin_fairseq.modules.inputs import put_before
+from admin_fairseq.schemes import Norm, scheme_of
 
 
 class SubLayers(nn.Module):
@@ -29,8 +30,11 @@ class SubLayers(nn.Module):
     def set_scheme(
         self, cfg: TransformerConfig, normalize_before: bool, norms: dict[str, str]
     ) -> None:
-        """Place norms and residuals as the scheme says; ``norms``: sub-layer → its norm's name."""
-        scheme = SCHEMES[cfg.init_type]
+        """Place norms, residuals and inputs as the scheme says.
+
+        ``norms``: sub-layer → the name of its norm.
+        """
+        scheme = scheme_of(cfg)
         self.norm = scheme.norm
         if scheme.norm is Norm.EACH:
             self.norm = Norm.PRE if normalize_before else Norm.POST
@@ -41,15 +45,26 @@ class SubLayers(nn.Module):
         self.residuals = nn.ModuleDict(
             {name: shared or scheme.residual(self.embed_dim) for name in norms}
         )
+        for pattern, module in scheme.inputs:
+            put_before(self, pattern, module)
 
     def sublayer(
-        self, name: str, norm: Optional[nn.Module], x: Tensor, f: Callable[[Tensor], Tensor]
+        self,
+        name: str,
+        norm: Optional[nn.Module],
+        x: Tensor,
+        f: Callable[[Tensor], Tensor],
+        bottom: Optional[Tensor] = None,
     ) -> Tensor:
-        """One residual sub-layer: x (T x B x C) and its branch f, joined and normed."""
-        branch = f(norm_(norm, x) if self.norm is Norm.PRE else x)
-        branch = self.dropout_module(branch)
-        joined = self.residuals[name](x, branch)
-        return norm_(norm, joined) if self.norm is Norm.POST else joined.type_as(branch)
+        """One residual sub-layer: x (T x B x C) and its branch f, joined and normed.
+
+        ``bottom`` is given to the layer's last sub-layer: what the layer read (T x B x C).
+        """
+        branch = f(norm_(norm, x) if self.norm.before else x)
+        joined = self.residuals[name](x, self.dropout_module(branch))
+        if self.norm is Norm.B2T and bottom is not None:
+            joined = joined + bottom
+        return norm_(norm, joined) if self.norm.after else joined.type_as(branch)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))
@@ -89,8 +104,9 @@ class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
                 need_weights=False,
             )[0]
 
+        bottom = x
         x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
-        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward)
+        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         super().upgrade_state_dict_named(state_dict, name)
@@ -159,10 +175,11 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
             )
             return x
 
+        bottom = x
         x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
         if self.encoder_attn is not None and encoder_out is not None:
             x = self.sublayer("encoder_attn", self.encoder_attn_layer_norm, x, encoder_attention)
-        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward)
+        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom)
         return x, attention, None
 
 

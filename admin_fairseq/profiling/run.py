@@ -21,7 +21,7 @@ from torch import nn
 
 from admin_fairseq import schemes
 from admin_fairseq.checkpoints.loading import restores_weights
-from admin_fairseq.config import AdminTransformerConfig
+from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def set_omegas(
-    model: nn.Module, config: AdminTransformerConfig, task: FairseqTask, run: Optional[DictConfig]
+    model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Optional[DictConfig]
 ) -> None:
     """Set ω as the scheme's ``profile`` says.
 
@@ -66,9 +66,9 @@ def set_omegas(
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
 
 
-def _dims(config: AdminTransformerConfig) -> dict[str, int]:
+def _dims(config: SchemeOptions) -> dict[str, int]:
     """What a profile depends on beside the depths."""
-    keys = [f"{s}_{dim}" for s in ("encoder", "decoder") for dim in ("embed_dim", "ffn_embed_dim")]
+    keys = [f"{s}_{dim}" for s in config.stacks for dim in ("embed_dim", "ffn_embed_dim")]
     return {key: getattr(config, key) for key in keys}
 
 
@@ -101,9 +101,7 @@ def _finish(path: str) -> None:
     raise SystemExit(0)
 
 
-def measure(
-    model: nn.Module, config: AdminTransformerConfig, task: FairseqTask, run: DictConfig
-) -> Profile:
+def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> Profile:
     """Measure ``--profile-batches`` batches on every worker, and pool them.
 
     Batches, device and precision are those of the coming training run, and every batch is seen
@@ -162,7 +160,7 @@ def _add_up(values: torch.Tensor, device: torch.device) -> None:
 
 
 def _profile(
-    recorder: Recorder, config: AdminTransformerConfig, run: DictConfig, batches: int, tokens: int
+    recorder: Recorder, config: SchemeOptions, run: DictConfig, batches: int, tokens: int
 ) -> Profile:
     sites, variances = list(recorder.sites), recorder.variances()
     entries = [
@@ -175,8 +173,7 @@ def _profile(
     return Profile(
         entries,
         model={
-            "encoder_layers": config.encoder_layers,
-            "decoder_layers": config.decoder_layers,
+            **{f"{stack}_layers": getattr(config, f"{stack}_layers") for stack in config.stacks},
             **_dims(config),
         },
         measurement={

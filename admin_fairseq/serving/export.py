@@ -10,6 +10,7 @@ from argparse import Namespace
 from types import ModuleType
 from typing import Any, Mapping, NamedTuple, Optional
 
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from fairseq.models.transformer import (
     DEFAULT_MAX_SOURCE_POSITIONS,
     DEFAULT_MAX_TARGET_POSITIONS,
@@ -98,6 +99,15 @@ def export_ctranslate2(
         if sentencepiece_model:
             shutil.copyfile(sentencepiece_model, os.path.join(new, SENTENCEPIECE_MODEL))
     return changes
+
+
+def refuse_language_model(state: Mapping[str, Any], path: str) -> None:
+    """Raise AdminError for a checkpoint of a decoder alone: nothing can be translated with it."""
+    name = model_options(state)["_name"]
+    if str(ARCH_MODEL_NAME_REGISTRY.get(name, name)).endswith("_lm"):
+        raise AdminError(
+            f"{path}: a language model (--arch {name}); export takes translation models"
+        )
 
 
 def refuse_to_replace(folder: str, force: bool) -> None:

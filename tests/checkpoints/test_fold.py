@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
-from admin_fairseq.config import OWN_OPTIONS
+from admin_fairseq.config import OWN_OPTIONS, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.modules.transformer_stack import TransformerDecoder
+from admin_fairseq.schemes import SCHEMES
 from tests.checkpoints.conftest import move
 
 EMBEDDINGS = {
@@ -28,7 +29,7 @@ EMBEDDINGS = {
     "unscaled": {"no_scale_embedding": True},
     "adaptive softmax": {"adaptive_softmax_cutoff": [8, 16]},
 }
-FOLDING = ["adaptive", "adaptive-auto", "rezero_postln", "deepnet", "looklinear", "default"]
+FOLDING = [name for name, scheme in SCHEMES.items() if not scheme.no_stock_form]
 
 
 def stock_options(options):
@@ -352,10 +353,31 @@ def test_check_refuses_a_model_that_differs(checkpoint):
         check(state, stock, "x.pt")
 
 
-@pytest.mark.parametrize(("init_type", "title"), [("tfixup", "T-Fixup"), ("rezero", "ReZero")])
-def test_schemes_without_a_stock_form_say_why(checkpoint, init_type, title):
-    with pytest.raises(AdminError, match=rf"{title} .* has no stock form: it has no layer norm"):
+@pytest.mark.parametrize("init_type", [name for name in SCHEMES if name not in FOLDING])
+def test_schemes_without_a_stock_form_say_why(checkpoint, init_type):
+    scheme = SCHEMES[init_type]
+    with pytest.raises(AdminError) as error:
         fold_checkpoint(checkpoint(init_type=init_type), "x.pt")
+    assert f"{scheme.title} (--init-type {init_type})" in str(error.value)
+    assert f"no stock form: {scheme.no_stock_form}" in str(error.value)
+
+
+def test_a_half_grown_branchnorm_folds_as_it_is(build):
+    """α is what training left it at, not 1."""
+    model = build(init_type="branchnorm", encoder_layers=2, decoder_layers=2).double().eval()
+    model.set_num_updates(1000)
+    options = vars(
+        resolve(
+            AdminTransformerConfig(
+                _name="admin_transformer_tiny",
+                **{"init_type": "branchnorm", "encoder_layers": 2, "decoder_layers": 2},
+            )
+        )
+    )
+    weights = fold(model.state_dict(), stock_options(options)).weights
+    name = "encoder.layers.0.fc2.weight"
+    assert torch.allclose(weights[name], 0.25 * model.state_dict()[name])
+    assert folded_difference(model, options) < 1e-10
 
 
 def test_other_models_are_refused(checkpoint):

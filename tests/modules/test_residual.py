@@ -1,7 +1,12 @@
 import pytest
 import torch
 
-from admin_fairseq.modules.residual import GatedResidual, PlainResidual, ScaledResidual
+from admin_fairseq.modules.residual import (
+    GatedResidual,
+    GrowingResidual,
+    PlainResidual,
+    ScaledResidual,
+)
 
 
 def test_plain_is_the_sum_and_has_no_parameters():
@@ -51,6 +56,20 @@ def test_without_an_alpha_in_the_checkpoint_the_gate_is_open():
     model["ffn"].upgrade_state_dict_named(state, "ffn")
     model.load_state_dict(state)
     assert model["ffn"].alpha.item() == 1
+
+
+def test_gate_may_start_open():
+    x, f = torch.randn(2, 2, 5, 3)
+    assert torch.equal(GatedResidual(3, start=1.0)(x, f), x + f)
+
+
+@pytest.mark.parametrize(("updates", "alpha"), [(0, 0), (1, 0.01), (25, 0.25), (100, 1), (999, 1)])
+def test_growing_gate_follows_the_updates(updates, alpha):
+    residual = GrowingResidual(3, updates=100)
+    residual.set_num_updates(updates)
+    x, f = torch.randn(2, 2, 5, 3)
+    assert torch.allclose(residual(x, f), x + alpha * f)
+    assert not residual.alpha.requires_grad
 
 
 @pytest.mark.parametrize("make, name", [(ScaledResidual, "omega"), (GatedResidual, "alpha")])

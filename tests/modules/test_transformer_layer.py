@@ -6,6 +6,7 @@ from fairseq.models.transformer import TransformerModelBase
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.profiling.recorder import residual_sites
+from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import HALF
 
@@ -14,7 +15,7 @@ def options(arch="postln_transformer_tiny", **given):
     config = AdminTransformerConfig(
         **{"_name": arch, "encoder_layers": 3, "decoder_layers": 2, **given}
     )
-    apply_architecture(config)
+    apply_architecture(config, config._name)
     return config
 
 
@@ -99,9 +100,18 @@ def test_omega_gets_a_gradient_and_changes_the_output(build, batch):
     assert not torch.allclose(before, model(**batch)[0])
 
 
-@pytest.mark.parametrize("arch", ["postln", "preln", "admin", "tfixup"])
-def test_decoding_step_by_step_equals_decoding_at_once(arch, build, batch):
-    model = build(f"{arch}_transformer_tiny", encoder_layers=2, decoder_layers=2).double().eval()
+def moved(model, seed=3):
+    """Away from the start, where gates are shut and branches are zero."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_decoding_step_by_step_equals_decoding_at_once(scheme, build, batch):
+    model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=2)).double().eval()
     encoded = model.encoder(batch["src_tokens"], batch["src_lengths"])
     tokens = batch["prev_output_tokens"]
     whole, extra = model.decoder(tokens, encoder_out=encoded)
@@ -114,13 +124,57 @@ def test_decoding_step_by_step_equals_decoding_at_once(arch, build, batch):
         assert torch.allclose(step[real, 0], whole[real, t - 1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("arch", ["postln", "preln", "admin", "tfixup"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("dtype", HALF)
-def test_half_precision_trains(arch, dtype, build, batch):
-    model = build(f"{arch}_transformer_tiny", encoder_layers=2, decoder_layers=1).to(dtype)
+def test_half_precision_trains(scheme, dtype, build, batch):
+    model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=1)).to(dtype)
     logits, gradients = loss_and_gradients(model, batch)
     assert logits.dtype == dtype and torch.isfinite(logits).all()
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_activation_checkpointing_changes_nothing(scheme, build, batch):
+    """Layers run a second time in the backward pass."""
+    gradients = []
+    for checkpointing in (False, True):
+        options = {"checkpoint_activations": checkpointing, "encoder_layers": 2}
+        torch.manual_seed(2)
+        model = moved(build(init_type=scheme, decoder_layers=2, **options)).double()
+        gradients.append(loss_and_gradients(model, batch)[1])
+    assert set(gradients[0]) == set(gradients[1])
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-9, atol=1e-14), name
+
+
+def test_b2t_adds_the_layers_input_before_its_last_norm(build, stock, batch):
+    """One layer by hand, from fairseq's own Post-LN parts."""
+    model = moved(build(init_type="b2t", encoder_layers=1, decoder_layers=1)).double().eval()
+    layer = model.encoder.layers[0]
+    x = torch.randn(5, 2, 64, dtype=torch.float64)
+    attended = layer.self_attn(x, x, x, need_weights=False)[0]
+    middle = layer.self_attn_layer_norm(x + attended)
+    expected = layer.final_layer_norm(x + middle + layer.feed_forward(middle))
+    assert torch.allclose(layer(x, None), expected, rtol=1e-12)
+
+    decoder, memory = model.decoder.layers[0], torch.randn(3, 2, 64, dtype=torch.float64)
+    attended = decoder.self_attn(x, x, x, need_weights=False)[0]
+    first = decoder.self_attn_layer_norm(x + attended)
+    attended = decoder.encoder_attn(first, memory, memory, static_kv=True)[0]
+    second = decoder.encoder_attn_layer_norm(first + attended)
+    expected = decoder.final_layer_norm(x + second + decoder.feed_forward(second))
+    assert torch.allclose(decoder(x, memory)[0], expected, rtol=1e-12)
+
+
+def test_subln_norms_what_a_branchs_last_map_reads(build):
+    model = moved(build(init_type="subln", encoder_layers=1, decoder_layers=1)).double().eval()
+    layer = model.encoder.layers[0]
+    x = torch.randn(5, 2, 64, dtype=torch.float64)
+    hidden = layer.fc2.before(torch.relu(layer.fc1(x)))
+    linear = torch.nn.functional.linear
+    assert torch.allclose(layer.feed_forward(x), linear(hidden, layer.fc2.weight, layer.fc2.bias))
+    assert hidden.shape[-1] == 128 and layer.fc2.before.weight.shape == (128,)
+    assert layer.self_attn.out_proj.before.weight.shape == (64,)
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -1,0 +1,43 @@
+"""``admin-fairseq schemes``."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import Iterable
+
+from admin_fairseq.commands.command import Command
+from admin_fairseq.schemes import SCHEMES, Norm, Profile, Scheme
+
+COLUMNS = ("scheme", "layer norm", "extra parameters", "profile", "folds", "paper")
+PROFILES = {
+    Profile.NONE: "no",
+    Profile.WRITE: "writes it, stops",
+    Profile.READ: "reads it",
+    Profile.MEASURE: "measures it",
+}
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    rows = [(name, *_cells(scheme)) for name, scheme in SCHEMES.items()]
+    if args.json:
+        content = [dict(zip(COLUMNS, row)) for row in rows]
+        return [json.dumps(content, indent=2, ensure_ascii=False)]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in (COLUMNS, *rows)
+    ]
+
+
+def _cells(scheme: Scheme) -> tuple[str, ...]:
+    norm = "Post-LN or Pre-LN" if scheme.norm is Norm.EACH else scheme.norm.value
+    folds = "no" if scheme.no_stock_form else "yes"
+    return norm, scheme.extra or "none", PROFILES[scheme.profile], folds, scheme.paper
+
+
+COMMAND = Command("list the schemes, the values of --init-type", _add_options, _run)

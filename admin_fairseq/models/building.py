@@ -1,0 +1,51 @@
+"""What building any of our models has in common, and its registration with fairseq."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from fairseq.models import (
+    ARCH_CONFIG_REGISTRY,
+    ARCH_MODEL_REGISTRY,
+    MODEL_REGISTRY,
+    BaseFairseqModel,
+    register_model,
+    register_model_architecture,
+)
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, OmegaConf
+
+from admin_fairseq.config import ARCHITECTURES, CONFIGS, SchemeOptions, architecture
+from admin_fairseq.initialize import initialize
+from admin_fairseq.profiling.run import set_omegas
+from admin_fairseq.schemes import BASE_WEIGHTS
+
+
+def start_training(
+    model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
+) -> None:
+    """Draw the weights of ``model`` and, where a training run starts afresh, set ω.
+
+    ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
+    AdminError on profiles that do not fit.
+    """
+    initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
+    set_omegas(model, config, task, _whole_run(cfg))
+
+
+def _whole_run(cfg: Any) -> Optional[DictConfig]:
+    """The configuration of the run that this model is part of; None when built by hand."""
+    root = cfg._get_root() if OmegaConf.is_config(cfg) else None
+    return root if root is not None and "checkpoint" in root else None
+
+
+def register(name: str, model: type) -> None:
+    """Make ``model`` known to fairseq under ``name``, and the architectures that it has."""
+    # Registering a name twice is an error in fairseq; importing a module twice is not.
+    if name not in MODEL_REGISTRY:
+        register_model(name, dataclass=CONFIGS[name])(model)
+    for arch, entry in ARCHITECTURES.items():
+        if entry.model == name and arch not in ARCH_MODEL_REGISTRY:
+            register_model_architecture(name, arch)(architecture(arch))
+    # under the model's own name fairseq has registered an empty function
+    ARCH_CONFIG_REGISTRY[name] = architecture(name)

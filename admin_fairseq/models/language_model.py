@@ -1,0 +1,37 @@
+"""The registered model ``admin_transformer_lm``: a decoder alone, for ``language_modeling``."""
+
+from __future__ import annotations
+
+from fairseq.models.transformer_lm import TransformerLanguageModel
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig
+
+from admin_fairseq.config import resolve
+from admin_fairseq.models.building import register, start_training
+from admin_fairseq.modules.transformer_stack import TransformerDecoder
+
+
+class AdminTransformerLanguageModel(TransformerLanguageModel):
+    """Language model whose residual connections follow a scheme (--init-type).
+
+    State-dict keys are those of fairseq's ``transformer_lm``.
+    """
+
+    @classmethod
+    def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerLanguageModel:
+        """Build, draw the weights and, where a training run starts afresh, set ω.
+
+        Raises AdminError on contradictory options and on profiles that do not fit.
+        """
+        config = resolve(cfg)
+        embeddings = cls.build_embedding(config, task.source_dictionary, config.decoder_input_dim)
+        model = cls(
+            TransformerDecoder(
+                config.nested(), task.target_dictionary, embeddings, no_encoder_attn=True
+            )
+        )
+        start_training(model, config, task, cfg)
+        return model
+
+
+register("admin_transformer_lm", AdminTransformerLanguageModel)

@@ -1,0 +1,42 @@
+"""What stands in front of a layer's linear maps, in the schemes that put something there."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable
+
+import torch
+from fairseq.modules import MultiheadAttention
+from torch import Tensor, nn
+
+
+class Shift(nn.Module):
+    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019, section 3)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift
+
+
+def put_before(layer: nn.Module, pattern: str, build: Callable[[int], nn.Module]) -> None:
+    """Let ``build(columns)`` see first what the linear maps with matching names read.
+
+    It becomes the map's child ``before``. Attention then calls its maps one by one: torch's fused
+    function would read their weights and pass by what stands before them.
+    """
+    for name, linear in layer.named_modules():
+        if isinstance(linear, nn.Linear) and re.fullmatch(pattern, name):
+            linear.add_module("before", build(linear.in_features))
+            linear.register_forward_pre_hook(_through_before)
+    for attention in layer.modules():
+        if isinstance(attention, MultiheadAttention) and any(
+            hasattr(linear, "before") for linear in attention.children()
+        ):
+            attention.skip_embed_dim_check = True
+
+
+def _through_before(linear: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (linear.before(inputs[0]),)

@@ -1,0 +1,82 @@
+"""Decoder-only models by the real commands: profile, train, resume, perplexity, fold."""
+
+import json
+import re
+
+import pytest
+
+from admin_fairseq import cli
+from admin_fairseq.errors import AdminError
+
+SAMPLES = ["--tokens-per-sample", "24", "--sample-break-mode", "complete"]
+TRAIN = [
+    *("--user-dir", "admin_fairseq", "--task", "language_modeling", "--cpu", *SAMPLES),
+    *("--decoder-layers", "2", "--share-decoder-input-output-embed"),
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "5e-3"),
+    *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", "10"),
+    *("--max-tokens", "240", "--seed", "3", "--num-workers", "0"),
+    *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints"),
+]
+
+
+@pytest.fixture(scope="module")
+def text(run, data, tmp_path_factory):
+    """The English side of the tiny corpus."""
+    folder, source = tmp_path_factory.mktemp("text") / "bin", data.parent
+    prefixes = [f"--{s}pref={source / f'{s}.en'}" for s in ("train", "valid", "test")]
+    dictionary = data / "dict.en.txt"
+    run(
+        "fairseq-preprocess",
+        "--only-source",
+        *prefixes,
+        "--srcdict",
+        dictionary,
+        "--destdir",
+        folder,
+    )
+    return folder
+
+
+def train(run, text, folder, *words, arch="admin_transformer_lm_tiny"):
+    command = ["fairseq-train", text, *TRAIN, "--arch", arch, "--save-dir", folder]
+    return run(*command, *words)
+
+
+def perplexity(run, text, checkpoint, *words):
+    command = ["fairseq-eval-lm", text, "--path", checkpoint, *SAMPLES, "--cpu"]
+    output = run(*command, "--gen-subset", "test", *words)
+    return float(re.search(r"Perplexity: ([0-9.]+)", output + output.errors).group(1))
+
+
+def test_profile_train_resume_measure_and_fold(run, text, tmp_path):
+    folder, user_dir = tmp_path / "run", ["--user-dir", "admin_fairseq"]
+    first = train(run, text, folder, "--max-update", "15")
+    assert "4 sub-layers set" in first
+    profile = json.loads((folder / "profile.json").read_text())
+    assert profile["model"]["decoder_layers"] == 2 and "encoder_layers" not in profile["model"]
+    assert [entry["stack"] for entry in profile["sublayers"]] == ["decoder"] * 4
+    (folder / "profile.json").unlink()
+
+    second = train(run, text, folder, "--max-update", "30")
+    assert "sub-layers set" not in second
+    losses = [float(loss) for loss in first.losses() + second.losses()]
+    assert len(losses) == 30 and losses[-1] < losses[0] - 0.3
+
+    checkpoint = folder / "checkpoint_last.pt"
+    measured = perplexity(run, text, checkpoint, *user_dir)
+    assert 1 < measured < 2 ** losses[0]
+    cli.main(["fold", str(checkpoint), str(tmp_path / "folded.pt"), "--check"])
+    assert perplexity(run, text, tmp_path / "folded.pt") == pytest.approx(measured, abs=0.011)
+    with pytest.raises(AdminError, match="a language model"):
+        cli.main(["export", "--to", "ctranslate2", str(checkpoint), "out", "--data", str(text)])
+
+
+def test_two_runs_and_a_profile_that_does_not_fit(run, text, data, tmp_path):
+    profile = ["--profile-path", tmp_path / "profile.json"]
+    log = train(run, text, tmp_path, *profile, "--init-type", "adaptive-profiling")
+    assert "profile written to" in log and not log.losses()
+    adaptive = [*profile, "--init-type", "adaptive", "--max-update", "1"]
+    assert "4 sub-layers set" in train(run, text, tmp_path, *adaptive)
+    words = ["--init-type", "adaptive", *profile, "--max-update", "1"]
+    failed = run.train(data, tmp_path / "translation", *words, status=1)
+    assert "made for 0 encoder and 2 decoder layers" in failed.errors
