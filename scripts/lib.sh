@@ -111,10 +111,17 @@ setup_venv() {
 
 have_gpu() { [ "$(python -c 'import torch; print(torch.cuda.is_available())')" = True ]; }
 
+# Set the array schedule to fairseq's words for one: choose_schedule WARMUP_UPDATES
+choose_schedule() {
+    schedule=(--lr-scheduler inverse_sqrt --warmup-updates "$1" --warmup-init-lr 1e-7)
+    [ "$1" != 0 ] || schedule=(--lr-scheduler inverse_sqrt_nowarmup)
+}
+
 # Set the array device to fairseq's words for device and precision: choose_device PRECISION CPU.
 # Precision auto is fp16 on a GPU, fp32 on a CPU.
 choose_device() {
     local precision=$1 cpu=$2
+    python -c 'import torch' 2>/dev/null || cpu=true # a --dry-run before anything is installed
     [[ $precision =~ ^(auto|fp32|fp16|bf16)$ ]] || fail "--precision $precision: use fp32, fp16 or bf16"
     device=()
     if [ "$cpu" = true ] || ! have_gpu; then
@@ -124,6 +131,26 @@ choose_device() {
     fi
     [ "$precision" != auto ] || precision=fp16
     [ "$precision" = fp32 ] || device+=("--$precision")
+}
+
+# Run a training command, or with DRY_RUN=true print it: train SAVE_DIR DRY_RUN COMMAND...
+# The log goes to SAVE_DIR/train.log. Run again, fairseq resumes.
+train() {
+    local save_dir=$1 dry_run=$2 settings
+    shift 2
+    if [ "$dry_run" = true ]; then
+        printf '%q ' "$@"
+        echo
+        return
+    fi
+    mkdir -p "$save_dir"
+    # a folder holds one run: going on with other settings would pass the old checkpoint for a new one
+    settings=$(printf '%q ' "$@" | sed -E 's/ --max-update [0-9]+ / /')
+    if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
+        fail "$save_dir holds a run with other settings; choose another --save-dir"
+    fi
+    printf '%s\n' "$settings" >"$save_dir/settings"
+    "$@" 2>&1 | tee -a "$save_dir/train.log"
 }
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]

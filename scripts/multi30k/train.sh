@@ -5,8 +5,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 description="Train on Multi30k De-En (scripts/multi30k/prepare.sh first). Words after -- go to
 fairseq-train as they are. Run again, it resumes from the last checkpoint."
 option data-dir "$root/data/multi30k" "where prepare.sh wrote"
-option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH-LAYERS-SEED)"
+option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH[-SCHEME]-LAYERS-SEED)"
 option arch admin_transformer "architecture"
+option init-type "" "scheme (default: the architecture's; admin-fairseq schemes lists them)"
 option encoder-layers 6 "encoder depth"
 option decoder-layers 6 "decoder depth"
 option dim 128 "embedding dimension"
@@ -25,14 +26,12 @@ flag dry-run "print the command and stop"
 parse_options "$@"
 
 [ "$dry_run" = true ] || [ -d "$data_dir/bin" ] || fail "$data_dir/bin is missing; run scripts/multi30k/prepare.sh first"
-: "${save_dir:=$root/runs/multi30k/$arch-${encoder_layers}l-${decoder_layers}l-$seed}"
+: "${save_dir:=$root/runs/multi30k/$arch${init_type:+-$init_type}-${encoder_layers}l-${decoder_layers}l-$seed}"
 [ "$dry_run" = true ] || setup_venv quickstart
 
-schedule=(--lr-scheduler inverse_sqrt --warmup-updates "$warmup_updates" --warmup-init-lr 1e-7)
-[ "$warmup_updates" != 0 ] || schedule=(--lr-scheduler inverse_sqrt_nowarmup)
-if [ "$dry_run" = true ] && ! python -c 'import torch' 2>/dev/null; then
-    cpu=true # nothing is installed yet
-fi
+scheme=()
+[ -z "$init_type" ] || scheme=(--init-type "$init_type")
+choose_schedule "$warmup_updates"
 choose_device "$precision" "$cpu"
 
 command=(
@@ -45,18 +44,6 @@ command=(
     --lr "$lr" "${schedule[@]}" --max-tokens "$max_tokens" --max-update "$updates"
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1
     --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
-    "${device[@]}" "${extra[@]}"
+    "${device[@]}" "${scheme[@]}" "${extra[@]}"
 )
-if [ "$dry_run" = true ]; then
-    printf '%q ' "${command[@]}"
-    echo
-    exit 0
-fi
-mkdir -p "$save_dir"
-# a folder holds one run: going on with other settings would pass the old checkpoint for a new one
-settings=$(printf '%q ' "${command[@]}" | sed -E 's/ --max-update [0-9]+ / /')
-if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
-    fail "$save_dir holds a run with other settings; choose another --save-dir"
-fi
-printf '%s\n' "$settings" >"$save_dir/settings"
-"${command[@]}" 2>&1 | tee -a "$save_dir/train.log"
+train "$save_dir" "$dry_run" "${command[@]}"

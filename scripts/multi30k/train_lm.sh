@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Train a language model on the English side of Multi30k and print its perplexity.
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Train a decoder-only language model on Multi30k's English sentences
+(scripts/multi30k/prepare.sh first) and print the test set's perplexity. Words after -- go to
+fairseq-train as they are. Run again, it resumes from the last checkpoint."
+option data-dir "$root/data/multi30k" "where prepare.sh wrote"
+option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH[-SCHEME]-LAYERS-SEED)"
+option arch admin_transformer_lm "architecture"
+option init-type "" "scheme (default: the architecture's; admin-fairseq schemes lists them)"
+option layers 6 "depth"
+option dim 128 "embedding dimension"
+option ffn-dim 256 "FFN dimension"
+option heads 4 "attention heads"
+option updates 600 "number of updates"
+option lr 1e-3 "peak learning rate"
+option warmup-updates 400 "length of the linear warm-up; 0 takes T-Fixup's schedule, which has none"
+option max-tokens 2048 "tokens in a batch, on each worker"
+option dropout 0.1 "dropout"
+option optimizer radam "radam, adam or novograd"
+option seed 1 "random seed"
+option precision fp32 "fp32, fp16 or bf16 (on a GPU)"
+flag cpu "train on the CPU even where there is a GPU"
+flag dry-run "print the command and stop"
+parse_options "$@"
+
+[ "$dry_run" = true ] || [ -d "$data_dir/bin" ] || fail "$data_dir/bin is missing; run scripts/multi30k/prepare.sh first"
+: "${save_dir:=$root/runs/multi30k/$arch${init_type:+-$init_type}-${layers}l-$seed}"
+[ "$dry_run" = true ] || setup_venv quickstart
+
+# The pieces are those of the translation data; whole sentences fill a sample of 128 tokens.
+if [ "$dry_run" = false ] && [ ! -d "$data_dir/lm-bin" ]; then
+    say "Binarising the English sentences"
+    rm -rf "$data_dir/lm-bin.part"
+    fairseq-preprocess --only-source --srcdict "$data_dir/bin/dict.en.txt" \
+        --trainpref "$data_dir/train.sp.en" --validpref "$data_dir/valid.sp.en" \
+        --testpref "$data_dir/test.sp.en" --destdir "$data_dir/lm-bin.part" --workers 2 \
+        >"$data_dir/preprocess-lm.log" 2>&1 || {
+        tail -n 3 "$data_dir/preprocess-lm.log" >&2
+        fail "fairseq-preprocess failed, see $data_dir/preprocess-lm.log"
+    }
+    mv "$data_dir/lm-bin.part" "$data_dir/lm-bin"
+fi
+
+scheme=()
+[ -z "$init_type" ] || scheme=(--init-type "$init_type")
+choose_schedule "$warmup_updates"
+choose_device "$precision" "$cpu"
+samples=(--sample-break-mode complete --tokens-per-sample 128)
+
+command=(
+    fairseq-train "$data_dir/lm-bin" --user-dir admin_fairseq --task language_modeling
+    "${samples[@]}" --save-dir "$save_dir"
+    --arch "$arch" --decoder-layers "$layers" --decoder-embed-dim "$dim"
+    --decoder-ffn-embed-dim "$ffn_dim" --decoder-attention-heads "$heads"
+    --share-decoder-input-output-embed --dropout "$dropout"
+    --optimizer "$optimizer" --adam-betas "(0.9, 0.98)" --clip-norm 0.0 --weight-decay 1e-4
+    --lr "$lr" "${schedule[@]}" --max-tokens "$max_tokens" --max-update "$updates"
+    --criterion cross_entropy
+    --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
+    "${device[@]}" "${scheme[@]}" "${extra[@]}"
+)
+train "$save_dir" "$dry_run" "${command[@]}"
+[ "$dry_run" = false ] || exit 0
+
+say "Perplexity of the test set"
+fairseq-eval-lm "$data_dir/lm-bin" --user-dir admin_fairseq --gen-subset test \
+    --path "$save_dir/checkpoint_best.pt" "${samples[@]}" --max-tokens 4096 \
+    --required-batch-size-multiple 1 "${device[@]}" >"$save_dir/test.log" 2>&1 || {
+    tail -n 3 "$save_dir/test.log" >&2
+    fail "fairseq-eval-lm failed, see $save_dir/test.log"
+}
+grep -o 'Loss (base 2).*' "$save_dir/test.log"
