@@ -43,7 +43,8 @@ from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from admin_fairseq.config import ARCHITECTURES, DECIDED_BY_ARCHITECTURE
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
 from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 

@@ -7,7 +7,7 @@ What an architecture's name decides (sizes, scheme) has the default None and is 
 from argparse import Namespace
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
@@ -17,6 +17,7 @@ from fairseq.models.transformer_lm import (
 )
 from omegaconf import OmegaConf, open_dict
 
+from admin_fairseq.architectures import ARCHITECTURES, MODELS
 from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import ADMIN_TORCH
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
@@ -47,105 +48,6 @@ UNSUPPORTED = {
     "tie_adaptive_proj",
     "tie_adaptive_weights",
 }
-
-TINY = {"embed_dim": 64, "ffn_embed_dim": 128, "attention_heads": 2}
-IWSLT = {"embed_dim": 512, "ffn_embed_dim": 1024, "attention_heads": 4}
-BASE = {"embed_dim": 512, "ffn_embed_dim": 2048, "attention_heads": 8}
-GPT = {"embed_dim": 768, "ffn_embed_dim": 3072, "attention_heads": 12}
-BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
-
-
-@dataclass(frozen=True)
-class Model:
-    """A registered model: its stacks, and the sizes of its architectures."""
-
-    stacks: Tuple[str, ...]
-    suffix: str  # of its architectures' names, before the size's
-    sizes: Dict[str, Dict[str, Any]]
-
-
-MODELS = {
-    "admin_transformer": Model(
-        stacks=("encoder", "decoder"),
-        suffix="",
-        sizes={
-            "": BASE,
-            "_tiny": TINY,  # 64-128-2: T-Fixup's ultra-deep study
-            "_iwslt_de_en": IWSLT,
-            "_wmt_en_de": BASE,
-            "_wmt_en_de_big": {**BIG, "dropout": 0.3, "attention_dropout": 0.1},
-        },
-    ),
-    "admin_transformer_lm": Model(
-        stacks=("decoder",),
-        suffix="_lm",
-        sizes={
-            "": BASE,
-            "_tiny": TINY,
-            "_gpt": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
-            "_big": {**BIG, "layers": 12},
-        },
-    ),
-}
-"""Models, and the sizes of fairseq's own architectures of the same names."""
-
-COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn": "relu"}
-
-
-@dataclass(frozen=True)
-class Family:
-    """Architectures whose names begin alike: their first scheme and the norm they stand for."""
-
-    init_type: str
-    norm: Optional[Norm] = None  # None: whatever the scheme says
-
-    def admits(self, scheme: Scheme) -> bool:
-        flexible = scheme.norm is Norm.EACH and self.norm in (Norm.POST, Norm.PRE)
-        return self.norm is None or scheme.norm is self.norm or flexible
-
-
-FAMILIES = {
-    "admin_transformer": Family("adaptive-auto"),
-    "postln_transformer": Family("default", Norm.POST),
-    "preln_transformer": Family("default", Norm.PRE),
-    "tfixup_transformer": Family("tfixup", Norm.NONE),
-    "fixup_transformer": Family("fixup", Norm.NONE),
-    "rezero_transformer": Family("rezero", Norm.NONE),
-    "subln_transformer": Family("subln", Norm.SUB),
-    "b2t_transformer": Family("b2t", Norm.B2T),
-    "dlcl_transformer": Family("dlcl", Norm.PRE),
-}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a name given to --arch stands for."""
-
-    model: str
-    family: Family
-    defaults: Dict[str, Any]
-    widest: str  # the architecture of the same size that takes every scheme
-
-
-def _architectures() -> Dict[str, Architecture]:
-    table = {}
-    for model_name, model in MODELS.items():
-        for family_name, family in FAMILIES.items():
-            for size, values in model.sizes.items():
-                end = model.suffix + size
-                defaults = {
-                    (f"{stack}_{key}" if key in PER_STACK else key): value
-                    for key, value in {**COMMON, **values}.items()
-                    for stack in model.stacks
-                }
-                widest = "admin_transformer" + end
-                table[family_name + end] = Architecture(model_name, family, defaults, widest)
-    return table
-
-
-PER_STACK = {"embed_dim", "ffn_embed_dim", "attention_heads", "layers"}
-ARCHITECTURES = _architectures()
-"""--arch → what it stands for."""
 
 DECIDED_BY_ARCHITECTURE = {
     "encoder_embed_dim",

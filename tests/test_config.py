@@ -8,8 +8,8 @@ from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer import transformer_config as stock
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 
+from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import (
-    ARCHITECTURES,
     CONFIGS,
     UNSUPPORTED,
     AdminTransformerConfig,
@@ -323,6 +323,22 @@ def test_command_line_reaches_the_model():
     assert (config.encoder_embed_dim, config.encoder_ffn_embed_dim) == (512, 1024)
     assert config.share_all_embeddings
     assert (config.profile_path, config.profile_batches) == ("ratios", 4)
+
+
+def test_a_schemes_own_options_reach_it():
+    words = "--init-type admin-torch --output-change-scale O(1) --omega-trainable"
+    config = resolve(parsed("--arch", "admin_transformer", *words.split()))
+    assert (config.output_change_scale, config.omega_trainable) == ("O(1)", True)
+    residual = config.scheme.residual(2)
+    assert residual.omega.requires_grad
+    words = "--init-type branchnorm --branchnorm-updates 7"
+    config = resolve(parsed("--arch", "admin_transformer", *words.split()))
+    assert config.scheme.residual(2).updates == 7
+
+
+def test_unknown_output_change_scale():
+    with pytest.raises(AdminError, match=r"there are O\(logn\), O\(1\), O\(n\)"):
+        resolved(init_type="admin-torch", output_change_scale="O(n2)")
 
 
 def test_command_line_and_dataclass_agree():

@@ -35,7 +35,7 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
     without_training_state,
 )
-from admin_fairseq.config import MODELS, OWN_OPTIONS, resolve
+from admin_fairseq.config import CONFIGS, OWN_OPTIONS, resolve
 from admin_fairseq.errors import AdminError
 
 Options = dict[str, Any]
@@ -133,7 +133,7 @@ def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[s
     model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
     if model not in STOCK_MODELS:
         raise AdminError(f"{path}: cannot fold a model of architecture {name}")
-    if model in MODELS:
+    if model in CONFIGS:
         try:
             config = resolve(Namespace(**options))
         except (TypeError, ValueError) as error:

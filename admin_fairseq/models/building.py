@@ -15,7 +15,8 @@ from fairseq.models import (
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 
-from admin_fairseq.config import ARCHITECTURES, CONFIGS, SchemeOptions, architecture
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.initialize import initialize
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.schemes import BASE_WEIGHTS

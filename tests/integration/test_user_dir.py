@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from admin_fairseq import config
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.config import CONFIGS as OPTIONS
 
 from .conftest import ROOT
 
@@ -81,8 +82,8 @@ def test_hydra_refuses_a_contradiction_in_one_line(run, data, tmp_path):
 
 def test_every_architecture_has_its_hydra_file():
     files = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS.glob("model/*.yaml")}
-    assert set(files) == set(config.ARCHITECTURES)
+    assert set(files) == set(ARCHITECTURES)
     for name, options in files.items():
         assert options["_name"] == name
-        model = config.CONFIGS[config.ARCHITECTURES[name].model]
-        assert set(options) <= set(model.__dataclass_fields__)
+        known = OPTIONS[ARCHITECTURES[name].model].__dataclass_fields__
+        assert set(options) <= set(known)

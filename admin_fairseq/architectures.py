@@ -1,0 +1,107 @@
+"""The names given to --arch: a family (norm placement, first scheme), a model and a size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from admin_fairseq.schemes import Norm, Scheme
+
+TINY = {"embed_dim": 64, "ffn_embed_dim": 128, "attention_heads": 2}
+IWSLT = {"embed_dim": 512, "ffn_embed_dim": 1024, "attention_heads": 4}
+BASE = {"embed_dim": 512, "ffn_embed_dim": 2048, "attention_heads": 8}
+GPT = {"embed_dim": 768, "ffn_embed_dim": 3072, "attention_heads": 12}
+BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model: its stacks, and the sizes of its architectures."""
+
+    stacks: tuple[str, ...]
+    suffix: str  # of its architectures' names, before the size's
+    sizes: dict[str, dict[str, Any]]
+
+
+MODELS = {
+    "admin_transformer": Model(
+        stacks=("encoder", "decoder"),
+        suffix="",
+        sizes={
+            "": BASE,
+            "_tiny": TINY,  # 64-128-2: T-Fixup's ultra-deep study
+            "_iwslt_de_en": IWSLT,
+            "_wmt_en_de": BASE,
+            "_wmt_en_de_big": {**BIG, "dropout": 0.3, "attention_dropout": 0.1},
+        },
+    ),
+    "admin_transformer_lm": Model(
+        stacks=("decoder",),
+        suffix="_lm",
+        sizes={
+            "": BASE,
+            "_tiny": TINY,
+            "_gpt": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
+            "_big": {**BIG, "layers": 12},
+        },
+    ),
+}
+"""Models, and the sizes of fairseq's own architectures of the same names."""
+
+PER_STACK = {"embed_dim", "ffn_embed_dim", "attention_heads", "layers"}
+COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn": "relu"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Architectures whose names begin alike: their first scheme and the norm they stand for."""
+
+    init_type: str
+    norm: Optional[Norm] = None  # None: whatever the scheme says
+
+    def admits(self, scheme: Scheme) -> bool:
+        flexible = scheme.norm is Norm.EACH and self.norm in (Norm.POST, Norm.PRE)
+        return self.norm is None or scheme.norm is self.norm or flexible
+
+
+FAMILIES = {
+    "admin_transformer": Family("adaptive-auto"),
+    "postln_transformer": Family("default", Norm.POST),
+    "preln_transformer": Family("default", Norm.PRE),
+    "tfixup_transformer": Family("tfixup", Norm.NONE),
+    "fixup_transformer": Family("fixup", Norm.NONE),
+    "rezero_transformer": Family("rezero", Norm.NONE),
+    "subln_transformer": Family("subln", Norm.SUB),
+    "b2t_transformer": Family("b2t", Norm.B2T),
+    "dlcl_transformer": Family("dlcl", Norm.PRE),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a name given to --arch stands for."""
+
+    model: str
+    family: Family
+    defaults: dict[str, Any]
+    widest: str  # the architecture of the same size that takes every scheme
+
+
+def _architectures() -> dict[str, Architecture]:
+    table = {}
+    for model_name, model in MODELS.items():
+        for family_name, family in FAMILIES.items():
+            for size, values in model.sizes.items():
+                end = model.suffix + size
+                defaults = {
+                    (f"{stack}_{key}" if key in PER_STACK else key): value
+                    for key, value in {**COMMON, **values}.items()
+                    for stack in model.stacks
+                }
+                widest = "admin_transformer" + end
+                table[family_name + end] = Architecture(model_name, family, defaults, widest)
+    return table
+
+
+ARCHITECTURES = _architectures()
+"""--arch → what it stands for."""
