@@ -3,8 +3,8 @@
 # shellcheck disable=SC2154,SC2329 # options are assigned by lib.sh, functions are called by check
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-description="Run quick start, profiling, training in fp16 and bf16, resume, generation, two GPUs and
-the benchmark on a CUDA machine. Prints 'ok', 'FAIL' or 'skip' for each; status 1 if one failed.
+description="Run quick start, profiling, training in fp16 and bf16, every scheme, resume, generation, two
+GPUs and the benchmark on a CUDA machine. Prints 'ok', 'FAIL' or 'skip' for each; status 1 if one failed.
 With ADMIN_GPU_CHECK_ON_CPU=1 everything runs in fp32 on the CPU, to test this script."
 option out-dir "" "new folder for logs and checkpoints (default: runs/gpu_check-TIME)"
 option arch admin_transformer_iwslt_de_en "architecture of all checks but the quick start"
@@ -166,6 +166,13 @@ train_bf16() {
     loss_falls "$out_dir/bf16.out" >&3
 }
 
+# A scheme that needs no profile of an earlier run, for a few updates: $scheme
+train_scheme() {
+    train "$out_dir/$scheme" fp16 "$scheme" --max-update $((updates / 5)) |
+        tee "$out_dir/$scheme.out"
+    loss_falls "$out_dir/$scheme.out" >&3
+}
+
 # Stop half way and go on without the profile: within 1 % of the run in one go, in every update.
 resume() {
     local dir=$out_dir/resume
@@ -237,6 +244,12 @@ check "profiling pass" profiling_pass
 check "fp16 profile" half_precision_profile
 check "training fp16" train_fp16
 check "training bf16" train_bf16
+for scheme in $(scheme_names); do
+    case $scheme in
+        adaptive*) ;; # above
+        *) check "fp16 $scheme" train_scheme ;;
+    esac
+done
 check "resume" resume
 check "generation" generation
 if [ "$gpus" -ge 2 ]; then

@@ -133,9 +133,9 @@ choose_device() {
     [ "$precision" = fp32 ] || device+=("--$precision")
 }
 
-# Run a training command, or with DRY_RUN=true print it: train SAVE_DIR DRY_RUN COMMAND...
+# Run a training command, or with DRY_RUN=true print it: run_training SAVE_DIR DRY_RUN COMMAND...
 # The log goes to SAVE_DIR/train.log. Run again, fairseq resumes.
-train() {
+run_training() {
     local save_dir=$1 dry_run=$2 settings
     shift 2
     if [ "$dry_run" = true ]; then
@@ -151,6 +151,12 @@ train() {
     fi
     printf '%s\n' "$settings" >"$save_dir/settings"
     "$@" 2>&1 | tee -a "$save_dir/train.log"
+}
+
+# The names of all schemes, the values of --init-type.
+scheme_names() {
+    python -m admin_fairseq.cli schemes --json 2>/dev/null |
+        python -c 'import json, sys; print(*(row["scheme"] for row in json.load(sys.stdin)))'
 }
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]

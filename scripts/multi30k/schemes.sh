@@ -33,9 +33,7 @@ run() {
 
 run postln postln_transformer
 run preln preln_transformer
-names=$(admin-fairseq schemes --json 2>/dev/null |
-    python -c 'import json, sys; print(*(scheme["scheme"] for scheme in json.load(sys.stdin)))')
-for scheme in $names; do
+for scheme in $(scheme_names); do
     case $scheme in
         default | adaptive | adaptive-profiling) ;; # Post-LN and Pre-LN above; adaptive-auto below
         branchnorm) run "$scheme" admin_transformer --init-type "$scheme" --branchnorm-updates "$warmup_updates" ;;

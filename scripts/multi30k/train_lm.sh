@@ -61,7 +61,7 @@ command=(
     --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
     "${device[@]}" "${scheme[@]}" "${extra[@]}"
 )
-train "$save_dir" "$dry_run" "${command[@]}"
+run_training "$save_dir" "$dry_run" "${command[@]}"
 [ "$dry_run" = false ] || exit 0
 
 say "Perplexity of the test set"
