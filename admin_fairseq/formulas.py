@@ -136,7 +136,9 @@ at ω² = n / ln n, 1 at ω² = n.
 def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
 
-    Source: Zhang et al. 2019 (DS-Init), equation 8, at α = 1.
+    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Checked against the argument: a
+    branch of variance v makes Post-LN divide the gradient by sqrt(1 + v). Xavier's v = 1 in every
+    layer makes that 2^(L/2) over L of them; v = 1/l makes it sqrt(Π (1 + 1/l)) = sqrt(L + 1).
     """
     return math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(layer)
 
@@ -144,7 +146,9 @@ def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
 def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), section 3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation). Checked against the argument:
+    weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so that no
+    map lengthens what it reads. For a square map it is Xavier's bound divided by √3.
     """
     return math.sqrt(1 / fan_in)
 
@@ -152,7 +156,8 @@ def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
 def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
     """sqrt(2 / (d + V)), the bound of the embeddings' uniform distribution.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), section 3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation). Like that of square maps, it is
+    Xavier's bound, sqrt(6 / (d + V)), divided by √3.
     """
     return math.sqrt(2 / (dim + vocabulary))
 
@@ -160,9 +165,11 @@ def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
 def fixup_inner(encoder_layers: int, decoder_layers: int) -> float:
     """L^(-1/2): all linear maps of a branch but its last, L the number of the model's branches.
 
-    Source: Zhang, Dauphin and Ma 2019 (Fixup), section 3, L^(-1/(2m-2)) with m = 2 maps behind one
-    another in each branch: value and output in attention, fc1 and fc2 in the FFN. That L counts
-    both stacks is our reading of "residual branches of the network".
+    Source: Zhang, Dauphin and Ma 2019 (Fixup). Checked against the argument: the last of a branch's
+    m maps starts at zero, so that a step of size η changes the branch by η s^(2(m-1)), the other
+    maps having size s; L branches together are to change by η, hence s = L^(-1/(2m-2)). Here m = 2:
+    value and output in attention, fc1 and fc2 in the FFN. Queries and keys shrink like values. That
+    L counts both stacks is our reading.
     """
     branches = encoder_sublayers(encoder_layers, decoder_layers)
     branches += decoder_sublayers(encoder_layers, decoder_layers)
@@ -170,13 +177,20 @@ def fixup_inner(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
-    """γ = sqrt(⅓ ln 3M · ln 2N) (Wang et al. 2022, Foundation Transformers, figure 2)."""
+    """γ = sqrt(⅓ ln 3M · ln 2N).
+
+    Source: Wang et al. 2022 (Foundation Transformers), and see ``subln_decoder_gain``: what the
+    encoder changes, ln 2N / γ², is read by one in three of the decoder's 3M sub-layers.
+    """
     return math.sqrt(math.log(3 * decoder_layers) * math.log(2 * encoder_layers) / 3)
 
 
 def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
-    """γ = sqrt(ln 3M); without an encoder sqrt(ln 2M).
+    """γ = sqrt(ln 3M); without an encoder sqrt(ln 2M). Either is sqrt(ln n).
 
-    Source: Wang et al. 2022 (Foundation Transformers, Sub-LN), figure 2; either is sqrt(ln n).
+    Source: Wang et al. 2022 (Foundation Transformers). Checked against the argument: branch i is
+    1/i of the variance in a Pre-LN stream, and a step changes weights of size γ by 1/γ of
+    themselves. The n branches together change the stream by Σ (1/i) / γ² ≈ ln n / γ², which γ² =
+    ln n holds at 1 for any depth.
     """
     return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))

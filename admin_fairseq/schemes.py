@@ -137,6 +137,7 @@ LIPSCHITZ_WEIGHTS = (
     Uniform(r"decoder\.output_projection\.weight", formulas.lipschitz_bound),
     Uniform(r"(en|de)coder\.embed_tokens\.weight", formulas.lipschitz_embedding_bound),
 )
+# the paper's classifier starts at zero too; ours may be the embeddings, and keeps its weights
 FIXUP_WEIGHTS = (
     Scale(EVERY + FIRST + r"\.weight", formulas.fixup_inner),
     Zero(EVERY + LAST + r"\.weight"),

@@ -146,9 +146,27 @@ def test_dsinit():
     assert formulas.dsinit_bound(64, 128, 4) == four_digits(0.0884)
 
 
+@given(layers=st.integers(1, 500))
+def test_dsinit_leaves_deep_gradients_alive(layers):
+    """Π (1 + v_l), v_l the square of layer l's shrinking, grows with L as L + 1."""
+    shrinking = [
+        formulas.dsinit_bound(1, 1, layer) / formulas.dsinit_bound(1, 1, 1)
+        for layer in range(1, layers + 1)
+    ]
+    assert math.prod(1 + factor**2 for factor in shrinking) == pytest.approx(layers + 1)
+
+
 def test_lipschitz():
     assert [formulas.lipschitz_bound(128, 64, layer) for layer in (1, 9)] == [1 / 8] * 2
     assert formulas.lipschitz_embedding_bound(24, 64, 0) == four_digits(0.1508)
+
+
+@given(dim=st.integers(1, 4096), vocabulary=st.integers(1, 50_000))
+def test_lipschitz_bounds_are_xaviers_over_the_root_of_three(dim, vocabulary):
+    root = math.sqrt(3)
+    assert formulas.lipschitz_bound(dim, dim, 1) == pytest.approx(math.sqrt(6 / (2 * dim)) / root)
+    xavier = math.sqrt(6 / (dim + vocabulary))
+    assert formulas.lipschitz_embedding_bound(vocabulary, dim, 0) == pytest.approx(xavier / root)
 
 
 @given(rows=st.integers(1, 4096), columns=st.integers(1, 4096))

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 class LinearCombination(nn.Module):
     """x_{l+1} = Σ_{k≤l} W_{l+1,k} LN_k(y_k): y_0 the embeddings, y_k the output of layer k.
 
-    DLCL, the dynamic linear combination of layers (Wang et al. 2019, section 3, for Pre-LN). Each
-    row of W starts as the average, as in the authors' code; the last row makes the stack's output.
+    DLCL, the dynamic linear combination of layers (Wang et al. 2019, in its form for Pre-LN). Each
+    row of W starts as the average; the last row makes the stack's output. Checked against the
+    authors' code, which by default leaves the embeddings y_0 out of the norms; we keep to the
+    equation.
     """
 
     def __init__(self, layers: int, dim: int) -> None:

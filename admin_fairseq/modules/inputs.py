@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Shift(nn.Module):
-    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019, section 3)."""
+    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -66,9 +66,11 @@ class GatedResidual(nn.Module):
 
 
 class GrowingResidual(GatedResidual):
-    """x + α_t f, α_t = min(1, t/T): T = ``updates``, t of them done (BranchNorm; Liu et al. 2023).
+    """x + α_t f, α_t = min(1, t/T) with T = ``updates`` (BranchNorm; Liu et al. 2023).
 
-    α is in the state dict, so that a checkpoint translates with what it was trained with.
+    That t is the number of updates done is our reading: the first one finds the branches shut, and
+    the output changes by no more than the embeddings do. α is in the state dict, so that a
+    checkpoint translates with what it was trained with.
     """
 
     def __init__(self, dim: int, updates: int) -> None:
