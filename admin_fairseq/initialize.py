@@ -13,7 +13,7 @@ from admin_fairseq.formulas import Formula
 
 
 class Place(NamedTuple):
-    """Where a parameter stands; a stack that a model does not have is 0 layers deep."""
+    """Where a parameter stands; an encoder that the decoder does not attend to is 0 layers deep."""
 
     encoder_layers: int
     decoder_layers: int
@@ -98,13 +98,17 @@ def initialize(
 ) -> None:
     """Apply ``rules`` in order, in place; a parameter shared under two names counts once.
 
-    Padding keeps the embedding zero.
+    A decoder without encoder-decoder attention has the sub-layers of one that stands alone. Padding
+    keeps the embedding zero.
     """
     parameters = list(model.named_parameters())
+    attends = any(".encoder_attn." in name for name, _ in parameters)
     for rule in rules:
         for name, weight in parameters:
             if re.fullmatch(rule.pattern, name):
-                rule.apply(weight, Place(encoder_layers, decoder_layers, _layer(name)))
+                alone = name.startswith("decoder.") and not attends
+                place = Place(0 if alone else encoder_layers, decoder_layers, _layer(name))
+                rule.apply(weight, place)
     for module in model.modules():
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             module.weight[module.padding_idx].zero_()

@@ -79,8 +79,8 @@ class Scheme:
     profile: Profile = Profile.NONE
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
-    options: tuple[str, ...] = ()  # those that no other scheme has,
-    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # and what they make of it
+    options: tuple[str, ...] = ()  # names of those that no other scheme has
+    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # what they make of the scheme
 
     def configured(self, options: Any) -> Scheme:
         """The scheme as the model's ``options`` want it."""
@@ -132,9 +132,10 @@ LOOKS_LINEAR_WEIGHTS = (
     Mirror(EVERY + r"fc2\.weight", dim=1),
 )
 DSINIT_WEIGHTS = (Uniform(EVERY + LINEAR + r"\.weight", formulas.dsinit_bound),)
+# an adaptive softmax, which no paper here knows, keeps fairseq's weights
 LIPSCHITZ_WEIGHTS = (
     Uniform(EVERY + LINEAR + r"\.weight", formulas.lipschitz_bound),
-    Uniform(r"decoder\.output_projection\.weight", formulas.lipschitz_bound),
+    Uniform(r"decoder\.(output_projection|project_(in|out)_dim)\.weight", formulas.lipschitz_bound),
     Uniform(r"(en|de)coder\.embed_tokens\.weight", formulas.lipschitz_embedding_bound),
 )
 # the paper's classifier starts at zero too; ours may be the embeddings, and keeps its weights

@@ -131,6 +131,8 @@ choose_device() {
     fi
     [ "$precision" != auto ] || precision=fp16
     [ "$precision" = fp32 ] || device+=("--$precision")
+    # NovoGrad takes each weight by itself; fairseq would make one of all
+    [ "$precision" != fp16 ] || [ "${optimizer:-}" != novograd ] || device+=(--fp16-no-flatten-grads)
 }
 
 # Run a training command, or with DRY_RUN=true print it: run_training SAVE_DIR DRY_RUN COMMAND...

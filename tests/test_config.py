@@ -265,6 +265,14 @@ def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
             ["--encoder-layerdrop", "--init-type dlcl"],
         ),
         (
+            "--arch dlcl_transformer --decoder-layerdrop 0.1",
+            ["--decoder-layerdrop", "--init-type dlcl"],
+        ),
+        (
+            "--task language_modeling --arch dlcl_transformer_lm --decoder-layerdrop 0.1",
+            ["--decoder-layerdrop", "--init-type dlcl"],
+        ),
+        (
             "--arch postln_transformer --omega-trainable",
             ["--omega-trainable", "--init-type admin-torch", "--init-type default"],
         ),

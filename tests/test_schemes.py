@@ -4,6 +4,7 @@ being there, and fails until its numbers stand in START."""
 import copy
 import io
 import re
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,30 @@ START = {
         },
     },
     "lipschitz": {depths: {"encoder": LIPSCHITZ, "decoder": LIPSCHITZ} for depths in DEPTHS},
+}
+
+# (stack, kind) → how many of a scheme's own parameters
+OWN = r"omega|alpha|before\.\w+|connections\.\w+"
+PER_SUBLAYER = {"encoder": 12, "decoder": 18}
+OMEGAS = {(stack, "omega"): count for stack, count in PER_SUBLAYER.items()}
+ALPHAS = {(stack, "alpha"): count for stack, count in PER_SUBLAYER.items()}
+GATES = {("encoder", "alpha"): 6, ("decoder", "alpha"): 6}
+ADDED = {
+    **dict.fromkeys(("adaptive", "adaptive-profiling", "adaptive-auto"), OMEGAS),
+    **dict.fromkeys(("admin-torch", "deepnet"), OMEGAS),
+    **dict.fromkeys(("rezero", "rezero_postln"), GATES),
+    "branchnorm": ALPHAS,
+    "fixup": {**ALPHAS, ("encoder", "before.shift"): 36, ("decoder", "before.shift"): 60},
+    "subln": {
+        (stack, f"before.{kind}"): count
+        for stack, count in PER_SUBLAYER.items()
+        for kind in ("weight", "bias")
+    },
+    "dlcl": {
+        (stack, f"connections.{kind}"): count
+        for stack in PER_SUBLAYER
+        for kind, count in {"weights": 7, "norms": 14}.items()
+    },
 }
 
 
@@ -233,11 +258,15 @@ def test_every_rule_has_something_to_do(build, name):
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_scheme_adds_the_parameters_that_it_names(build, name):
+    """At 6L-6L, with 6 and 10 linear maps in a layer of encoder and decoder."""
     pre = {"encoder_normalize_before": True, "decoder_normalize_before": True}
-    before = pre if SCHEMES[name].norm.before else {}
-    usual = set(parameters(build, init_type="default", **before))
-    own = {key for key in parameters(build, init_type=name) if key not in usual}
-    assert bool(own) == bool(SCHEMES[name].extra), own
+    usual = set(
+        parameters(build, init_type="default", **(pre if SCHEMES[name].norm.before else {}))
+    )
+    own = [key for key in parameters(build, init_type=name) if key not in usual]
+    found = Counter((key.split(".")[0], re.search(OWN, key).group()) for key in own)
+    assert found == Counter(ADDED.get(name, {}))
+    assert bool(own) == bool(SCHEMES[name].extra)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -271,6 +300,35 @@ def test_admin_differs_from_postln_in_omega_alone(build, name):
     assert all("omega" in name for name in set(admin) - set(default))
     assert len(admin) - len(default) == 6 * 2 + 6 * 3
     assert all(torch.equal(admin[name], default[name]) for name in default)
+
+
+# Models of other shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "alone"),
+    [
+        ("admin-torch", OMEGA := r"decoder\..*\.omega", 2.0170),
+        ("deepnet", OMEGA, 1.8612),
+        ("deepnet", VALUE := r"decoder\..*v_proj\.weight", 0.3799),
+        ("tfixup", VALUE, 36**-0.25),
+        ("subln", VALUE, 1.5764),
+    ],
+)
+def test_a_decoder_that_does_not_attend_counts_two_sublayers_a_layer(build, name, pattern, alone):
+    drawn = parameters(build, init_type=name, no_cross_attention=True)
+    found = torch.cat([p.flatten() for key, p in drawn.items() if re.fullmatch(pattern, key)])
+    if pattern == OMEGA:
+        assert found.unique().item() == pytest.approx(alone, abs=5e-5)
+    else:
+        assert found.std().item() / 64**-0.5 == pytest.approx(alone, rel=0.03)
+
+
+def test_lipschitz_takes_the_maps_beside_the_layers_too(build):
+    drawn = parameters(build, init_type="lipschitz", decoder_output_dim=16)
+    for name, fan_in in (("project_out_dim", 64), ("output_projection", 16)):
+        bound = fan_in**-0.5
+        assert 0.95 * bound < drawn[f"decoder.{name}.weight"].abs().max() <= bound, name
 
 
 # Options of single schemes

@@ -45,12 +45,18 @@ class ConnectedLayers(nn.ModuleList):
     """Layers whose inputs ``connections`` makes from the outputs of all layers before.
 
     fairseq's stacks loop over their layers once in a forward pass, which is when a history begins;
-    what they get from the loop is called like a layer. The state dict is that of the plain list.
+    what they get from the loop is called like a layer. The state dict is that of the plain list;
+    a slice of the layers is a plain list.
     """
 
     def __init__(self, layers: nn.ModuleList, connections: nn.Module) -> None:
         super().__init__(nn.ModuleList.__iter__(layers))
         self._connections = (connections,)  # in a tuple: the stack owns its parameters
+
+    def __getitem__(self, index: Any) -> nn.Module:
+        if isinstance(index, slice):
+            return nn.ModuleList(list(self._modules.values())[index])
+        return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         combine = partial(self._connections[0], [])

@@ -79,8 +79,11 @@ class GrowingResidual(GatedResidual):
 
     @torch.no_grad()
     def set_num_updates(self, num_updates: int) -> None:
-        """fairseq calls this before every update with the number of those done."""
-        self.alpha.fill_(min(1.0, num_updates / self.updates))
+        """fairseq calls this before every update with the number of those done.
+
+        α never falls: a model that is trained further, from update 0 on, keeps its branches.
+        """
+        self.alpha.clamp_(min=min(1.0, num_updates / self.updates))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

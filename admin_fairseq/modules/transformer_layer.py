@@ -64,7 +64,7 @@ class SubLayers(nn.Module):
         joined = self.residuals[name](x, self.dropout_module(branch))
         if self.norm is Norm.B2T and bottom is not None:
             joined = joined + bottom
-        return norm_(norm, joined) if self.norm.after else joined.type_as(branch)
+        return norm_(norm, joined) if self.norm.after else joined.type_as(x)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))

@@ -27,6 +27,7 @@ class AdamLike(FairseqOptimizer):
     """Hands the options to ``optimizer_class``, which is of torch's kind."""
 
     optimizer_class: type[torch.optim.Optimizer]
+    name: str
 
     def __init__(self, cfg: AdamOptions, params) -> None:
         super().__init__(cfg)
@@ -40,6 +41,13 @@ class AdamLike(FairseqOptimizer):
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,
         }
+
+    @property
+    def supports_memory_efficient_fp16(self) -> bool:
+        """fairseq asks before --memory-efficient-fp16 or -bf16; it would end in a traceback."""
+        raise AdminError(
+            f"--optimizer {self.name} has no memory-efficient half precision; use --fp16 or --bf16"
+        )
 
 
 def _betas(given: Any) -> tuple[float, float]:

@@ -1,20 +1,20 @@
-"""NovoGrad (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286) as the Admin release steps."""
+"""NovoGrad (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286)."""
 
 from typing import Callable, Optional
 
 import torch
 from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
 
 
 class NovoGrad(torch.optim.Optimizer):
     """One second moment for each weight tensor W, that of its gradient's norm:
 
-    v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m.
+    v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m,
 
-    v and m start at 0, as in the release. The paper starts v at the first step's ‖g‖², which makes
-    that step smaller by the factor √(1 − β2).
+    but for the first step, where v = ‖g‖². m starts at 0.
     """
 
     def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, **group) -> None:
@@ -36,7 +36,7 @@ class NovoGrad(torch.optim.Optimizer):
         state = self.state[p]
         if not state:
             state["exp_avg"] = torch.zeros_like(p)
-            state["exp_avg_sq"] = p.new_zeros(())
+            state["exp_avg_sq"] = p.grad.norm() ** 2
         beta1, beta2 = group["betas"]
         state["exp_avg_sq"].lerp_(p.grad.norm() ** 2, 1 - beta2)
         normed = p.grad / (state["exp_avg_sq"].sqrt() + group["eps"])
@@ -47,12 +47,15 @@ class NovoGrad(torch.optim.Optimizer):
 class FairseqNovoGrad(AdamLike):
     """``--optimizer novograd``, with the options of fairseq's adam."""
 
-    optimizer_class = NovoGrad
+    optimizer_class, name = NovoGrad, "novograd"
 
     @property
     def supports_flat_params(self) -> bool:
-        """No: with --fp16 fairseq would make one tensor of all weights, which has one norm."""
-        return False
+        """fairseq asks where it has made one tensor of all weights, which has but one norm."""
+        raise AdminError(
+            "--optimizer novograd takes each weight by itself: "
+            "add --fp16-no-flatten-grads (fully_sharded cannot be used)"
+        )
 
 
 if "novograd" not in OPTIMIZER_REGISTRY:  # the module may be imported twice

@@ -52,7 +52,7 @@ def rectification_length(beta2: float, step: int) -> float:
 class FairseqRAdam(AdamLike):
     """``--optimizer radam``, with the options of fairseq's adam."""
 
-    optimizer_class = RAdam
+    optimizer_class, name = RAdam, "radam"
 
 
 if "radam" not in OPTIMIZER_REGISTRY:  # the module may be imported twice

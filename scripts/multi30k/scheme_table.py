@@ -42,8 +42,21 @@ def row(log: str, unigram: float) -> tuple[float, float, str, float]:
         verdict = "diverged"
     elif losses[-1] > unigram - 1:
         verdict = "stuck"
-    seconds = statistics.median(1 / _number(r"ups=([^,]+),", line) for line in intervals)
-    return losses[-1], float(validation[-1]) if validation else math.nan, verdict, seconds
+    return (
+        losses[-1],
+        float(validation[-1]) if validation else math.nan,
+        verdict,
+        _seconds(intervals),
+    )
+
+
+def _seconds(intervals: list[str]) -> float:
+    """The median over pairs of intervals; fairseq's own updates per second have two digits."""
+    done = [_number(r"num_updates=([^,]+),", line) for line in intervals]
+    wall = [_number(r"wall=([^,\s]+)$", line) for line in intervals]
+    pairs = zip(zip(done, wall), zip(done[1:], wall[1:]))
+    times = [(w2 - w1) / (n2 - n1) for (n1, w1), (n2, w2) in pairs if n2 > n1 and w2 > w1]
+    return statistics.median(times) if times else math.nan
 
 
 def _number(pattern: str, line: str) -> float:

@@ -23,7 +23,7 @@ device=()
 run() {
     local name=$1 arch=$2
     shift 2
-    ! grep -qs "num_updates=$updates," "$save_dir/$name/train.log" || return 0
+    ! grep -Eqs "num_updates[= ]$updates\b" "$save_dir/$name/train.log" || return 0
     say "$name"
     bash "$root/scripts/multi30k/train.sh" --data-dir "$data_dir" --save-dir "$save_dir/$name" \
         --encoder-layers "$encoder_layers" --decoder-layers "$decoder_layers" --arch "$arch" \

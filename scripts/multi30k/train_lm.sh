@@ -32,15 +32,17 @@ parse_options "$@"
 # The pieces are those of the translation data; whole sentences fill a sample of 128 tokens.
 if [ "$dry_run" = false ] && [ ! -d "$data_dir/lm-bin" ]; then
     say "Binarising the English sentences"
-    rm -rf "$data_dir/lm-bin.part"
+    part=$(mktemp -d "$data_dir/lm-bin.XXXXXX")
     fairseq-preprocess --only-source --srcdict "$data_dir/bin/dict.en.txt" \
         --trainpref "$data_dir/train.sp.en" --validpref "$data_dir/valid.sp.en" \
-        --testpref "$data_dir/test.sp.en" --destdir "$data_dir/lm-bin.part" --workers 2 \
+        --testpref "$data_dir/test.sp.en" --destdir "$part" --workers 2 \
         >"$data_dir/preprocess-lm.log" 2>&1 || {
+        rm -rf "$part"
         tail -n 3 "$data_dir/preprocess-lm.log" >&2
         fail "fairseq-preprocess failed, see $data_dir/preprocess-lm.log"
     }
-    mv "$data_dir/lm-bin.part" "$data_dir/lm-bin"
+    chmod 755 "$part"
+    mv -T "$part" "$data_dir/lm-bin" 2>/dev/null || rm -rf "$part" # another run was faster
 fi
 
 scheme=()

@@ -85,7 +85,8 @@ def test_what_comes_with_a_decoder_layers_output_is_kept(stack):
 
 def test_is_a_list_of_layers_to_everything_else(stack):
     assert len(stack) == 3
-    assert stack[1].n == 10.0
+    assert stack[1].n == 10.0 and stack[-1].n == 100.0
+    assert [layer.n for layer in stack[1:]] == [10.0, 100.0]
     assert [name for name, _ in stack.named_modules()] == ["", "0", "1", "2"]
     assert not stack.state_dict()
 

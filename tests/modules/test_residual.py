@@ -72,6 +72,14 @@ def test_growing_gate_follows_the_updates(updates, alpha):
     assert not residual.alpha.requires_grad
 
 
+def test_growing_gate_never_shuts_again():
+    """As where a trained model is fine-tuned, whose updates count from 0."""
+    residual = GrowingResidual(3, updates=100)
+    residual.load_state_dict({"alpha": torch.ones(1)})
+    residual.set_num_updates(0)
+    assert residual.alpha.item() == 1
+
+
 @pytest.mark.parametrize("make, name", [(ScaledResidual, "omega"), (GatedResidual, "alpha")])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_sums_in_float32(make, name, dtype):

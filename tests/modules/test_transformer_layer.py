@@ -6,7 +6,7 @@ from fairseq.models.transformer import TransformerModelBase
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.profiling.recorder import residual_sites
-from admin_fairseq.schemes import SCHEMES
+from admin_fairseq.schemes import SCHEMES, Norm
 
 from ..conftest import HALF
 
@@ -175,6 +175,27 @@ def test_subln_norms_what_a_branchs_last_map_reads(build):
     assert torch.allclose(layer.feed_forward(x), linear(hidden, layer.fc2.weight, layer.fc2.bias))
     assert hidden.shape[-1] == 128 and layer.fc2.before.weight.shape == (128,)
     assert layer.self_attn.out_proj.before.weight.shape == (64,)
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if not SCHEMES[name].norm.after])
+def test_residual_stream_stays_in_float32_under_autocast(scheme, build, stock):
+    """As in fairseq's own Pre-LN."""
+    before = {} if scheme in ("subln", "dlcl") else {"encoder_normalize_before": True}
+    if SCHEMES[scheme].norm is Norm.NONE:
+        before = {}
+    layer = build(init_type=scheme, encoder_layers=1, **before).encoder.layers[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(5, 2, 64), encoder_padding_mask=None).dtype == torch.float32
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_stacks_of_different_widths(scheme, build, batch):
+    widths = {"encoder_embed_dim": 32, "encoder_ffn_embed_dim": 48, "decoder_embed_dim": 64}
+    model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=1, **widths))
+    logits, gradients = loss_and_gradients(model, batch)
+    assert torch.isfinite(logits).all()
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert set(gradients) == trained
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -3,7 +3,11 @@ import math
 
 import pytest
 import torch
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.optim import OPTIMIZER_REGISTRY
+from fairseq.optim.fp16_optimizer import FP16Optimizer, MemoryEfficientFP16Optimizer
+from omegaconf import open_dict
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.optim.adam_options import AdamOptions
@@ -38,17 +42,18 @@ def test_is_registered():
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_steps_are_those_of_the_release(weight_decay):
+def test_steps_are_those_of_the_paper(weight_decay):
     """By hand, on plain lists: one second moment for each tensor, no bias correction."""
     parameters = weights()
     expected = [p.detach().flatten().tolist() for p in parameters]
-    moments = [([0.0] * len(w), 0.0) for w in expected]
+    moments = [([0.0] * len(w), None) for w in expected]
     optimizer = NovoGrad(parameters, **{**RECIPE, "weight_decay": weight_decay})
     for step in gradients(20):
         run(optimizer, parameters, [step])
         for i, gradient in enumerate(step):
             g, (m, v) = gradient.flatten().tolist(), moments[i]
-            v = 0.98 * v + 0.02 * sum(x * x for x in g)
+            square = sum(x * x for x in g)
+            v = square if v is None else 0.98 * v + 0.02 * square
             m = [
                 0.9 * a + x / (math.sqrt(v) + 1e-8) + weight_decay * w
                 for a, x, w in zip(m, g, expected[i])
@@ -80,10 +85,29 @@ def test_parameters_without_a_gradient_stay():
     assert torch.equal(still, before)
 
 
-def test_half_precision_keeps_tensors_apart():
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [
+        ({"fp16": True}, "--fp16-no-flatten-grads"),
+        ({"memory_efficient_bf16": True, "bf16": True}, "use --fp16 or --bf16"),
+    ],
+)
+def test_half_precision_that_would_mix_the_weights_is_refused(precision, told, monkeypatch):
     """One tensor of all weights, as fairseq makes for adam, would have a single norm."""
-    optimizer = FairseqNovoGrad(AdamOptions(lr=[0.01]), weights())
-    assert not optimizer.supports_flat_params
+    args = options.parse_args_and_arch(
+        options.get_training_parser(), ["data", "--optimizer", "novograd", "--arch", "transformer"]
+    )
+    cfg = convert_namespace_to_omegaconf(args)
+    with open_dict(cfg):
+        cfg.common.update(precision)
+    # it makes the copy on a GPU
+    flat = torch.nn.Parameter(torch.zeros(10))
+    monkeypatch.setattr(FP16Optimizer, "build_fp32_params", lambda *args, **kwargs: flat)
+    memory_efficient = "memory_efficient_bf16" in precision
+    optimizer = MemoryEfficientFP16Optimizer if memory_efficient else FP16Optimizer
+    with pytest.raises(AdminError, match=told) as error:
+        optimizer.build_optimizer(cfg, weights())
+    assert "\n" not in str(error.value)
 
 
 def test_options_of_the_command_line():

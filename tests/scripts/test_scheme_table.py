@@ -15,11 +15,12 @@ def table():
     return module
 
 
-def log(losses, valid=(), ups=2.0):
+def log(losses, valid=(), seconds=0.5):
     """What fairseq writes with --log-format simple, in short."""
     lines = [
         f"2026 | INFO | train_inner | epoch 001:  {50 * i} / 514 loss={loss + 1}, "
-        f"nll_loss={loss}, ppl=9, wps=990.8, ups={ups}, wpb=844.8, num_updates={50 * i}, lr=0.1"
+        f"nll_loss={loss}, ppl=9, wps=990.8, ups=0, wpb=844.8, num_updates={50 * i}, lr=0.1, "
+        f"train_wall=44, gb_free=1, wall={round(50 * i * seconds) + 7}"
         for i, loss in enumerate(losses, start=1)
     ]
     lines += [
@@ -51,6 +52,12 @@ def test_verdict(table, losses, verdict):
     assert found == verdict
     assert validation == 5.25 and seconds == 0.5
     assert training == losses[-1] or math.isnan(losses[-1])
+
+
+def test_seconds_of_runs_that_were_interrupted(table):
+    resumed = log([12.6, 9.0, 8.0], seconds=2) + "\n" + log([7.0, 6.0], seconds=1)
+    assert table.row(resumed, unigram=8.35)[3] == 2
+    assert math.isnan(table.row(log([12.6]), unigram=8.35)[3])
 
 
 def test_run_without_an_update_failed(table):
