@@ -396,6 +396,8 @@ def lives(build, task):
     seen = {}
 
     def life(name, depths, batch):
+        if name in ("adaptive-profiling", "adaptive-auto"):
+            name = "adaptive"  # without a profile they are one
         if (name, depths) not in seen:
             options = {"init_type": name, "encoder_layers": depths[0], "decoder_layers": depths[1]}
             if "branchnorm_updates" in SCHEMES[name].options:

@@ -77,7 +77,7 @@ def test_adaptive_resumes_without_its_profile(run, data, trained, tmp_path):
     assert len(log.losses()) == 2
 
 
-@pytest.mark.parametrize("arch", ["tfixup", "subln", "dlcl"])
+@pytest.mark.parametrize("arch", ["subln", "dlcl"])
 def test_other_norm_placements_train_and_translate(arch, run, data, tmp_path):
     """Those of stock fairseq are compared with it elsewhere."""
     arch = f"{arch}_transformer_tiny"

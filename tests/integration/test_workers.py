@@ -70,7 +70,9 @@ def test_two_workers_train_with_the_same_omega(run, data, tmp_path):
     assert automatic.losses() == from_file.losses()
 
 
-# Every scheme
+# Every scheme; without a profile the three of Admin are one
+
+DISTINCT = [name for name in SCHEMES if name not in ("adaptive-profiling", "adaptive-auto")]
 
 
 def tiny(scheme):
@@ -99,6 +101,7 @@ def update(model, optimizer, number, batches):
 def train_every_scheme(rank, port, folder):
     """Train on the batch of this rank; with rank None alone, on the batches of both."""
     if rank is not None:
+        torch.set_num_threads(1)  # the two share what cores there are
         dist.init_process_group(
             "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
         )
@@ -106,7 +109,7 @@ def train_every_scheme(rank, port, folder):
     batches = torch.randint(4, 24, (2, 2, 5), generator=generator)
     mine = batches if rank is None else batches[rank : rank + 1]
     trained = {}
-    for scheme in SCHEMES:
+    for scheme in DISTINCT:
         model = tiny(scheme)
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
         wrapped = model
@@ -127,7 +130,7 @@ def trained_alone_and_by_two(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in (None, 0, 1)]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", DISTINCT)
 def test_two_workers_train_every_scheme_as_one_does_on_both_batches(
     scheme, trained_alone_and_by_two
 ):
