@@ -170,3 +170,9 @@ def test_a_full_disk_is_told_as_such():
         pytest.raises(OSError, match="No space left"),
     ):
         save({"w": torch.ones(10)}, full)
+
+
+def test_what_fairseq_leaves_to_chance_is_no_damage():
+    check_weights({"encoder.embed_positions._float_tensor": torch.tensor([float("nan")])}, "x.pt")
+    with pytest.raises(AdminError, match=r"x.pt: encoder.embed_positions.weight is not finite"):
+        check_weights({"encoder.embed_positions.weight": torch.tensor([float("nan")])}, "x.pt")
