@@ -63,6 +63,23 @@ parse_options() {
     done
 }
 
+# The options of every script that trains a small model.
+training_options() {
+    option dim 128 "embedding dimension"
+    option ffn-dim 256 "FFN dimension"
+    option heads 4 "attention heads"
+    option updates 600 "number of updates"
+    option lr 1e-3 "peak learning rate"
+    option warmup-updates 400 "length of the linear warm-up; 0 takes T-Fixup's schedule, which has none"
+    option max-tokens 2048 "tokens in a batch, on each worker"
+    option dropout 0.1 "dropout"
+    option optimizer radam "radam, adam or novograd"
+    option seed 1 "random seed"
+    option precision fp32 "fp32, fp16 or bf16 (on a GPU)"
+    flag cpu "train on the CPU even where there is a GPU"
+    flag dry-run "print the command and stop"
+}
+
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 # The Python to build .venv with: $PYTHON, or the reference version, or whatever is supported.
