@@ -166,10 +166,9 @@ train_bf16() {
     loss_falls "$out_dir/bf16.out" >&3
 }
 
-# A scheme that needs no profile of an earlier run, for a few updates: $scheme
+# A scheme that needs no profile of an earlier run: $scheme
 train_scheme() {
-    train "$out_dir/$scheme" fp16 "$scheme" --max-update $((updates / 5)) |
-        tee "$out_dir/$scheme.out"
+    train "$out_dir/$scheme" fp16 "$scheme" | tee "$out_dir/$scheme.out"
     loss_falls "$out_dir/$scheme.out" >&3
 }
 
