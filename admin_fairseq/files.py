@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -74,6 +75,17 @@ def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
     finally:
         if workplace is not None:
             shutil.rmtree(workplace, ignore_errors=True)
+
+
+def clear_remains(path: str) -> None:
+    """Remove what a killed process left of its try to write ``path``, a file or a folder."""
+    folder, name = os.path.split(os.path.abspath(path))
+    random = "[a-z0-9_]" * 8  # as tempfile makes names
+    for left in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}-{random}")):
+        if os.path.isdir(left):
+            shutil.rmtree(left)
+        else:
+            os.remove(left)
 
 
 def write_json(content: Any, path: str) -> None:

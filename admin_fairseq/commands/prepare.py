@@ -1,0 +1,59 @@
+"""``admin-fairseq prepare``."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import Iterable
+
+from admin_fairseq.commands.command import Command, positive
+from admin_fairseq.corpora import prepare
+from admin_fairseq.corpora.recipes import RECIPES
+from admin_fairseq.corpora.subwords import SUBWORDS
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    titles = "; ".join(f"{name}: {recipe.title}" for name, recipe in RECIPES.items())
+    parser.add_argument("dataset", metavar="DATASET", choices=list(RECIPES), help=titles)
+    parser.add_argument(
+        "--data-dir", metavar="DIR", required=True, help="everything is written here"
+    )
+    parser.add_argument(
+        "--raw-dir", metavar="DIR", help="take the published archives from here, download nothing"
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="folder of archives to try before the published addresses"
+    )
+    parser.add_argument(
+        "--bpe",
+        choices=list(SUBWORDS),
+        default="subword-nmt",
+        help="what splits words into pieces (default: %(default)s, as published)",
+    )
+    parser.add_argument(
+        "--bpe-size",
+        metavar="N",
+        type=positive,
+        help="merges of subword-nmt or pieces of sentencepiece (default: as published)",
+    )
+    parser.add_argument(
+        "--separate-dictionaries",
+        action="store_true",
+        help="one for each language, as T-Fixup has on IWSLT14 (default: a joined one, as Admin)",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=positive,
+        default=os.cpu_count() or 1,
+        help="processes (default: one for each core, here %(default)s)",
+    )
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    made = prepare.prepare(prepare.Options(**vars(args)))
+    counts = ", ".join(f"{number:,} {split}" for split, number in made["pairs"].items())
+    return [f"{args.data_dir}/bin is ready: {counts} pairs"]
+
+
+COMMAND = Command("from published archives to a data set for fairseq-train", _add_options, _run)

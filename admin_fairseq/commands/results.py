@@ -1,0 +1,105 @@
+"""``admin-fairseq results``."""
+
+from __future__ import annotations
+
+import math
+import os
+from argparse import ArgumentParser, Namespace
+from typing import Iterable, Sequence
+
+from admin_fairseq.commands.command import Command, add_force
+from admin_fairseq.files import refuse_to_overwrite, replacing
+from admin_fairseq.results.runs import RULE, find_runs
+from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, as_csv, curves, rows_of
+
+CURVES = {"training": "training loss", "validation": "validation loss"}
+UNIT = "loss (bits per token, without label smoothing)"
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        metavar="DIR",
+        nargs="+",
+        help="a run (it has train.log, perhaps profile.json and evaluation.json), or a folder with "
+        "runs somewhere below",
+    )
+    parser.add_argument("--format", choices=list(FORMATS), default="text", help="what to print")
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        choices=list(COLUMNS),
+        help="lowest first (default: data set, depth, scheme as it comes): " + ", ".join(COLUMNS),
+    )
+    parser.add_argument(
+        "-o",
+        "--output-dir",
+        metavar="OUTDIR",
+        help="write the table in every format and the loss curves (csv, png, svg) there",
+    )
+    add_force(parser)
+    parser.epilog = f"{NOTE} Verdict, the first that holds: {RULE}."
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    if args.output_dir:
+        from admin_fairseq import drawing  # matplotlib, which only pictures need
+
+        names = [f"results.{ending}" for ending, _ in FORMATS.values()]
+        names += [f"curves.{ending}" for ending in ("csv", *drawing.ENDINGS)]
+        for name in names:
+            refuse_to_overwrite(os.path.join(args.output_dir, name), args.force)
+    rows = rows_of(find_runs(args.folders), args.sort)
+    if args.output_dir:
+        _write(rows, args.output_dir, args.force)
+    return [FORMATS[args.format][1](rows)]
+
+
+def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
+    from admin_fairseq import drawing
+
+    texts = {f"results.{ending}": text(rows) for ending, text in FORMATS.values()}
+    texts["curves.csv"] = as_csv(curves(rows))
+    for name, text in texts.items():
+        with replacing(os.path.join(folder, name), force) as file:
+            file.write(f"{text}\n".encode())
+    drawing.write(drawing.draw(_panels(rows)), os.path.join(folder, "curves"), force)
+
+
+def _panels(rows: Sequence[Row]) -> list:
+    """A colour for each row, a line for each seed, a line style for each depth."""
+    from admin_fairseq.drawing import Line, Panel
+
+    drawn = [row for row in rows if any(run.log.training for run in row.runs)]
+    depths = list(dict.fromkeys(row.first.depth for row in drawn))
+    several = len({row.first.dataset for row in drawn}) > 1
+    starts = [run.log.training[0].loss for row in drawn for run in row.runs if run.log.training]
+    highest = max(filter(math.isfinite, starts), default=None)
+    return [
+        Panel(
+            title,
+            "update",
+            UNIT,
+            [
+                Line(
+                    [point.update for point in getattr(run.log, curve)],
+                    [point.loss for point in getattr(run.log, curve)],
+                    _label(row, several),
+                    color,
+                    depths.index(row.first.depth),
+                )
+                for color, row in enumerate(drawn)
+                for run in row.runs
+            ],
+            top=highest and 1.05 * highest,  # a loss that explodes would flatten the others
+        )
+        for curve, title in CURVES.items()
+    ]
+
+
+def _label(row: Row, with_dataset: bool) -> str:
+    dataset, *words = row.name
+    return " ".join(filter(None, [dataset if with_dataset else "", *words, row.settings]))
+
+
+COMMAND = Command("table and loss curves of training runs, from their logs", _add_options, _run)

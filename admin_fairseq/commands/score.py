@@ -1,0 +1,80 @@
+"""``admin-fairseq score``."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import Iterable
+
+from admin_fairseq.commands.command import Command, add_force, finite, positive
+from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.rules import detokenise
+from admin_fairseq.corpora.streams import read_lines
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import refuse_to_overwrite, write_json
+from admin_fairseq.results.scoring import Score, bleu, compound_split, tokenised
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("hypotheses", metavar="HYP", help="translations, line by line, BPE undone")
+    against = parser.add_mutually_exclusive_group(required=True)
+    against.add_argument(
+        "--data-dir", metavar="DIR", help="folder of admin-fairseq prepare, with its test set"
+    )
+    against.add_argument(
+        "--reference", metavar="FILE", help="plain text; gives detokenised BLEU only"
+    )
+    parser.add_argument("--output", metavar="FILE", help="JSON for admin-fairseq results")
+    parser.add_argument("--dataset", metavar="NAME", help="with --reference: its name in the JSON")
+    parser.add_argument("--checkpoint", metavar="FILE", help="noted in the JSON")
+    parser.add_argument("--averaged", metavar="K", type=positive, help="noted in the JSON")
+    parser.add_argument("--beam", type=positive, help="noted in the JSON")
+    parser.add_argument("--lenpen", type=finite, help="noted in the JSON")
+    add_force(parser)
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    if args.output:
+        refuse_to_overwrite(args.output, args.force)
+    hypotheses = _lines(args.hypotheses)
+    if args.data_dir:
+        dataset, scores = _score_words(hypotheses, args.data_dir)
+    else:
+        scores = {"detokenised": bleu(hypotheses, _lines(args.reference))}
+        dataset = args.dataset
+    if args.output:
+        content = {
+            "dataset": dataset,
+            "subset": "test",
+            "checkpoint": args.checkpoint,
+            "averaged": args.averaged,
+            "options": {"beam": args.beam, "lenpen": args.lenpen},
+            "bleu": {kind: score._asdict() for kind, score in scores.items()},
+        }
+        write_json(content, args.output)
+    return [f"{kind}: {score.score:.2f}  {score.signature}" for kind, score in scores.items()]
+
+
+def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, Score]]:
+    """Scores of Moses' tokens against the test set that ``admin-fairseq prepare`` made."""
+    prepared = read_prepared(data_dir)
+    if prepared is None:
+        raise AdminError(f"{data_dir}: not a folder of admin-fairseq prepare")
+    language = prepared["target"]
+    words = _lines(os.path.join(data_dir, f"test.words.{language}"))
+    raw = _lines(os.path.join(data_dir, f"test.raw.{language}"))
+    text = list(map(detokenise(language), hypotheses))
+    return prepared["dataset"], {
+        "tokenised": tokenised(hypotheses, words),
+        "compound split": compound_split(hypotheses, words),
+        "detokenised": bleu(text, raw, lowercase=prepared["lowercase"]),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    if not os.path.isfile(path):
+        raise AdminError(f"{path}: not found")
+    return list(read_lines(path))
+
+
+COMMAND = Command("BLEU: tokenised, compound-split and sacreBLEU's", _add_options, _run)

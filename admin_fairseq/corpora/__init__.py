@@ -1,0 +1,1 @@
+"""From the published archives to fairseq's binary format, by the published rules."""

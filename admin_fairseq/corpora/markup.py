@@ -1,0 +1,43 @@
+"""What surrounds the sentences in a published file, and how it comes off."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Callable, Iterable, Iterator
+
+_METADATA = ("<url>", "<talkid>", "<keywords>")
+_TAGS = re.compile("</?(?:title|description)>")
+_SEGMENT_BEGINS = re.compile(r'<seg id="[0-9]*">\s*')
+_SEGMENT_ENDS = re.compile(r"\s*</seg>\s*")
+
+
+class Markup(Enum):
+    """The kinds of files that the data sets are made of."""
+
+    PLAIN = "plain"  # a sentence in each line
+    TAGS = "tags"  # IWSLT's training text: lines about the talk among the sentences
+    SEGMENTS = "segments"  # IWSLT's XML and WMT's SGML: a sentence in each <seg>
+
+    def sentences(self, lines: Iterable[str]) -> Iterator[str]:
+        """The sentences in ``lines``; what else stands there is left out."""
+        return _READERS[self](lines)
+
+
+def _tagged(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if not any(tag in line for tag in _METADATA):
+            yield _TAGS.sub("", line)
+
+
+def _segments(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if "<seg id" in line:
+            yield _SEGMENT_ENDS.sub("", _SEGMENT_BEGINS.sub("", line))
+
+
+_READERS: dict[Markup, Callable[[Iterable[str]], Iterator[str]]] = {
+    Markup.PLAIN: iter,
+    Markup.TAGS: _tagged,
+    Markup.SEGMENTS: _segments,
+}

@@ -1,0 +1,102 @@
+"""Learning pieces of words from the training text, and splitting text into them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from functools import lru_cache
+from itertools import chain
+from typing import Callable, Iterator, NamedTuple
+
+import sentencepiece
+
+from admin_fairseq.corpora.streams import progress, read_lines
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import replacing
+
+SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # drawn at random where there are more, to bound memory
+
+
+class Subwords(NamedTuple):
+    """A kind of pieces."""
+
+    file: str  # what is learned
+    remove: str  # fairseq's --remove-bpe
+    learn: Callable[[list[str], str, int], None]
+    encoder: Callable[[str], Callable[[str], str]]
+
+
+def _learn_bpe(texts: list[str], path: str, size: int) -> None:
+    """Sennrich's BPE, joined: the merges are learned from the texts one after the other."""
+    from subword_nmt.learn_bpe import learn_bpe
+
+    lines = progress(chain.from_iterable(map(read_lines, texts)), "learning BPE", "lines")
+    merges = io.StringIO()
+    with _quiet_unless_seen():
+        learn_bpe(lines, merges, size)
+    with replacing(path) as file:
+        file.write(merges.getvalue().encode())
+
+
+def _quiet_unless_seen() -> contextlib.AbstractContextManager:
+    """learn_bpe draws its progress even where nobody looks at a terminal."""
+    if sys.stderr.isatty():
+        return contextlib.nullcontext()
+    return contextlib.redirect_stderr(io.StringIO())
+
+
+def _bpe_encoder(path: str) -> Callable[[str], str]:
+    from subword_nmt.apply_bpe import BPE
+
+    with open(path, encoding="utf-8") as merges:
+        return BPE(merges).process_line
+
+
+def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
+    """A sentencepiece BPE model of ``size`` pieces, over the same tokenised text."""
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as folder:
+        prefix = os.path.join(folder, "model")
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=_lines(texts),
+                model_prefix=prefix,
+                vocab_size=size,
+                model_type="bpe",
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
+                shuffle_input_sentence=True,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise AdminError(f"sentencepiece cannot learn {size} pieces: {reason}") from None
+        with open(f"{prefix}.model", "rb") as model, replacing(path) as file:
+            file.write(model.read())
+
+
+def _lines(texts: list[str]) -> Iterator[str]:
+    yield from progress(chain.from_iterable(map(read_lines, texts)), "reading", "lines")
+
+
+def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
+    processor = sentencepiece.SentencePieceProcessor(model_file=path)
+    return lambda line: " ".join(processor.encode(line, out_type=str))
+
+
+SUBWORDS = {
+    "subword-nmt": Subwords("bpe.codes", "@@ ", _learn_bpe, _bpe_encoder),
+    "sentencepiece": Subwords(
+        "sentencepiece.model", "sentencepiece", _learn_sentencepiece, _sentencepiece_encoder
+    ),
+}
+"""The values of ``--bpe``."""
+
+
+@lru_cache(maxsize=1)
+def encoder(kind: str, path: str) -> Callable[[str], str]:
+    """Line of words → line of pieces; loaded once in each process."""
+    return SUBWORDS[kind].encoder(path)

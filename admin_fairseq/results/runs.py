@@ -1,0 +1,262 @@
+"""A run folder: what was trained on what, how it went, and how good it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from argparse import Namespace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
+
+import numpy as np
+from fairseq.data.data_utils import infer_language_pair
+from fairseq.data.indexed_dataset import MMapIndexedDataset, infer_dataset_impl
+
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.config import apply_architecture
+from admin_fairseq.errors import AdminError
+from admin_fairseq.profiling.profile import read_profile
+from admin_fairseq.results.logs import Log, Point, read_log
+from admin_fairseq.results.published import DATASETS
+from admin_fairseq.schemes import SCHEMES, Profile
+
+LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
+CHUNK = 1 << 22  # tokens counted at a time
+
+OTHER_PROGRAMS = ("common_eval", "eval_lm", "generation", "interactive", "job_logging_cfg")
+PLACES = (
+    *("seed", "user_dir", "num_workers", "data_buffer_size", "no_progress_bar", "suppress_crashes"),
+    *("log_file", "log_format", "log_interval", "reset_logging", "tensorboard_logdir"),
+    *("wandb_project", "azureml_logging", "aim_repo", "aim_run_hash", "plasma_path"),
+    *("device_id", "nprocs_per_node", "distributed_init_method", "distributed_no_spawn"),
+    *("distributed_num_procs", "distributed_port", "distributed_rank", "heartbeat_timeout"),
+    *("save_dir", "restore_file", "finetune_from_model", "continue_once", "profile_path"),
+    *("no_save", "no_epoch_checkpoints", "no_last_checkpoints", "no_save_optimizer_state"),
+    *("save_interval", "save_interval_updates", "keep_interval_updates"),
+    *("keep_interval_updates_pattern", "keep_last_epochs", "keep_best_checkpoints"),
+)
+"""Sections and options in which runs of one table row may differ: seed and places."""
+
+# (encoder, decoder) has its layer norm before the branches → scheme
+PLAIN = {
+    (False, False): "postln",
+    (True, True): "preln",
+    (False, True): "postln-preln",
+    (True, False): "preln-postln",
+    (False,): "postln",
+    (True,): "preln",
+}
+
+
+@dataclass
+class Run:
+    """One folder with a log; what its log does not tell is "?"."""
+
+    folder: str
+    log: Log
+    evaluation: dict[str, Any]
+    profile: Optional[dict[str, Any]]
+
+    @cached_property
+    def model(self) -> Namespace:
+        """The model's options, with what the architecture decides."""
+        options = dict(self.log.config.get("model") or {})
+        model, name = Namespace(**options), options.get("_name") or options.get("arch")
+        if name in ARCHITECTURES:
+            # options that contradict one another are those of a run that failed
+            with suppress(AdminError, KeyError):
+                apply_architecture(model, name)
+        return model
+
+    @property
+    def seed(self) -> Any:
+        return self.log.config.get("common", {}).get("seed", "?")
+
+    @property
+    def data(self) -> str:
+        """The first shard's folder."""
+        return str(self.log.config.get("task", {}).get("data") or "").split(os.pathsep)[0]
+
+    @property
+    def dataset(self) -> str:
+        parts = [part for part in self.data.split("/") if part]
+        known = (part for part in reversed(parts) if part in {*DATASETS, "multi30k"})
+        folder = next((part for part in reversed(parts) if part != "bin"), "?")
+        return str(self.evaluation.get("dataset") or next(known, folder))
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """(N, M), 0 where there is no such stack or the log does not tell."""
+        encoder, decoder = (getattr(self.model, f"{s}coder_layers", None) for s in ("en", "de"))
+        return encoder or 0, decoder or 0
+
+    @property
+    def depth(self) -> str:
+        return "-".join(f"{layers}L" for layers in self.depths if layers) or "?"
+
+    @property
+    def scheme(self) -> str:
+        """Its name among the published results."""
+        name = getattr(self.model, "init_type", None) or "default"
+        if not self.log.config:
+            return "?"
+        if name in SCHEMES and SCHEMES[name].profile is not Profile.NONE:
+            return "admin"
+        if name != "default":
+            return name
+        options = (f"{stack}_normalize_before" for stack in ("encoder", "decoder"))
+        before = tuple(getattr(self.model, name) for name in options if name in self.model)
+        return PLAIN.get(before, str(getattr(self.model, "_name", "?")))
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.dataset, self.scheme, self.depth
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Section.option → value, of all that makes a difference to the training."""
+        if not self.log.config:
+            return {"run.folder": self.folder}
+        return {
+            f"{section}.{name}": _text(name, value)
+            for section, options in {**self.log.config, "model": vars(self.model)}.items()
+            if section not in OTHER_PROGRAMS
+            for name, value in options.items()
+            if name not in PLACES and not str(value).startswith("${")
+        }
+
+    @property
+    def last_loss(self) -> Optional[float]:
+        return self.log.training[-1].loss if self.log.training else None
+
+    @property
+    def best(self) -> Optional[Point]:
+        """The validation with the lowest loss."""
+        finite = (point for point in self.log.validation if math.isfinite(point.loss))
+        return min(finite, key=lambda point: point.loss, default=None)
+
+    def bleu(self, kind: str) -> Optional[float]:
+        return self.evaluation.get("bleu", {}).get(kind, {}).get("score")
+
+    @cached_property
+    def verdict(self) -> str:
+        """The first of ``VERDICTS`` that holds; "" for a run with which nothing is wrong."""
+        return next((name for name, verdict in VERDICTS.items() if verdict.holds(self)), "")
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "data":  # its parent is a place, or the data set's name
+        return os.path.basename(str(value).rstrip("/"))
+    return str(value[0] if isinstance(value, list) and len(value) == 1 else value)
+
+
+class Verdict(NamedTuple):
+    rule: str
+    holds: Callable[[Run], bool]
+
+
+def _diverged(run: Run) -> bool:
+    training, last = run.log.training, (run.log.training[-1:], run.log.validation[-1:])
+    finite = all(math.isfinite(point.loss) for points in last for point in points)
+    risen = bool(training) and training[-1].loss > training[0].loss
+    return run.log.overflowed or not finite or risen
+
+
+def _stuck(run: Run) -> bool:
+    if not (run.best and os.path.isdir(run.data)):
+        return False
+    target = _training_target(run.data, run.log.config)
+    return target is not None and run.best.loss > unigram_bits(target) - 1
+
+
+VERDICTS = {
+    "diverged": Verdict(
+        "the last loss is not finite, or fairseq stopped over the loss scale, or the training loss "
+        "of the last interval is above that of the first",
+        _diverged,
+    ),
+    "failed": Verdict("no update was logged", lambda run: not run.log.training),
+    "unfinished": Verdict(
+        "neither max_update nor max_epoch was reached, nor does the log say 'done training'",
+        lambda run: not run.log.complete,
+    ),
+    "stuck": Verdict(
+        "the best validation loss is less than one bit below the entropy of the training target's "
+        "tokens counted alone, sentence end included (judged where the binarised data are still "
+        "in their place)",
+        _stuck,
+    ),
+}
+"""Verdict → its rule. The first that holds counts."""
+
+RULE = "; ".join(f"{name}: {verdict.rule}" for name, verdict in VERDICTS.items())
+
+
+def _training_target(data: str, config: Mapping) -> Optional[str]:
+    """The path, without its ending, of the binarised training data that is predicted."""
+    task = config.get("task", {})
+    subset = config.get("dataset", {}).get("train_subset") or "train"
+    if "source_lang" not in task:
+        candidates = [subset]
+    else:
+        pair = task["source_lang"], task.get("target_lang")
+        first, second = infer_language_pair(data) if None in pair else pair
+        candidates = [f"{subset}.{p}.{second}" for p in (f"{first}-{second}", f"{second}-{first}")]
+    paths = (os.path.join(data, name) for name in candidates)
+    return next((path for path in paths if infer_dataset_impl(path) == "mmap"), None)
+
+
+@cache
+def unigram_bits(path: str) -> float:
+    """The entropy of the tokens of binarised data, counted alone, in bits per token."""
+    tokens = np.memmap(f"{path}.bin", MMapIndexedDataset.Index(f"{path}.idx").dtype, "r")
+    counts = np.zeros(0, np.int64)
+    for start in range(0, len(tokens), CHUNK):
+        more = np.bincount(tokens[start : start + CHUNK], minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def find_runs(folders: Iterable[str]) -> list[Run]:
+    """The runs that ``folders`` are or have below them; raises AdminError for one without any."""
+    found: dict[str, Run] = {}
+    for folder in folders:
+        paths = [path for path, _, files in sorted(os.walk(folder)) if LOG in files]
+        if not paths:
+            raise AdminError(f"{folder}: no {LOG} there, nor in any folder below")
+        for path in paths:
+            found.setdefault(os.path.realpath(path), read_run(path))
+    return list(found.values())
+
+
+def read_run(folder: str) -> Run:
+    profile, evaluation = (os.path.join(folder, name) for name in (PROFILE, EVALUATION))
+    return Run(
+        folder,
+        read_log(os.path.join(folder, LOG)),
+        _read_evaluation(evaluation) if os.path.exists(evaluation) else {},
+        _read_profile(profile) if os.path.exists(profile) else None,
+    )
+
+
+def _read_profile(path: str) -> dict[str, Any]:
+    profile = read_profile(path, ())
+    return {"path": path, "measurement": profile.measurement, "packages": profile.packages}
+
+
+def _read_evaluation(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            evaluation = json.load(file)
+        for score in evaluation.get("bleu", {}).values():
+            score["score"] = float(score["score"])
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AdminError(f"{path}: not an evaluation, or a damaged one: {error!r}") from None
+    return evaluation

@@ -1,0 +1,53 @@
+"""BLEU in the three ways that papers report it, each with sacreBLEU's signature.
+
+tokenised: on words as the training data has them (Moses' tokens, BPE undone), what the papers'
+tables hold. compound split: the same with hyphenated words split, as fairseq's
+``compound_split_bleu.sh`` for WMT14 En-De. detokenised: sacreBLEU's own, on text as it is written,
+which alone compares across papers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, Sequence
+
+from sacrebleu.metrics import BLEU
+
+from admin_fairseq.errors import AdminError
+
+_HYPHEN = re.compile(r"(\S)-(\S)")
+
+
+class Score(NamedTuple):
+    """BLEU in per cent, and how it was computed."""
+
+    score: float
+    signature: str
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> Score:
+    """Corpus BLEU of lines; ``options`` are sacreBLEU's.
+
+    Raises AdminError if the numbers of lines differ.
+    """
+    if len(hypotheses) != len(references):
+        raise AdminError(
+            f"{len(hypotheses)} translations for {len(references)} references; "
+            "was the whole test set translated?"
+        )
+    metric = BLEU(**options)
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return Score(score, str(metric.get_signature()))
+
+
+def tokenised(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    return bleu(hypotheses, references, tokenize="none", force=True)
+
+
+def compound_split(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """Tokenised BLEU with ``a-b`` as three tokens."""
+    return tokenised([_split(line) for line in hypotheses], [_split(line) for line in references])
+
+
+def _split(line: str) -> str:
+    return _HYPHEN.sub(r"\1 ##AT##-##AT## \2", line)

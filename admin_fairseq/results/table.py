@@ -1,0 +1,271 @@
+"""Runs as rows of a table: one row per setting, its seeds together."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
+
+from admin_fairseq.results import published
+from admin_fairseq.results.runs import RULE, VERDICTS, Run
+
+NOTE = (
+    "Losses are bits per token, without label smoothing: of the last interval, and of the best "
+    "validation. Several seeds: mean±sample standard deviation (n-1), over the seeds that did not "
+    "diverge; if all did, over all of them, and no BLEU."
+)
+
+
+class Number(NamedTuple):
+    """The mean over the seeds; ``std`` is the sample's, None for a single seed."""
+
+    mean: float
+    std: Optional[float]
+
+
+def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
+    """The same in whatever order, which fsum and exact fractions see to; None of nothing."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if not all(map(math.isfinite, known)):
+        return Number(math.nan, math.nan if len(known) > 1 else None)
+    return Number(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+@dataclass
+class Row:
+    """Runs that differ in nothing but seed and places."""
+
+    runs: list[Run]
+    settings: str = ""  # what tells it from rows of the same data set, scheme and depth
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.first.name
+
+    def mean(self, value: Callable[[Run], Optional[float]]) -> Optional[Number]:
+        sound = [run for run in self.runs if run.verdict != "diverged"]
+        return summary(map(value, sound or self.runs))
+
+    def bleu(self, kind: str) -> Optional[Number]:
+        return summary(run.bleu(kind) for run in self.runs if run.verdict != "diverged")
+
+    @property
+    def published(self) -> Optional[dict[str, Any]]:
+        return published.score(self.first.dataset, self.first.scheme, self.first.depths)
+
+    @property
+    def verdict(self) -> str:
+        if len(self.runs) == 1:
+            return self.first.verdict
+        counts = Counter(run.verdict for run in self.runs)
+        return ", ".join(
+            f"{counts[name]} of {len(self.runs)} {name}" for name in VERDICTS if counts[name]
+        )
+
+
+Value = Union[str, Number, None]
+
+
+class Column(NamedTuple):
+    value: Callable[[Row], Value]
+    digits: int = 2
+
+
+COLUMNS = {
+    "dataset": Column(lambda row: row.first.dataset),
+    "scheme": Column(lambda row: row.first.scheme),
+    "depth": Column(lambda row: row.first.depth),
+    "settings": Column(lambda row: row.settings),
+    "seeds": Column(lambda row: " ".join(str(run.seed) for run in row.runs)),
+    "training loss": Column(lambda row: row.mean(lambda run: run.last_loss)),
+    "validation loss": Column(lambda row: row.mean(lambda run: run.best and run.best.loss)),
+    "at update": Column(lambda row: row.mean(lambda run: run.best and run.best.update), digits=0),
+    "BLEU tokenised": Column(lambda row: row.bleu("tokenised")),
+    "BLEU compound split": Column(lambda row: row.bleu("compound split")),
+    "sacreBLEU detokenised": Column(lambda row: row.bleu("detokenised")),
+    "published BLEU": Column(lambda row: published.text(row.published)),
+    "seconds/update": Column(lambda row: row.mean(lambda run: run.log.seconds_per_update), 3),
+    "verdict": Column(lambda row: row.verdict),
+}
+ALWAYS = ("dataset", "scheme", "depth", "seeds", "training loss", "verdict")
+"""Columns that stand there even if no run has anything for them."""
+
+
+def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
+    """Rows by data set and depth, else as they come; or by a column, lowest first, empty last."""
+    rows: list[Row] = []
+    for run in runs:
+        row = next((row for row in rows if _agree(row.first, run)), Row([]))
+        if not row.runs:
+            rows.append(row)
+        row.runs.append(run)
+    for row in rows:
+        row.runs.sort(key=lambda run: str(run.seed))
+        row.settings = _differences(row, [other for other in rows if other.name == row.name])
+    schemes = list(dict.fromkeys(row.first.scheme for row in rows))
+    rows.sort(
+        key=lambda row: (row.first.dataset, row.first.depths, schemes.index(row.first.scheme))
+    )
+    return sorted(rows, key=lambda row: _rank(COLUMNS[sort].value(row))) if sort else rows
+
+
+def _agree(a: Run, b: Run) -> bool:
+    """Whether they are seeds of one row; an option that only one version of us has is no matter."""
+    shared = a.settings.keys() & b.settings.keys()
+    return a.name == b.name and all(a.settings[key] == b.settings[key] for key in shared)
+
+
+def _differences(row: Row, alike: Sequence[Row]) -> str:
+    """The options in which it differs from rows ``alike``; of another optimiser (say) the name."""
+    words = []
+    for option, value in row.first.settings.items():
+        section, name = option.split(".", 1)
+        values, parts = (
+            {other.first.settings.get(key, own) for other in alike}
+            for key, own in ((option, value), (f"{section}._name", ""))
+        )
+        if len(values) > 1 and (name == "_name" or len(parts) == 1):
+            words.append(f"{section if name == '_name' else name}={value}")
+    return " ".join(dict.fromkeys(words))  # an option may stand in several sections
+
+
+def _rank(value: Value) -> tuple[bool, bool, float, str]:
+    if isinstance(value, Number):
+        return False, math.isnan(value.mean), value.mean, ""
+    return not value, False, 0.0, value or ""
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The table's head and lines, without the columns that are empty."""
+    columns = {
+        name: [_cell(column.value(row), column.digits) for row in rows]
+        for name, column in COLUMNS.items()
+    }
+    shown = [[name, *texts] for name, texts in columns.items() if name in ALWAYS or any(texts)]
+    return [list(line) for line in zip(*shown)]
+
+
+def _cell(value: Value, digits: int) -> str:
+    if not isinstance(value, Number):
+        return value or ""
+    return f"{value.mean:.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What stands under a table."""
+    sources = {row.published["source"]: None for row in rows if row.published}
+    signatures = {
+        f"{kind}: {score['signature']}": None
+        for row in rows
+        for run in row.runs
+        for kind, score in run.evaluation.get("bleu", {}).items()
+        if score.get("signature")
+    }
+    return [
+        NOTE,
+        f"Verdict, the first that holds: {RULE}.",
+        *(f"Signature, {signature}" for signature in signatures),
+        *(
+            [f"Published, for the same data set, scheme and depth: {'; '.join(sources)}."]
+            if sources
+            else []
+        ),
+    ]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    table = cells(rows)
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+    return "\n".join([*lines, "", *(textwrap.fill(note, 100) for note in notes(rows))])
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    head, *lines = ([cell.replace("|", "\\|") for cell in line] for line in cells(rows))
+    table = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+    return "\n".join([*table, "", *(f"{note}\n" for note in notes(rows))]).rstrip()
+
+
+def as_csv(table: Iterable[Sequence]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(table)
+    return file.getvalue().rstrip("\n")
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    content = {
+        "notes": NOTE,
+        "rule": {name: verdict.rule for name, verdict in VERDICTS.items()},
+        "rows": [
+            {
+                **{name: _plain(column.value(row)) for name, column in COLUMNS.items()},
+                "published": row.published,
+                "runs": [_everything(run) for run in row.runs],
+            }
+            for row in rows
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _everything(run: Run) -> dict[str, Any]:
+    return {
+        "folder": run.folder,
+        "seed": run.seed,
+        "verdict": run.verdict,
+        "training": [[point.update, _plain(point.loss)] for point in run.log.training],
+        "validation": [[point.update, _plain(point.loss)] for point in run.log.validation],
+        "seconds_per_update": run.log.seconds_per_update,
+        "settings": run.settings,
+        "evaluation": _plain(run.evaluation),
+        "profile": _plain(run.profile),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: null for a number that is not finite."""
+    if isinstance(value, Number):
+        return _plain(value._asdict())
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+FORMATS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
+    "text": ("txt", as_text),
+    "markdown": ("md", as_markdown),
+    "csv": ("csv", lambda rows: as_csv(cells(rows))),
+    "json": ("json", as_json),
+}
+"""--format → the ending of its file, and the table in it."""
+
+
+CURVES = ("dataset", "scheme", "depth", "settings", "seed", "folder", "curve", "update", "loss")
+
+
+def curves(rows: Sequence[Row]) -> list[tuple]:
+    """Every logged loss: the lines of curves.csv, its head first."""
+    return [
+        CURVES,
+        *(
+            (*row.name, row.settings, run.seed, run.folder, curve, point.update, point.loss)
+            for row in rows
+            for run in row.runs
+            for curve in ("training", "validation")
+            for point in getattr(run.log, curve)
+        ),
+    ]

@@ -1,0 +1,256 @@
+"""Preparing in this process: interruption, broken input, other pieces (scripts: tests/scripts)."""
+
+import gzip
+import json
+import os
+import shutil
+import tarfile
+
+import pytest
+import sentencepiece
+
+from admin_fairseq import cli
+from admin_fairseq.corpora import prepare as module
+from admin_fairseq.corpora.archives import unpack
+from admin_fairseq.corpora.prepare import Options, prepare
+from admin_fairseq.corpora.steps import alone_in
+from admin_fairseq.errors import AdminError
+
+from .miniatures import iwslt14, make
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return make("iwslt14_de_en", tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture
+def options(raw, tmp_path):
+    return {"raw_dir": str(raw), "data_dir": str(tmp_path / "data"), "bpe_size": 200}
+
+
+@pytest.fixture
+def no_binary(monkeypatch):
+    """fairseq-preprocess takes seconds; tests/scripts runs it."""
+
+    def binarise(preparation):
+        os.makedirs(preparation._at("bin"), exist_ok=True)
+
+    monkeypatch.setattr(module._Preparation, "_binarise", binarise)
+
+
+def run(options, **others):
+    return prepare(Options("iwslt14_de_en", **{**options, **others}))
+
+
+def texts(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != ".lock"}
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    options, tmp_path, no_binary, monkeypatch, caplog
+):
+    whole = run({**options, "data_dir": str(tmp_path / "whole")})
+    encode, calls = module._encode, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return encode(*args)
+
+    monkeypatch.setattr(module, "_encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(options)
+    data = tmp_path / "data"
+    assert not (data / "valid.de").exists() and not (data / "prepared.json").exists()
+    assert not list(data.glob(".valid*"))  # nothing half-written either
+    monkeypatch.setattr(module, "_encode", encode)
+    caplog.set_level("INFO", "admin_fairseq")
+    assert run(options) == whole
+    assert texts(data) == texts(tmp_path / "whole")
+    messages = [record.getMessage() for record in caplog.records]
+    assert "words: done before" in messages and "pieces ..." in messages
+
+
+def test_what_a_killed_run_left_is_cleared(options, tmp_path, no_binary):
+    run(options)
+    data = tmp_path / "data"
+    left, other = data / ".train.de-abcd_123", data / ".bashrc"
+    for path in (left, other):
+        path.write_text("x")
+    run(options, bpe_size=100)
+    assert not left.exists() and other.exists()
+
+
+def test_other_settings_redo_only_what_depends_on_them(options, tmp_path, no_binary, caplog):
+    run(options)
+    shutil.rmtree(tmp_path / "data" / "bin")
+    caplog.set_level("INFO", "admin_fairseq")
+    run(options, bpe_size=100)
+    messages = [record.getMessage() for record in caplog.records]
+    assert "words: done before" in messages
+    assert {"learn pieces ...", "pieces ...", "binary ..."} <= set(messages)
+
+
+def test_other_archives_are_noticed(options, tmp_path, no_binary):
+    raw = make("iwslt14_de_en", tmp_path / "mine")
+    first = run(options, raw_dir=str(raw))
+    iwslt14(raw, pairs=100)
+    shutil.rmtree(tmp_path / "data" / "bin")
+    assert run(options, raw_dir=str(raw))["pairs"] != first["pairs"]
+
+
+def test_archives_and_work_may_be_deleted_at_the_end(options, tmp_path, no_binary):
+    raw = make("iwslt14_de_en", tmp_path / "mine")
+    made = run(options, raw_dir=str(raw))
+    shutil.rmtree(raw)
+    shutil.rmtree(tmp_path / "data" / "work")
+    assert run(options, raw_dir=str(raw)) == made
+
+
+def test_workers_change_nothing(options, tmp_path, no_binary, monkeypatch):
+    monkeypatch.setattr("admin_fairseq.corpora.streams.CHUNK", 7)
+    run(options)
+    run({**options, "data_dir": str(tmp_path / "two")}, workers=2)
+    assert texts(tmp_path / "data") == texts(tmp_path / "two")
+
+
+def test_sentencepiece_splits_the_same_words(options, tmp_path, no_binary):
+    made = run(options, bpe="sentencepiece", bpe_size=120)
+    assert made["remove_bpe"] == "sentencepiece"
+    data = tmp_path / "data"
+    model = sentencepiece.SentencePieceProcessor(model_file=str(data / "sentencepiece.model"))
+    assert model.get_piece_size() == 120
+    pieces = (data / "test.en").read_text(encoding="utf-8").splitlines()
+    words = (data / "test.words.en").read_text(encoding="utf-8").splitlines()
+    assert [line.replace(" ", "").replace("▁", " ").strip() for line in pieces] == words
+
+
+def test_sentencepiece_says_what_it_cannot_do(options, tmp_path, no_binary):
+    with pytest.raises(AdminError, match="sentencepiece cannot learn 100000 pieces"):
+        run(options, bpe="sentencepiece", bpe_size=100_000)
+    assert not list((tmp_path / "data").glob("*.model"))
+
+
+def rewritten(raw, folder, change):
+    """A copy of the archive whose members went through ``change(name, content)``."""
+    folder.mkdir()
+    with tarfile.open(raw / "de-en.tgz") as old, tarfile.open(folder / "de-en.tgz", "w:gz") as new:
+        for entry in old:
+            content = old.extractfile(entry).read() if entry.isfile() else b""
+            changed = change(entry.name, content)
+            if changed is not None:
+                path = folder / "member"
+                path.write_bytes(changed)
+                info = tarfile.TarInfo(entry.name)
+                info.type, info.size, info.mode = entry.type, len(changed), 0o755
+                with path.open("rb") as file:
+                    new.addfile(info, file if entry.isfile() else None)
+    return folder
+
+
+def one_line_less(name, content):
+    return (
+        content[: content.rindex(b"\n", 0, -1) + 1]
+        if name.endswith("train.tags.de-en.en")
+        else content
+    )
+
+
+def not_utf8(name, content):
+    return content.replace("läuft".encode(), "läuft".encode("latin-1"))
+
+
+def without_a_test_set(name, content):
+    return None if "tst2011" in name else content
+
+
+def empty(name, content):
+    return b"" if "train.tags" in name else content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (one_line_less, "train.tags.de-en.de has 168 sentences, .*train.tags.de-en.en has 167"),
+        (not_utf8, r"train.tags.de-en.de, line \d+: not UTF-8"),
+        (without_a_test_set, "IWSLT14.TED.tst2011.de-en.de.xml, .* is not in it"),
+        (empty, "no sentence pair is left for train"),
+    ],
+)
+def test_broken_members_are_told_in_one_line(raw, options, tmp_path, no_binary, change, message):
+    broken = rewritten(raw, tmp_path / "broken", change)
+    with pytest.raises(AdminError, match=message) as error:
+        run(options, raw_dir=str(broken))
+    assert "\n" not in str(error.value)
+    data = tmp_path / "data"
+    assert not (data / "prepared.json").exists() and not (data / "train.de").exists()
+    assert not list(data.rglob(".*-*"))
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    return content[:-6] + bytes([content[-6] ^ 1]) + content[-5:]  # in the check sum
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, lambda content: b"<html>not found</html>" * 99])
+def test_damaged_archives_leave_nothing(raw, options, tmp_path, damage):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "de-en.tgz").write_bytes(damage((raw / "de-en.tgz").read_bytes()))
+    with pytest.raises(AdminError, match="damaged or not a tar archive"):
+        run(options, raw_dir=str(folder))
+    assert not [p for p in (tmp_path / "data").rglob("*") if p.is_file() and p.name != ".lock"]
+
+
+def test_a_cut_tar_is_damaged_too(tmp_path):
+    raw = make("wmt14_en_fr", tmp_path / "raw")
+    path = raw / "training-giga-fren.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    member = "giga-fren.release2.fixed.en"
+    with pytest.raises(AdminError, match="damaged"):
+        unpack(str(path), {member: str(tmp_path / "out" / member)})
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_two_preparations_keep_out_of_each_others_way(options, tmp_path, no_binary):
+    with alone_in(options["data_dir"]), pytest.raises(AdminError, match="another preparation"):
+        run(options)
+
+
+def test_damaged_record(options, tmp_path, no_binary):
+    run(options)
+    (tmp_path / "data" / "prepared.json").write_text("{")
+    with pytest.raises(AdminError, match=r"prepared\.json: damaged"):
+        run(options)
+
+
+def test_fairseqs_own_failure_is_one_line(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.sys, "executable", str(shutil.which("false")))
+    with pytest.raises(AdminError, match="fairseq-preprocess failed"):
+        run(options)
+    assert not (tmp_path / "data" / "bin").exists()
+
+
+def test_command_prints_the_counts(options, tmp_path, no_binary, capsys):
+    words = ["--raw-dir", options["raw_dir"], "--data-dir", options["data_dir"]]
+    cli.main(["prepare", "iwslt14_de_en", *words, "--bpe-size", "200", "--workers", "1"])
+    output = capsys.readouterr().out
+    made = json.loads((tmp_path / "data" / "prepared.json").read_text())
+    assert (
+        output
+        == f"{options['data_dir']}/bin is ready: "
+        + ", ".join(f"{made['pairs'][split]:,} {split}" for split in ("train", "valid", "test"))
+        + " pairs\n"
+    )
+
+
+def test_gzip_check_sum_is_read(raw):
+    """What ``flipped`` relies on: the sum is there, 8 bytes before the end."""
+    content = (raw / "de-en.tgz").read_bytes()
+    with pytest.raises(gzip.BadGzipFile):
+        gzip.decompress(flipped(content))

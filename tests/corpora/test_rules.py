@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from admin_fairseq.corpora.recipes import RECIPES, Clean, Part
+from admin_fairseq.corpora.rules import RULES, clean, detokenise, line_rules
+
+from .published import clean as moses_clean
+from .published import lower
+
+WORDS = st.lists(st.sampled_from(["a", "bb", "x" * 1000, "x" * 1001]), max_size=7)
+
+
+@given(WORDS, WORDS, st.sampled_from([1.5, 2, 9]), st.integers(1, 3), st.integers(3, 6))
+def test_cleaning_is_that_of_moses(source, target, ratio, low, high):
+    lines = "  ".join(source) + " ", " ".join(target)
+    kept = clean(*lines, Clean(ratio, low, high))
+    expected = moses_clean([lines[0]], [lines[1]], ratio, low, high)
+    assert ([kept[0]], [kept[1]]) == expected if kept else expected == ([], [])
+
+
+@given(st.text())
+def test_lower_case_is_that_of_perl(text):
+    assert [line_rules(("lower-case",), "de")(text)] == lower([text])
+
+
+def test_rules_apply_in_order():
+    both = line_rules(("straighten-apostrophes", "tokenise", "lower-case"), "en")
+    assert both("It’s Mr. Smith’s.") == "it &apos;s mr. smith &apos;s ."
+    aggressive = line_rules(("normalise", "printable", "tokenise-aggressively"), "en")
+    assert aggressive("a well-known\u200b “word”") == "a well @-@ known &quot; word &quot;"
+
+
+@pytest.mark.parametrize("text", ["It's \"so\" (here), isn't it?", "A well-known rise of 3.5."])
+def test_detokenising_undoes_tokenising(text):
+    for tokenise in ("tokenise", "tokenise-aggressively"):
+        assert detokenise("en")(line_rules((tokenise,), "en")(text)) == text
+
+
+def test_recipes_name_what_is_there():
+    for recipe in RECIPES.values():
+        known = {archive.name for archive in recipe.archives}
+        parts = [*recipe.train, *recipe.test]
+        parts += [recipe.valid] if isinstance(recipe.valid, Part) else []
+        assert {part.archive for part in parts} == known  # none missing, none for nothing
+        assert set(recipe.corpus_rules + recipe.test_rules) <= set(RULES)

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+from sacrebleu import corpus_bleu
+
+from admin_fairseq import cli
+from admin_fairseq.errors import AdminError
+from admin_fairseq.results.scoring import bleu, compound_split, tokenised
+
+REFERENCES = [
+    "a well-known man sees the old house , and the tree .",
+    "over the green river runs a woman of forty-two years .",
+    "she sings under the trees .",
+]
+HYPOTHESES = [
+    "a well-known man sees an old house and the tree .",
+    "over the green river runs a woman of forty-three years .",
+    "she sings under the trees .",
+]
+
+
+def test_tokenised_is_sacrebleus_score_of_the_words():
+    score = tokenised(HYPOTHESES, REFERENCES)
+    expected = corpus_bleu(HYPOTHESES, [REFERENCES], tokenize="none", force=True)
+    assert score.score == expected.score
+    assert "tok:none" in score.signature and "case:mixed" in score.signature
+
+
+def test_compound_split_counts_the_parts():
+    by_hand = [
+        [line.replace("-", " ##AT##-##AT## ") for line in lines]
+        for lines in (HYPOTHESES, REFERENCES)
+    ]
+    assert compound_split(HYPOTHESES, REFERENCES) == tokenised(*by_hand)
+    assert compound_split(HYPOTHESES, REFERENCES).score > tokenised(HYPOTHESES, REFERENCES).score
+
+
+def test_a_hyphen_alone_is_left_in_peace():
+    lines = ["he came - late - and left -so it seems- again"]
+    assert compound_split(lines, lines) == tokenised(lines, lines)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """As much of a prepared folder as scoring reads."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    made = {"dataset": "wmt14_en_de", "target": "en", "lowercase": False}
+    (folder / "prepared.json").write_text(json.dumps(made))
+    (folder / "test.words.en").write_text("It &apos;s a well @-@ known house , he said .\n" * 2)
+    (folder / "test.raw.en").write_text("It's a well-known house, he said.\n" * 2)
+    return folder
+
+
+def score(data, tmp_path, lines, *words):
+    (tmp_path / "hyp").write_text("".join(f"{line}\n" for line in lines))
+    cli.main(["score", str(tmp_path / "hyp"), "--data-dir", str(data), *words])
+
+
+def test_words_are_put_together_before_sacrebleu_sees_them(data, tmp_path, capsys):
+    output = tmp_path / "evaluation.json"
+    words = ["--output", str(output), "--beam", "4", "--lenpen", "0.6", "--averaged", "10"]
+    score(data, tmp_path, ["It &apos;s a well @-@ known house , he said ."] * 2, *words)
+    result = json.loads(output.read_text())
+    assert result["dataset"] == "wmt14_en_de" and result["averaged"] == 10
+    assert result["options"] == {"beam": 4, "lenpen": 0.6}
+    assert list(result["bleu"]) == ["tokenised", "compound split", "detokenised"]
+    assert all(s["score"] == pytest.approx(100) for s in result["bleu"].values())
+    assert "tok:13a" in result["bleu"]["detokenised"]["signature"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("tokenised: 100.00  nrefs:1|") and len(printed) == 3
+
+
+def test_case_counts_unless_the_data_has_none(data, tmp_path, capsys):
+    lines = ["it &apos;s a well @-@ known house , he said ."] * 2
+    score(data, tmp_path, lines)
+    made = json.loads((data / "prepared.json").read_text())
+    (data / "prepared.json").write_text(json.dumps({**made, "lowercase": True}))
+    score(data, tmp_path, lines)
+    scores = [
+        float(line.split()[1]) for line in capsys.readouterr().out.splitlines() if "detok" in line
+    ]
+    assert scores[0] < 100 and scores[1] == 100
+
+
+def test_plain_text_has_one_score(tmp_path, capsys):
+    for name, lines in (("hyp", HYPOTHESES), ("ref", REFERENCES)):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    words = ["--reference", str(tmp_path / "ref"), "--dataset", "multi30k"]
+    output = tmp_path / "out.json"
+    cli.main(["score", str(tmp_path / "hyp"), *words, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["dataset"] == "multi30k"
+    assert result["bleu"] == {"detokenised": bleu(HYPOTHESES, REFERENCES)._asdict()}
+    with pytest.raises(AdminError, match="--force"):
+        cli.main(["score", str(tmp_path / "hyp"), *words, "--output", str(output)])
+
+
+def test_mistakes_are_told_in_one_line(data, tmp_path):
+    with pytest.raises(AdminError, match="1 translations for 2 references"):
+        score(data, tmp_path, ["one"])
+    with pytest.raises(AdminError, match="not a folder of admin-fairseq prepare"):
+        score(tmp_path, tmp_path, ["one"])
+    with pytest.raises(AdminError, match="hyp: not found"):
+        cli.main(["score", str(tmp_path / "no" / "hyp"), "--data-dir", str(data)])

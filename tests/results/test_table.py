@@ -1,0 +1,175 @@
+import csv
+import io
+import json
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from admin_fairseq.results import published
+from admin_fairseq.results.logs import parse
+from admin_fairseq.results.runs import VERDICTS, Run
+from admin_fairseq.results.table import (
+    COLUMNS,
+    FORMATS,
+    as_json,
+    as_markdown,
+    as_text,
+    cells,
+    curves,
+    rows_of,
+    summary,
+)
+
+from .conftest import log_of
+
+FINITE = st.floats(-1e6, 1e6)
+
+
+def run_of(losses=(12.5, 8.0, 5.0), bleu=None, **options):
+    scores = {"tokenised": {"score": bleu, "signature": "tok:none"}} if bleu else {}
+    log = parse(log_of(losses, **options).splitlines(keepends=True))
+    return Run(f"runs/{options}", log, {"bleu": scores} if bleu else {}, None)
+
+
+def table_of(*runs, sort=None):
+    head, *lines = cells(rows_of(runs, sort))
+    return [dict(zip(head, line)) for line in lines]
+
+
+@given(st.lists(FINITE, min_size=2).flatmap(lambda x: st.tuples(st.just(x), st.permutations(x))))
+def test_summary_knows_no_order(values):
+    one, other = map(summary, values)
+    assert one == other
+    assert one.mean == pytest.approx(statistics.mean(values[0]), abs=1e-6)
+
+
+def test_summary():
+    assert summary([1.0, None, 3.0]) == (2.0, math.sqrt(2))  # n - 1
+    assert summary([1.0]) == (1.0, None)
+    assert summary([None]) is None
+    assert math.isnan(summary([1.0, math.inf]).mean)
+
+
+def test_seeds_are_one_row():
+    runs = [run_of([9, x], seed=seed, max_update=200) for seed, x in ((2, 5.0), (1, 7.0))]
+    (row,) = table_of(*runs)
+    assert row["seeds"] == "1 2"
+    assert row["training loss"] == "6.00±1.41"
+    assert row["validation loss"] == "5.25±0.00" and row["at update"] == "150±0"
+    assert row["seconds/update"] == "0.500±0.000"
+    assert row["verdict"] == "2 of 2 unfinished"
+    assert "settings" not in row and "BLEU tokenised" not in row
+
+
+def test_diverged_runs_are_counted_and_left_out():
+    sound = [run_of(seed=seed, bleu=bleu) for seed, bleu in ((1, 30.0), (2, 32.0))]
+    broken = run_of([9.0, 8.0, math.nan], seed=3, bleu=0.5)
+    (row,) = table_of(*sound, broken)
+    assert row["BLEU tokenised"] == "31.00±1.41"
+    assert row["training loss"] == "5.00±0.00"
+    assert row["verdict"] == "1 of 3 diverged"
+    (alone,) = table_of(broken)
+    assert (alone["training loss"], alone["verdict"]) == ("nan", "diverged")
+    assert "BLEU tokenised" not in alone
+
+
+def test_settings_tell_rows_apart():
+    rates = [run_of(lr=lr) for lr in (0.001, 0.0005)]
+    rows = table_of(*rates, run_of(layers=12), run_of(seed=2))
+    assert [row["settings"] for row in rows] == ["lr=0.001", "lr=0.0005", ""]
+    assert [row["seeds"] for row in rows] == ["1 2", "1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ({"_name": "adam", "adam_betas": "(0.9, 0.99)"}, "optimizer=adam"),  # says it all
+        ({"_name": "radam", "adam_betas": "(0.9, 0.99)"}, "adam_betas=(0.9, 0.99)"),
+    ],
+)
+def test_another_optimizer_is_told_by_its_name(optimizer, settings):
+    other = run_of()
+    other.log.config["optimizer"] = optimizer
+    assert table_of(run_of(), other)[1]["settings"] == settings
+
+
+def test_option_of_a_later_version_is_no_difference():
+    later = run_of(seed=2)
+    later.log.config["dataset"]["brand_new"] = True
+    assert len(table_of(run_of(), later)) == 1
+
+
+def test_failed_runs_are_told_by_their_folders():
+    rows = table_of(*(Run(name, parse([]), {}, None) for name in ("a", "b")))
+    assert [(row["settings"], row["verdict"]) for row in rows] == [
+        ("folder=a", "failed"),
+        ("folder=b", "failed"),
+    ]
+
+
+def test_order():
+    runs = [
+        run_of([9, 4, 3], layers=12, init_type="deepnet"),
+        run_of([9, 4, math.nan], init_type="tfixup"),
+        run_of([9, 4, 2], init_type="deepnet"),
+        Run("folder", parse([]), {}, None),
+    ]
+    assert [(row["scheme"], row["depth"]) for row in table_of(*runs)] == [
+        ("?", "?"),
+        ("deepnet", "6L-6L"),
+        ("tfixup", "6L-6L"),
+        ("deepnet", "12L-12L"),
+    ]
+    losses = [row["training loss"] for row in table_of(*runs, sort="training loss")]
+    assert losses == ["2.00", "3.00", "nan", ""]
+    schemes = [row["scheme"] for row in table_of(*runs, sort="scheme")]
+    assert schemes == ["?", "deepnet", "deepnet", "tfixup"]
+
+
+def test_published_scores():
+    assert published.text(published.score("iwslt14_de_en", "admin", (6, 6))) == "35.67±0.15"
+    assert published.text(published.score("wmt14_en_de", "admin-torch", (6, 6))) == "27.84"
+    assert published.text(published.score("wmt14_en_de", "postln", (18, 18))) == "diverged"
+    assert published.score("wmt14_en_de", "admin", (0, 18)) is None
+    rows = rows_of([run_of(bleu=30.0)])
+    text = as_text(rows)
+    assert "35.67±0.15" in text and "depth: Admin, Table 3." in text
+    assert text.count("Signature, tokenised: tok:none") == 1
+
+
+@pytest.mark.parametrize("render", [as_text, as_markdown])
+def test_rule_is_under_the_table(render):
+    text = " ".join(render(rows_of([run_of()])).split())
+    assert all(verdict.rule in text for verdict in VERDICTS.values())
+
+
+def test_markdown_and_csv_have_the_cells():
+    rows = rows_of([run_of(), run_of(init_type="tfixup")])
+    rows[0].settings = "a|b"
+    lines = as_markdown(rows).split("\n\n")[0].splitlines()
+    assert lines[0].startswith("| dataset | scheme | depth | settings |")
+    assert lines[2].startswith(r"| iwslt14_de_en | admin | 6L-6L | a\|b |")
+    assert list(csv.reader(io.StringIO(FORMATS["csv"][1](rows)))) == cells(rows)
+
+
+def test_json_has_everything_and_no_nan():
+    runs = [run_of([9.0, math.inf, math.nan], seed=1), run_of(seed=2, bleu=30.0)]
+    found = json.loads(as_json(rows_of(runs)), parse_constant=pytest.fail)
+    (row,) = found["rows"]
+    assert found["rule"] == {name: verdict.rule for name, verdict in VERDICTS.items()}
+    assert set(COLUMNS) < set(row)
+    assert row["training loss"] == {"mean": 5.0, "std": None}
+    assert [run["verdict"] for run in row["runs"]] == ["diverged", ""]
+    assert row["runs"][0]["training"] == [[50, 9.0], [100, None], [150, None]]
+    assert row["runs"][1]["evaluation"]["bleu"]["tokenised"]["signature"] == "tok:none"
+    assert row["published"]["source"] == "Admin, Table 3"
+
+
+def test_curves_have_every_point():
+    head, *points = curves(rows_of([run_of()]))
+    assert len(points) == 5
+    assert dict(zip(head, points[-1]))["curve"] == "validation"
+    assert points[-1][-2:] == (150, 5.25)
