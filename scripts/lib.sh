@@ -97,9 +97,11 @@ find_python() {
     fail "Python 3.9 to 3.12 is needed; ${PYTHON:-python3} is $(python_version "${PYTHON:-python3}" || echo missing)"
 }
 
-# Make .venv with the given extras, unless it is there already, and put it on PATH.
+# Make .venv with the given extras, unless it is there already, and put it on PATH. With NO_INSTALL
+# set, do nothing: the commands that are on PATH already serve.
 setup_venv() {
     local extras=$1 python stamp
+    [ -z "${NO_INSTALL:-}" ] || return 0
     export PATH=$venv/bin:$PATH
     stamp=$venv/.installed-$extras-$(cat "$root/setup.py" "$root/constraints.txt" | cksum | cut -d' ' -f1)
     [ -e "$stamp" ] && return
@@ -158,18 +160,173 @@ run_training() {
     local save_dir=$1 dry_run=$2 settings
     shift 2
     if [ "$dry_run" = true ]; then
-        printf '%q ' "$@"
-        echo
+        print_command "$@"
         return
     fi
     mkdir -p "$save_dir"
     # a folder holds one run: going on with other settings would pass the old checkpoint for a new one
-    settings=$(printf '%q ' "$@" | sed -E 's/ --max-update [0-9]+ / /')
+    settings=$(printf '%q ' "$@" | sed -E 's/ --max-(update|epoch) [0-9]+ / /')
     if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
         fail "$save_dir holds a run with other settings; choose another --save-dir"
     fi
     printf '%s\n' "$settings" >"$save_dir/settings"
     "$@" 2>&1 | tee -a "$save_dir/train.log"
+}
+
+print_command() {
+    printf '%q ' "$@"
+    echo
+}
+
+# Run a command, or with --dry-run print it.
+run() {
+    if [ "${dry_run:-false}" = true ]; then
+        print_command "$@"
+    else
+        "$@"
+    fi
+}
+
+# ---- runs as published: scripts/DATASET/{prepare,train,evaluate}.sh ----
+
+# The options that name runs, in train.sh and evaluate.sh alike: run_options DATASET SEEDS
+run_options() {
+    dataset=$1
+    option data-dir "$root/data/$dataset" "where prepare.sh wrote"
+    option save-dir "$root/runs/$dataset" "a folder for each run is made there"
+    option scheme admin "admin, postln, preln, postln-preln (Post-LN encoder, Pre-LN decoder) or any other scheme of admin-fairseq schemes"
+    option encoder-layers 6 "encoder depth"
+    option decoder-layers 6 "decoder depth"
+    option seeds "$2" "random seeds, one run for each"
+    flag cpu "stay on the CPU even where there is a GPU"
+    flag dry-run "print every command and stop"
+}
+
+train_options() {
+    option gpus "" "GPUs on each node (default: all)"
+    option nodes 1 "nodes"
+    option launcher torchrun "what starts several nodes: torchrun (start this script on each) or slurm (start it once)"
+    option endpoint "" "for torchrun: HOST:PORT of the first node"
+    option update-freq "" "batches in an update (default: what makes the published batch)"
+    option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
+}
+
+# The folder of a run: run_dir SEED
+run_dir() { printf '%s\n' "$save_dir/$scheme${recipe:+-$recipe}-${encoder_layers}l-${decoder_layers}l-seed$1"; }
+
+# Set the array architecture to fairseq's words for --scheme: choose_architecture SIZE
+choose_architecture() {
+    local size=$1
+    case $scheme in
+        postln-preln) architecture=(--arch "postln_transformer$size" --decoder-normalize-before) ;;
+        admin | postln | preln | tfixup | fixup | rezero | subln | b2t | dlcl)
+            architecture=(--arch "${scheme}_transformer$size")
+            ;;
+        *) architecture=(--arch "admin_transformer$size" --init-type "$scheme") ;;
+    esac
+    architecture+=(--encoder-layers "$encoder_layers" --decoder-layers "$decoder_layers")
+}
+
+# Set the array launch to what starts the workers, and update_freq to what makes the published
+# batch with them: choose_workers PUBLISHED_UPDATE_FREQ PUBLISHED_GPUS
+choose_workers() {
+    local batches=$(($1 * $2)) workers
+    if [ "$cpu" = true ]; then
+        workers=1
+    else
+        : "${gpus:=$(visible_gpus)}"
+        workers=$((gpus * nodes))
+    fi
+    if [ -z "$update_freq" ]; then
+        [ $((batches % workers)) = 0 ] ||
+            fail "the published update has $batches batches, which $workers GPUs cannot share; say --update-freq"
+        update_freq=$((batches / workers))
+    fi
+    device=()
+    [ "$cpu" = false ] || device=(--cpu)
+    [ "$cpu" = true ] || [ "$precision" != auto ] || precision=fp16
+    case $precision in
+        fp16) device+=(--fp16 --fp16-scale-window 256 --threshold-loss-scale 0.03125) ;;
+        bf16) device+=(--bf16) ;;
+        auto | fp32) ;;
+        *) fail "--precision $precision: use fp32, fp16 or bf16" ;;
+    esac
+    device+=(--distributed-world-size "$workers")
+    launch=(fairseq-train)
+    [ "$nodes" != 1 ] || return 0
+    case $launcher in
+        torchrun)
+            [ -n "$endpoint" ] || fail "--endpoint HOST:PORT of the first node is needed (see --help)"
+            launch=(torchrun --nnodes "$nodes" --nproc_per_node "$gpus" --rdzv_backend c10d
+                --rdzv_endpoint "$endpoint" "$(command -v fairseq-train || echo fairseq-train)")
+            ;;
+        slurm)
+            launch=(srun --nodes "$nodes" --ntasks-per-node "$gpus" --gpus-per-node "$gpus" fairseq-train)
+            device+=(--distributed-port 29500)
+            ;;
+        *) fail "--launcher $launcher: use torchrun or slurm" ;;
+    esac
+}
+
+visible_gpus() {
+    local count
+    count=$(python -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) || count=0
+    [ "$count" != 0 ] || fail "no GPU is to be seen; say --gpus N, or --cpu"
+    printf '%s\n' "$count"
+}
+
+# Train with every seed: train_published SIZE MAX_TOKENS UPDATE_FREQ GPUS [FAIRSEQ OPTIONS...]
+# Admin's runs profile their first batch, write profile.json and go on; run again, all resume.
+train_published() {
+    local size=$1 max_tokens=$2 published=("$3" "$4") seed run
+    shift 4
+    [ "$dry_run" = true ] || [ -d "$data_dir/bin" ] ||
+        fail "$data_dir/bin is missing; run scripts/$dataset/prepare.sh first"
+    [ "$dry_run" = true ] || setup_venv prepare
+    choose_architecture "$size"
+    choose_workers "${published[@]}"
+    for seed in $seeds; do
+        run=$(run_dir "$seed")
+        [ "$dry_run" = true ] || say "Training $run"
+        run_training "$run" "$dry_run" "${launch[@]}" "$data_dir/bin" --user-dir admin_fairseq \
+            --task translation "${architecture[@]}" --save-dir "$run" --seed "$seed" \
+            --max-tokens "$max_tokens" --update-freq "$update_freq" \
+            --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+            --keep-last-epochs 10 --log-format simple --log-interval 100 \
+            "${device[@]}" "$@" "${extra[@]}"
+    done
+}
+
+evaluate_options() {
+    option average "$1" "epoch checkpoints to average, the last ones"
+    option last-epoch "$2" "none after this epoch"
+    option beam "$3" "beam width"
+    option lenpen "$4" "length penalty"
+    option max-tokens 4096 "tokens in a batch"
+    option precision auto "auto (fp16 on a GPU), fp32 or fp16"
+}
+
+# Average, translate and score every seed's run: evaluate_published [FAIRSEQ OPTIONS...]
+# writes average.pt, test.hyp and evaluation.json into each and prints the table.
+evaluate_published() {
+    local seed run remove='@@ '
+    [ "$dry_run" = true ] || setup_venv prepare
+    choose_device "$precision" "$cpu"
+    [ ! -e "$data_dir/sentencepiece.model" ] || remove=sentencepiece
+    for seed in $seeds; do
+        run=$(run_dir "$seed")
+        [ "$dry_run" = true ] || [ -d "$run" ] || fail "$run is missing; run scripts/$dataset/train.sh first"
+        [ "$dry_run" = true ] || say "Evaluating $run"
+        run admin-fairseq average --inputs "$run" --output "$run/average.pt" \
+            --num-epoch-checkpoints "$average" --checkpoint-upper-bound "$last_epoch" --force
+        generate "$data_dir/bin" "$run/average.pt" "$run/test" \
+            --remove-bpe "$remove" --beam "$beam" --lenpen "$lenpen" --max-tokens "$max_tokens" \
+            "${device[@]}" "${extra[@]}"
+        run admin-fairseq score "$run/test.hyp" --data-dir "$data_dir" \
+            --output "$run/evaluation.json" --force --checkpoint average.pt \
+            --averaged "$average" --beam "$beam" --lenpen "$lenpen"
+    done
+    run admin-fairseq results "$save_dir"
 }
 
 # The names of all schemes, the values of --init-type.
@@ -185,9 +342,13 @@ generate() {
     local data=$1 checkpoint=$2 prefix=$3
     shift 3
     # with fairseq-fixed's default multiple of 8, the last sentences would be left out
-    fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint" \
-        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@" \
-        >"$prefix.log" 2>"$prefix.err" || {
+    local command=(fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint"
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@")
+    if [ "${dry_run:-false}" = true ]; then
+        print_command "${command[@]}"
+        return
+    fi
+    "${command[@]}" >"$prefix.log" 2>"$prefix.err" || {
         tail -n 3 "$prefix.err" >&2
         fail "generation failed, see $prefix.err"
     }

@@ -14,4 +14,5 @@ cd "$root"
 export OMP_NUM_THREADS=1
 ruff check .
 ruff format --check .
+shellcheck .ci/run scripts/*.sh scripts/*/*.sh
 exec python -m pytest "$@"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Translate Multi30k's test set and print BLEU.
+# Translate Multi30k's test set, print BLEU and write it beside the checkpoint.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Translate the 2016 Flickr test set with a trained model and print detokenised BLEU
-with its sacreBLEU signature. Words after -- go to fairseq-generate as they are."
+with its sacreBLEU signature; evaluation.json in the run's folder holds them for admin-fairseq
+results. Words after -- go to fairseq-generate as they are."
 option data-dir "$root/data/multi30k" "where prepare.sh wrote"
 option save-dir "" "where train.sh wrote"
 option checkpoint checkpoint_best.pt "which checkpoint in it"
@@ -21,4 +22,5 @@ choose_device "$precision" "$cpu"
 say "Translating"
 generate "$data_dir/bin" "$save_dir/$checkpoint" "$save_dir/test" \
     --beam "$beam" --max-tokens "$max_tokens" "${device[@]}" "${extra[@]}"
-bleu "$save_dir/test.hyp" "$data_dir/test.en"
+admin-fairseq score "$save_dir/test.hyp" --reference "$data_dir/test.en" --dataset multi30k \
+    --output "$save_dir/evaluation.json" --force --checkpoint "$checkpoint" --beam "$beam"

@@ -42,4 +42,4 @@ for scheme in $(scheme_names); do
 done
 
 say "Every scheme"
-python "$root/scripts/multi30k/scheme_table.py" "$data_dir/train.sp.en" "$save_dir"
+admin-fairseq results "$save_dir" --format markdown --sort "training loss"

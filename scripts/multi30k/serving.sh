@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Compare fairseq-generate and CTranslate2 on Multi30k's test set: BLEU and speed.
-# shellcheck disable=SC2154 # options are assigned by lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Export a trained model to CTranslate2, in float32 and in int8, and translate the 2016

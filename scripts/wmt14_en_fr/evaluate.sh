@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Translate newstest2014 and score it as published.
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Average the last checkpoints of the runs of scripts/wmt14_en_fr/train.sh, translate newstest2014
+and print tokenised, compound-split and detokenised BLEU beside the published ones. The window of
+epochs is fixed beforehand, never chosen on the test set. Words after -- go to fairseq-generate as
+they are."
+run_options wmt14_en_fr 1111
+evaluate_options 10 50 5 0.8
+parse_options "$@"
+
+evaluate_published

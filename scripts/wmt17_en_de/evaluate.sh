@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Translate newstest2014 and score it as published.
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+description="Average the last checkpoints of the runs of scripts/wmt17_en_de/train.sh, translate newstest2014
+and print tokenised, compound-split and detokenised BLEU beside the published ones. The window of
+epochs is fixed beforehand, never chosen on the test set. Words after -- go to fairseq-generate as
+they are."
+run_options wmt17_en_de 1111
+option batches 8 "as for train.sh"
+evaluate_options 10 100 4 0.6
+parse_options "$@"
+
+recipe=$batches
+evaluate_published

@@ -1,0 +1,51 @@
+"""The scripts as a user starts them: from another folder, into folders with a space in the name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.corpora.miniatures import MAKERS, make
+
+ROOT = Path(__file__).resolve().parents[2]
+MERGES = 200
+
+
+def start(script, *words, cwd):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    # what runs the tests runs the scripts too
+    environment["NO_INSTALL"] = "1"
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.Popen(
+        ["bash", str(ROOT / "scripts" / script), *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process, status=0):
+    """Wait for a script, check its exit status, return standard output and standard error."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == status, f"{output[-3000:]}\n{errors[-3000:]}"
+    return output, errors
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Folder with raw/DATASET and data/DATASET for every data set, as prepare.sh left them."""
+    folder = tmp_path_factory.mktemp("with a space")
+    started = []
+    for dataset in MAKERS:
+        raw = make(dataset, folder / "raw" / dataset)
+        words = ["--raw-dir", raw, "--data-dir", folder / "data" / dataset]
+        words += ["--bpe-size", MERGES, "--workers", 1 + (dataset == "wmt14_en_fr")]
+        started.append(start(f"{dataset}/prepare.sh", *words, cwd=folder))
+    for process in started:
+        finish(process)
+    return folder

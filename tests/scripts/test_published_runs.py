@@ -1,0 +1,123 @@
+"""train.sh and evaluate.sh of the published data sets, on the miniature of one of them."""
+
+import json
+import shlex
+
+import pytest
+
+from .conftest import finish, start
+
+SMALL = [
+    *(
+        "--encoder-embed-dim",
+        "16",
+        "--encoder-ffn-embed-dim",
+        "16",
+        "--encoder-attention-heads",
+        "2",
+    ),
+    *(
+        "--decoder-embed-dim",
+        "16",
+        "--decoder-ffn-embed-dim",
+        "16",
+        "--decoder-attention-heads",
+        "2",
+    ),
+    *("--num-workers", "0", "--log-interval", "1", "--max-tokens", "1000"),
+]
+
+
+@pytest.mark.slow
+def test_profile_train_resume_evaluate_and_table(prepared):
+    """From the prepared miniature to a table with the published number beside ours."""
+    places = ["--data-dir", prepared / "data" / "iwslt14_de_en", "--save-dir", prepared / "runs"]
+    run = [*places, "--cpu", "--encoder-layers", "2", "--decoder-layers", "1", "--seeds", "1111"]
+    train = ["iwslt14_de_en/train.sh", *run, "--"]
+    folder = prepared / "runs" / "admin-2l-1l-seed1111"
+    output, _ = finish(start(*train, *SMALL, "--max-epoch", "1", cwd=prepared))
+    assert "sub-layers set" in output
+    profile = (folder / "profile.json").read_bytes()
+    output, _ = finish(start(*train, *SMALL, "--max-epoch", "2", cwd=prepared))
+    assert "Loaded checkpoint" in output and "(epoch 2 @" in output
+    assert (folder / "profile.json").read_bytes() == profile
+    words = [*run, "--average", "2", "--beam", "2", "--lenpen", "0.7", "--", "--num-workers", "0"]
+    output, _ = finish(start("iwslt14_de_en/evaluate.sh", *words, cwd=prepared))
+    result = json.loads((folder / "evaluation.json").read_text())
+    assert result["dataset"] == "iwslt14_de_en" and result["averaged"] == 2
+    assert set(result["bleu"]) == {"tokenised", "compound split", "detokenised"}
+    assert "case:lc" in result["bleu"]["detokenised"]["signature"]
+    assert len((folder / "test.hyp").read_text().splitlines()) == 20
+    assert "2L-1L" in output and "tok:13a" in output
+
+
+def dry(script, *words, cwd, status=0):
+    return finish(start(script, *words, "--dry-run", cwd=cwd), status)
+
+
+def options(line):
+    """Option → value, of a printed command that has each once."""
+    words = shlex.split(line)
+    names = [i for i, word in enumerate(words) if word.startswith("--")]
+    return {words[i]: words[i + 1] for i in names if i + 1 < len(words)}
+
+
+def test_dry_run_prints_every_command_and_does_nothing(tmp_path):
+    words = ["--save-dir", tmp_path / "runs", "--seeds", "1111 2222", "--gpus", "1"]
+    output, _ = dry("iwslt14_de_en/train.sh", *words, cwd=tmp_path)
+    lines = output.splitlines()
+    assert [line.split()[0] for line in lines] == ["fairseq-train"] * 2
+    assert [options(line)["--seed"] for line in lines] == ["1111", "2222"]
+    output, _ = dry("iwslt14_de_en/evaluate.sh", *words[:-2], "--cpu", cwd=tmp_path)
+    steps = ["admin-fairseq average", "fairseq-generate", "admin-fairseq score"]
+    for line, step in zip(output.splitlines(), [*steps, *steps, "admin-fairseq results"]):
+        assert line.startswith(step)
+    assert len(output.splitlines()) == 7
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "launch", "frequency", "world"),
+    [
+        (["--gpus", "8"], "fairseq-train", "10", "8"),
+        (["--gpus", "4"], "fairseq-train", "20", "4"),
+        (["--gpus", "8", "--encoder-layers", "60"], "fairseq-train", "32", "8"),
+        (
+            ["--gpus", "8", "--nodes", "2", "--launcher", "slurm"],
+            "srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 fairseq-train",
+            *("5", "16"),
+        ),
+        (
+            ["--gpus", "8", "--nodes", "2", "--endpoint", "first:29"],
+            "torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_endpoint first:29",
+            *("5", "16"),
+        ),
+    ],
+)
+def test_any_number_of_gpus_makes_the_published_batch(tmp_path, words, launch, frequency, world):
+    (line,) = dry("wmt14_en_fr/train.sh", *words, cwd=tmp_path)[0].splitlines()
+    assert line.startswith(launch)
+    assert options(line)["--update-freq"] == frequency
+    assert options(line)["--distributed-world-size"] == world
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        ("wmt14_en_de/train.sh", ["--gpus", "3"], "4 batches, which 3 GPUs cannot share"),
+        ("wmt14_en_de/train.sh", ["--gpus", "2", "--nodes", "2"], "--endpoint"),
+        ("iwslt14_de_en/train.sh", ["--gpus", "1", "--recipe", "x"], "use admin, no-warmup or"),
+        ("iwslt14_de_en/train.sh", ["--gpus", "1", "--precision", "x"], "use fp32, fp16 or bf16"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, script, words, message):
+    output, errors = dry(script, *words, cwd=tmp_path, status=1)
+    assert not output and message in errors and len(errors.splitlines()) == 1
+
+
+def test_missing_data_and_runs_are_told_in_one_line(tmp_path):
+    words = ["--data-dir", tmp_path, "--save-dir", tmp_path, "--cpu"]
+    _, errors = finish(start("wmt14_en_de/train.sh", *words, cwd=tmp_path), status=1)
+    assert errors.strip().endswith("bin is missing; run scripts/wmt14_en_de/prepare.sh first")
+    _, errors = finish(start("wmt14_en_de/evaluate.sh", *words, cwd=tmp_path), status=1)
+    assert "admin-6l-6l-seed1111 is missing; run scripts/wmt14_en_de/train.sh first" in errors
