@@ -165,7 +165,7 @@ run_training() {
     fi
     mkdir -p "$save_dir"
     # a folder holds one run: going on with other settings would pass the old checkpoint for a new one
-    settings=$(printf '%q ' "$@" | sed -E 's/ --max-(update|epoch) [0-9]+ / /')
+    settings=$(printf '%q ' "$@" | sed -E 's/ --max-(update|epoch) [0-9]+//g')
     if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
         fail "$save_dir holds a run with other settings; choose another --save-dir"
     fi

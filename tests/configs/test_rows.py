@@ -1,0 +1,272 @@
+"""The rows of the published tables, as fairseq-hydra-train composes them."""
+
+import json
+import shlex
+from argparse import Namespace
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import pytest
+import torch
+import yaml
+from fairseq.data import Dictionary
+from fairseq.dataclass.initialize import add_defaults, hydra_init
+from fairseq.models import ARCH_CONFIG_REGISTRY, build_model
+from fairseq.models.transformer import TransformerModel
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+import admin_fairseq
+
+if hydra.__version__ < "1.1":
+    from hydra.experimental import compose, initialize_config_dir
+
+    VERSION = {}
+else:
+    from hydra import compose, initialize_config_dir
+
+    VERSION = {"version_base": "1.1"}  # what fairseq-hydra-train runs under
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+PUBLISHED = json.loads(
+    (Path(admin_fairseq.__file__).parent / "results" / "published.json").read_text()
+)
+DATASETS = ("iwslt14_de_en", "wmt14_en_de", "wmt14_en_fr", "wmt17_en_de")
+
+
+@dataclass(frozen=True)
+class Row:
+    recipe: str
+    scheme: str
+    layers: tuple[int, int]
+    but: dict = field(default_factory=dict)  # what differs from the recipe
+    gpus: int = 0  # 0: the recipe's
+
+
+SIZES = {  # dimension, FFN, heads, fairseq's architecture and what that has otherwise
+    "_iwslt_de_en": (512, 1024, 4, "transformer_iwslt_de_en", {}),
+    "_wmt_en_de": (512, 2048, 8, "transformer_wmt_en_de", {}),
+    "_tiny": (
+        *(64, 128, 2, "transformer_tiny"),
+        {"encoder_ffn_embed_dim": 128, "decoder_ffn_embed_dim": 128},
+    ),
+}
+SCHEMES = {  # architecture's family and the scheme that the built model has
+    "postln": ("postln_transformer", "default"),
+    "preln": ("preln_transformer", "default"),
+    "postln_preln": ("postln_transformer", "default"),
+    "admin": ("admin_transformer", "adaptive-auto"),
+    "admin_torch": ("admin_transformer", "admin-torch"),
+    "deepnet": ("admin_transformer", "deepnet"),
+    "rezero": ("rezero_transformer", "rezero"),
+    "tfixup": ("tfixup_transformer", "tfixup"),
+}
+PRE_LN = {"preln": (True, True), "postln_preln": (False, True)}
+NO_NORM = {"rezero", "tfixup"}
+
+IWSLT, EN_DE, EN_FR = "admin/iwslt14_de_en", "admin/wmt14_en_de", "admin/wmt14_en_fr"
+TFIXUP = "tfixup/iwslt14_de_en"
+SWEPT = {"optimization.lr": [1e-4], "optimizer.adam_betas": "(0.9, 0.99)"}
+FORTY = {"optimization.max_epoch": 40}
+
+
+def _rows():
+    for scheme in ("postln", "preln", "admin", "rezero"):
+        yield f"iwslt14_de_en/{scheme}_6l_6l", Row(IWSLT, scheme, (6, 6))
+    for scheme in ("postln", "preln", "admin"):
+        yield (
+            f"iwslt14_de_en/no_warmup_{scheme}",
+            Row(f"{IWSLT}/no_warmup", scheme, (6, 6), SWEPT),
+        )
+        for depth in (6, 12, 18):
+            yield f"wmt14_en_de/{scheme}_{depth}l_{depth}l", Row(EN_DE, scheme, (depth, depth))
+        yield f"wmt14_en_fr/{scheme}_6l_6l", Row(EN_FR, scheme, (6, 6))
+        yield f"wmt14_en_fr/{scheme}_60l_12l", Row(f"{EN_FR}/60l", scheme, (60, 12))
+    for depth in (6, 12, 200):
+        yield f"iwslt14_de_en/tfixup_{depth}l_{depth}l", Row(TFIXUP, "tfixup", (depth, depth))
+    yield "wmt14_en_de/admin_100l_100l", Row(f"{EN_DE}/100l", "admin", (100, 100))
+    yield "wmt14_en_de/postln_preln_18l_18l", Row(EN_DE, "postln_preln", (18, 18))
+    for depth, recipe in ((6, EN_DE), (18, EN_DE), (100, f"{EN_DE}/100l")):
+        name = f"wmt14_en_de/admin_torch_{depth}l_{depth}l"
+        yield name, Row(recipe, "admin_torch", (depth, depth), FORTY)
+    for scheme in ("admin", "deepnet", "admin_torch"):
+        for batch, accumulated in (("8x4096", 1), ("128x4096", 16)):
+            tokens = {"dataset.max_tokens": 4096, "optimization.update_freq": [accumulated]}
+            yield f"wmt17_en_de/{scheme}_{batch}", Row(EN_DE, scheme, (18, 18), tokens, gpus=8)
+    tokens = {"dataset.max_tokens": 4096, "optimization.update_freq": [16]}
+    other = {"task.source_lang": "en", "task.target_lang": "de", "model.dropout": 0.1}
+    yield "wmt17_en_de/tfixup_6l_6l", Row(TFIXUP, "tfixup", (6, 6), {**tokens, **other}, gpus=8)
+
+
+ROWS = dict(_rows())
+rows = pytest.mark.parametrize("name", ROWS)
+
+
+@lru_cache(maxsize=None)
+def composed(name):
+    """The configuration of a row as it reaches fairseq; nobody changes it."""
+    dataset, row = name.split("/")
+    hydra_init(row)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(CONFIGS / dataset), **VERSION):
+        return compose(row, overrides=["task.data=DATA"])
+
+
+def arch(name):
+    size = "_iwslt_de_en" if name.startswith("iwslt14") else "_wmt_en_de"
+    if "200l" in name:
+        size = "_tiny"
+    return SCHEMES[ROWS[name].scheme][0], size
+
+
+def test_there_is_a_row_for_every_score_and_no_other():
+    files = {f"{d}/{path.stem}" for d in DATASETS for path in (CONFIGS / d).glob("*.yaml")}
+    assert files == set(ROWS)
+    for score in PUBLISHED["scores"]:
+        layers = score["encoder_layers"], score["decoder_layers"]
+        scheme = score["scheme"].replace("-", "_")
+        row = ROWS["{}/{}_{}l_{}l".format(score["dataset"], scheme, *layers)]
+        assert (row.scheme, row.layers) == (scheme, layers)
+
+
+def test_every_recipe_has_its_rows():
+    assert {row.recipe for row in ROWS.values()} == set(PUBLISHED["recipes"])
+
+
+@rows
+def test_a_row_has_its_published_settings(name):
+    row, config = ROWS[name], composed(name)
+    recipe = PUBLISHED["recipes"][row.recipe]
+    wanted = {**recipe["settings"], **row.but}
+    assert {key: OmegaConf.select(config, key) for key in wanted} == wanted
+    assert config.common.seed == recipe.get("seeds", [1111])[0]
+    assert config.distributed_training.distributed_world_size == (row.gpus or recipe["gpus"])
+
+
+@rows
+def test_a_row_ends_with_the_checkpoints_that_are_averaged(name):
+    row, config = ROWS[name], composed(name)
+    decode = PUBLISHED["recipes"][row.recipe]["decode"]
+    if "last_epoch" in decode and "optimization.max_epoch" not in row.but:
+        assert config.optimization.max_epoch == decode["last_epoch"]
+    assert config.optimization.max_epoch > 0
+    assert config.checkpoint.keep_last_epochs == decode["average"]
+    assert not config.checkpoint.no_epoch_checkpoints
+
+
+@rows
+def test_fairseq_takes_a_row(name):
+    """The options that hydra does not know are known to the plugin, once it is imported."""
+    config = OmegaConf.create(OmegaConf.to_container(composed(name)))
+    add_defaults(config)
+    assert not OmegaConf.select(config, "common.cpu")
+    assert config.common.user_dir == "admin_fairseq"
+    assert (config.common.log_format, config.common.log_interval) == ("simple", 100)
+    assert config.task._name == "translation" and config.task.data == "DATA"
+    assert config.optimizer.lr == config.optimization.lr
+    assert config.lr_scheduler.lr == config.optimization.lr
+    assert config.model._name == "".join(arch(name))
+
+
+def test_the_documented_sweep_is_the_published_one():
+    recipe = (CONFIGS / "iwslt14_de_en" / "recipe" / "no_warmup.yaml").read_text()
+    comment = [line[1:] for line in recipe.splitlines() if line.startswith("#   ")]
+    words = shlex.split("".join(line.rstrip("\\") for line in comment), comments=True)
+    overrides = OverridesParser.create().parse_overrides([w for w in words if "=" in w])
+    sweeps = {
+        override.key_or_group: [yaml.safe_load(v) for v in override.sweep_string_iterator()]
+        for override in overrides
+        if override.is_sweep_override()
+    }
+    published = PUBLISHED["recipes"][f"{IWSLT}/no_warmup"]["sweep"]
+    # YAML takes 1e-4, which has no dot, for a word
+    sweeps["optimization.lr"] = [[float(lr)] for (lr,) in sweeps["optimization.lr"]]
+    assert sweeps == published
+
+
+def _dictionary(words):
+    dictionary = Dictionary()
+    for word in range(words):
+        dictionary.add_symbol(str(word))
+    return dictionary
+
+
+JOINED = SimpleNamespace(source_dictionary=_dictionary(9), target_dictionary=_dictionary(9))
+SEPARATE = SimpleNamespace(source_dictionary=_dictionary(9), target_dictionary=_dictionary(5))
+
+
+def _shapes(model):
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+@lru_cache(maxsize=None)
+def _built(model):
+    """The model with these options (JSON, so that rows that share a model build it once)."""
+    options = json.loads(model)
+    task = JOINED if options.get("share_all_embeddings") else SEPARATE
+    with torch.device("meta"):
+        return build_model(OmegaConf.create(options), task)
+
+
+@lru_cache(maxsize=None)
+def _stock(size, layers, shared, pre_ln):
+    """Names and shapes in fairseq's own architecture."""
+    *_, name, otherwise = SIZES[size]
+    options = Namespace(
+        **otherwise,
+        encoder_layers=layers[0],
+        decoder_layers=layers[1],
+        encoder_normalize_before=pre_ln[0],
+        decoder_normalize_before=pre_ln[1],
+        share_all_embeddings=shared,
+        share_decoder_input_output_embed=True,
+    )
+    ARCH_CONFIG_REGISTRY[name](options)
+    with torch.device("meta"):
+        return _shapes(TransformerModel.build_model(options, JOINED if shared else SEPARATE))
+
+
+def _built_row(name):
+    return _built(json.dumps(OmegaConf.to_container(composed(name).model), sort_keys=True))
+
+
+@rows
+def test_a_row_builds_the_published_model(name):
+    row, config, model = ROWS[name], composed(name).model, _built_row(name)
+    dim, ffn, heads, *_ = SIZES[arch(name)[1]]
+    assert model.scheme_name == SCHEMES[row.scheme][1]
+    for stack, depth in zip((model.encoder, model.decoder), row.layers):
+        assert len(stack.layers) == depth
+        for layer in stack.layers:
+            assert layer.fc1.weight.shape == (ffn, dim)
+            assert layer.self_attn.num_heads == heads
+            assert layer.dropout_module.p == config.dropout
+            assert layer.self_attn.dropout_module.p == config.attention_dropout
+            assert layer.activation_dropout_module.p == config.activation_dropout
+
+
+@rows
+def test_a_row_has_the_parameters_of_fairseqs_own_model_and_its_schemes(name):
+    row, model = ROWS[name], _built_row(name)
+    size = arch(name)[1]
+    dim = SIZES[size][0]
+    encoder, decoder = row.layers
+    sublayers = 2 * encoder + 3 * decoder
+    shared = not row.recipe.startswith("tfixup")
+    stock = _stock(size, row.layers, shared, PRE_LN.get(row.scheme, (False, False)))
+    own = 0
+    if row.scheme in ("admin", "admin_torch", "deepnet"):
+        own = sublayers * dim
+    elif row.scheme == "rezero":
+        own = encoder + decoder
+    if row.scheme in NO_NORM:
+        stock = {key: shape for key, shape in stock.items() if "layer_norm" not in key}
+    ours = _shapes(model)
+    added = {key for key in ours if ".residuals." in key}
+    assert {key: ours[key] for key in ours if key not in added} == stock
+    assert sum(ours[key][0] for key in added) == own
