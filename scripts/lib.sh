@@ -140,7 +140,8 @@ choose_schedule() {
 # Precision auto is fp16 on a GPU, fp32 on a CPU.
 choose_device() {
     local precision=$1 cpu=$2
-    python -c 'import torch' 2>/dev/null || cpu=true # a --dry-run before anything is installed
+    # a --dry-run may come before anything is installed
+    [ "$cpu" = true ] || python -c 'import torch' 2>/dev/null || cpu=true
     [[ $precision =~ ^(auto|fp32|fp16|bf16)$ ]] || fail "--precision $precision: use fp32, fp16 or bf16"
     device=()
     if [ "$cpu" = true ] || ! have_gpu; then

@@ -4,8 +4,13 @@ import json
 import shlex
 
 import pytest
+from fairseq.options import get_training_parser, parse_args_and_arch
 
-from .conftest import finish, start
+import admin_fairseq  # noqa: F401  registers the architectures
+
+from .conftest import ROOT, finish, start
+
+PUBLISHED = ROOT / "admin_fairseq" / "results" / "published.json"
 
 SMALL = [
     *(
@@ -122,3 +127,47 @@ def test_missing_data_and_runs_are_told_in_one_line(tmp_path):
     assert errors.strip().endswith("bin is missing; run scripts/wmt14_en_de/prepare.sh first")
     _, errors = finish(start("wmt14_en_de/evaluate.sh", *words, cwd=tmp_path), status=1)
     assert "admin-6l-6l-seed1111 is missing; run scripts/wmt14_en_de/train.sh first" in errors
+
+
+RECIPES = json.loads(PUBLISHED.read_text())["recipes"]
+WAYS = {  # recipe → script and words that make it
+    "admin/iwslt14_de_en": ("iwslt14_de_en", []),
+    "admin/iwslt14_de_en/no_warmup": ("iwslt14_de_en", ["--recipe", "no-warmup"]),
+    "tfixup/iwslt14_de_en": ("iwslt14_de_en", ["--scheme", "tfixup"]),
+    "admin/wmt14_en_de": ("wmt14_en_de", []),
+    "admin/wmt14_en_de/100l": ("wmt14_en_de", ["--encoder-layers", 100, "--decoder-layers", 100]),
+    "admin/wmt14_en_fr": ("wmt14_en_fr", []),
+    "admin/wmt14_en_fr/60l": ("wmt14_en_fr", ["--encoder-layers", 60, "--decoder-layers", 12]),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_is_the_published_one(tmp_path, name):
+    dataset, words = WAYS[name]
+    recipe = RECIPES[name]
+    output, _ = dry(f"{dataset}/train.sh", *words, "--gpus", recipe["gpus"], cwd=tmp_path)
+    command = shlex.split(output.splitlines()[0])
+    assert command[0] == "fairseq-train"
+    args = parse_args_and_arch(get_training_parser(), command[1:])
+    for setting, published in recipe["settings"].items():
+        group, option = setting.split(".")
+        assert getattr(args, group if option == "_name" else option) == published, setting
+    assert args.distributed_world_size == recipe["gpus"]
+    size = (512, 1024, 4) if dataset == "iwslt14_de_en" else (512, 2048, 8)
+    for stack in ("encoder", "decoder"):
+        names = ("embed_dim", "ffn_embed_dim", "attention_heads")
+        assert tuple(getattr(args, f"{stack}_{n}") for n in names) == size
+    seeds = [options(line)["--seed"] for line in output.splitlines()]
+    assert seeds[: len(recipe.get("seeds", []))] == list(map(str, recipe.get("seeds", [])))
+
+
+@pytest.mark.parametrize("name", ["admin/iwslt14_de_en", "admin/wmt14_en_de", "admin/wmt14_en_fr"])
+def test_decoding_is_the_published_one(tmp_path, name):
+    dataset, _ = WAYS[name]
+    decode = RECIPES[name]["decode"]
+    output, _ = dry(f"{dataset}/evaluate.sh", "--cpu", cwd=tmp_path)
+    average, generate, _ = map(options, output.splitlines()[:3])
+    assert int(average["--num-epoch-checkpoints"]) == decode["average"]
+    assert int(average["--checkpoint-upper-bound"]) == decode["last_epoch"]
+    assert int(generate["--beam"]) == decode["beam"]
+    assert float(generate["--lenpen"]) == decode.get("lenpen", 1)
