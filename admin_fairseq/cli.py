@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from argparse import ArgumentParser
 from contextlib import contextmanager
@@ -79,13 +81,26 @@ def _messages_on_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+@contextmanager
+def _cleaning_up_when_told_to_end() -> Iterator[None]:
+    """Let SIGTERM end the command as an interrupt does: temporary files go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there may signals be handled
+        return
+    old = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
     args = _parser().parse_args(argv)
     command = COMMANDS[args.command]
     del args.command
     try:
-        with _messages_on_stderr():
+        with _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for line in command.run(args):
                 print(line)
         sys.stdout.flush()

@@ -80,6 +80,20 @@ training_options() {
     flag dry-run "print the command and stop"
 }
 
+# Fail unless the options of these names are whole numbers from 1 on: whole NAME...
+whole() {
+    local name
+    for name in "$@"; do
+        local variable=${name//-/_}
+        [[ ${!variable} =~ ^[1-9][0-9]*$ ]] || fail "--$name ${!variable}: use a whole number from 1 on"
+    done
+}
+
+# Fail unless --seeds holds at least one number.
+check_seeds() {
+    [[ $seeds =~ ^\ *[0-9]+(\ +[0-9]+)*\ *$ ]] || fail "--seeds '$seeds': use numbers with spaces between them"
+}
+
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 # The Python to build .venv with: $PYTHON, or the reference version, or whatever is supported.
@@ -165,12 +179,15 @@ run_training() {
         return
     fi
     mkdir -p "$save_dir"
-    # a folder holds one run: going on with other settings would pass the old checkpoint for a new one
-    settings=$(printf '%q ' "$@" | sed -E 's/ --max-(update|epoch) [0-9]+//g')
+    # a folder holds one run: going on with other settings would pass the old checkpoint for a new
+    # one. How long it is and how many workers share the work may change.
+    settings=$(print_command "$@" | sed -E -e 's/^.*fairseq-train /fairseq-train /' \
+        -e 's/ --(max-update|max-epoch|distributed-world-size|distributed-port|update-freq) [0-9]+//g')
     if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
         fail "$save_dir holds a run with other settings; choose another --save-dir"
     fi
-    printf '%s\n' "$settings" >"$save_dir/settings"
+    printf '%s\n' "$settings" >"$save_dir/settings.$$"
+    mv "$save_dir/settings.$$" "$save_dir/settings" # other nodes may be reading it
     "$@" 2>&1 | tee -a "$save_dir/train.log"
 }
 
@@ -232,10 +249,12 @@ choose_architecture() {
 # batch with them: choose_workers PUBLISHED_UPDATE_FREQ PUBLISHED_GPUS
 choose_workers() {
     local batches=$(($1 * $2)) workers
+    whole nodes
     if [ "$cpu" = true ]; then
         workers=1
     else
-        : "${gpus:=$(visible_gpus)}"
+        [ -n "$gpus" ] || gpus=$(visible_gpus)
+        whole gpus
         workers=$((gpus * nodes))
     fi
     if [ -z "$update_freq" ]; then
@@ -243,6 +262,8 @@ choose_workers() {
             fail "the published update has $batches batches, which $workers GPUs cannot share; say --update-freq"
         update_freq=$((batches / workers))
     fi
+    whole update-freq
+    [ "$cpu" = false ] || [ "$precision" != fp16 ] || fail "--precision fp16 needs a GPU"
     device=()
     [ "$cpu" = false ] || device=(--cpu)
     [ "$cpu" = true ] || [ "$precision" != auto ] || precision=fp16
@@ -283,6 +304,8 @@ train_published() {
     shift 4
     [ "$dry_run" = true ] || [ -d "$data_dir/bin" ] ||
         fail "$data_dir/bin is missing; run scripts/$dataset/prepare.sh first"
+    whole encoder-layers decoder-layers
+    check_seeds
     [ "$dry_run" = true ] || setup_venv prepare
     choose_architecture "$size"
     choose_workers "${published[@]}"
@@ -299,18 +322,22 @@ train_published() {
 }
 
 evaluate_options() {
+    local published=""
+    [ -n "$2" ] || published=" (default: the recipe's)"
     option average "$1" "epoch checkpoints to average, the last ones"
-    option last-epoch "$2" "none after this epoch"
-    option beam "$3" "beam width"
-    option lenpen "$4" "length penalty"
+    option last-epoch "$2" "none after this epoch$published"
+    option beam "$3" "beam width$published"
+    option lenpen "$4" "length penalty$published"
     option max-tokens 4096 "tokens in a batch"
-    option precision auto "auto (fp16 on a GPU), fp32 or fp16"
+    option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
 }
 
 # Average, translate and score every seed's run: evaluate_published [FAIRSEQ OPTIONS...]
 # writes average.pt, test.hyp and evaluation.json into each and prints the table.
 evaluate_published() {
     local seed run remove='@@ '
+    whole encoder-layers decoder-layers average last-epoch beam max-tokens
+    check_seeds
     [ "$dry_run" = true ] || setup_venv prepare
     choose_device "$precision" "$cpu"
     [ ! -e "$data_dir/sentencepiece.model" ] || remove=sentencepiece

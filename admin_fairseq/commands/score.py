@@ -34,6 +34,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Iterable[str]:
+    if args.dataset and args.data_dir:
+        raise AdminError("--dataset goes with --reference; --data-dir knows its own")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
     hypotheses = _lines(args.hypotheses)

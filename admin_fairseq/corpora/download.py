@@ -31,7 +31,10 @@ def fetch(archive: Archive, folder: str, mirror: Optional[str] = None) -> str:
     path = os.path.join(folder, archive.name)
     if os.path.exists(path):
         return path
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise AdminError(f"{folder}: cannot be written: {error.strerror}") from None
     mirrors = (f"{mirror.rstrip('/')}/{quote(archive.name)}",) if mirror else ()
     failures = []
     for url in (*mirrors, *archive.urls):
@@ -61,11 +64,16 @@ def _download(url: str, path: str) -> str:
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # there are no bytes after those that we have
+        if error.code != 416:
             raise
-        return part
+        if error.headers.get("Content-Range") != f"bytes */{have}":
+            os.remove(part)
+            raise OSError("what was downloaded before is no part of it; try again") from None
+        return part  # there are no bytes after those that we have
     with answer:
         resumed = answer.status == 206
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise OSError("the server sent other bytes than those asked for")
         size = answer.headers.get("Content-Length")
         total = int(size) + have * resumed if size else None
         bar = tqdm(
@@ -87,7 +95,7 @@ def _download(url: str, path: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error)
+    return " ".join(str(getattr(error, "reason", None) or error).split())
 
 
 def file_digest(path: str, algorithm: str) -> str:

@@ -23,7 +23,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -82,11 +82,14 @@ def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
     path = os.path.join(data_dir, PREPARED)
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            made = json.load(file)
     except FileNotFoundError:
         return None
     except ValueError:
-        raise AdminError(f"{path}: damaged; delete it and prepare the data again") from None
+        made = None
+    if not isinstance(made, dict) or not {"dataset", "target", "lowercase"} <= set(made):
+        raise AdminError(f"{path}: damaged; delete it and prepare the data again")
+    return made
 
 
 class _Preparation:
@@ -116,6 +119,8 @@ class _Preparation:
             logger.info("%s is ready", self.options.data_dir)
             return made
         paths = {archive: self._fetch(archive) for archive in self.recipe.archives}
+        with suppress(FileNotFoundError):
+            os.remove(self._at(PREPARED))  # from now on it is not true any more
         self._take_steps(paths)
         made = {
             **self.settings,
@@ -143,7 +148,7 @@ class _Preparation:
         pieces = [*self._files(self._pieces), *self._test_files("words")]
         steps.run("pieces", bpe, pieces, self._make_pieces)
         joined = self.settings["joined_dictionary"]
-        steps.run("binary", joined, [self._at("bin")], self._binarise)
+        steps.run("binary", joined, self._dictionaries(), self._binarise)
 
     def _made_before(self) -> Optional[dict[str, Any]]:
         """prepared.json, if it tells of these settings and of the archives that are here."""
@@ -154,8 +159,9 @@ class _Preparation:
             path = os.path.join(self.raw_dir, name)
             if os.path.exists(path) and _identity(path) != identity:
                 return None
-        here = all(map(os.path.exists, [*self._files(self._pieces), self._at("bin")]))
-        return made if here else None
+        results = [*self._files(self._pieces), *self._test_files("raw"), *self._test_files("words")]
+        results += [self._at(self.subwords.file), *self._dictionaries()]
+        return made if all(map(os.path.exists, results)) else None
 
     # archives
 
@@ -274,6 +280,9 @@ class _Preparation:
 
     def _test_files(self, kind: str) -> list[str]:
         return [self._at(f"test.{kind}.{lang}") for lang in self.recipe.languages]
+
+    def _dictionaries(self) -> list[str]:
+        return [self._at("bin", f"dict.{lang}.txt") for lang in self.recipe.languages]
 
     def _count(self, split: str) -> int:
         return sum(1 for _ in read_lines(self._pieces(split, self.recipe.source)))

@@ -57,10 +57,15 @@ def _read(mark: str) -> Any:
 @contextmanager
 def alone_in(folder: str) -> Iterator[None]:
     """Keep other preparations out of ``folder``."""
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AdminError(f"{folder}: another preparation is at work there") from None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise AdminError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise AdminError(f"{folder}: another preparation is at work there") from None
+    finally:
+        os.close(lock)

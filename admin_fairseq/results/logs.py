@@ -48,7 +48,10 @@ class Log:
         """Whether fairseq ended by itself, or had nothing left to do."""
         limits = self.config.get("optimization", {})
         reached = ((self.updates, "max_update"), (self.epochs, "max_epoch"))
-        return self.done or any(0 < (limits.get(name) or 0) <= number for number, name in reached)
+        given = ((limits.get(name), number) for number, name in reached)
+        return self.done or any(
+            isinstance(limit, (int, float)) and 0 < limit <= number for limit, number in given
+        )
 
     @property
     def seconds_per_update(self) -> Optional[float]:

@@ -254,9 +254,12 @@ def _read_evaluation(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             evaluation = json.load(file)
         for score in evaluation.get("bleu", {}).values():
-            score["score"] = float(score["score"])
+            if not math.isfinite(score["score"]):
+                raise ValueError(f"a score of {score['score']}")
+        if not isinstance(evaluation.get("dataset"), (str, type(None))):
+            raise ValueError("its dataset is not a name")
     except OSError as error:
         raise AdminError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AdminError(f"{path}: not an evaluation, or a damaged one: {error!r}") from None
     return evaluation

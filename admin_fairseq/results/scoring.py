@@ -35,6 +35,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -
             f"{len(hypotheses)} translations for {len(references)} references; "
             "was the whole test set translated?"
         )
+    if not references:
+        raise AdminError("there is nothing to score: the references are empty")
     metric = BLEU(**options)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return Score(score, str(metric.get_signature()))

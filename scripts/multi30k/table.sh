@@ -36,18 +36,30 @@ train_and_score() {
         bash "$scripts/evaluate.sh" --data-dir "$data_dir" --save-dir "$folder" "${device[@]}"
 }
 
+# The same beside other runs, with its output in a file.
+train_and_score_quietly() {
+    local log=$save_dir/$1-${2}l-${2}l-seed$3.log
+    mkdir -p "$save_dir"
+    train_and_score "$@" >"$log" 2>&1 || say "$1 ${2}L-${2}L, seed $3 failed, see $log"
+}
+
+whole jobs updates max-tokens
+check_seeds
+start=$SECONDS
 for seed in $seeds; do
     for layers in $depths; do
         for scheme in $schemes; do
-            [ "$(jobs -r | wc -l)" -lt "$jobs" ] || wait -n || true
             [ "$dry_run" = true ] || say "$scheme ${layers}L-${layers}L, seed $seed"
-            if [ "$jobs" = 1 ]; then
+            if [ "$jobs" = 1 ] || [ "$dry_run" = true ]; then
                 train_and_score "$scheme" "$layers" "$seed" || say "failed, see above"
-            else
-                train_and_score "$scheme" "$layers" "$seed" >/dev/null 2>&1 &
+                continue
             fi
+            [ "$(jobs -r | wc -l)" -lt "$jobs" ] || wait -n
+            train_and_score_quietly "$scheme" "$layers" "$seed" &
         done
     done
 done
 wait
-[ "$dry_run" = true ] || admin-fairseq results "$save_dir" --format markdown
+[ "$dry_run" = false ] || exit 0
+say "Took $((SECONDS - start)) s"
+admin-fairseq results "$save_dir" --format markdown

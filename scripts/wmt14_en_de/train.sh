@@ -10,6 +10,7 @@ run_options wmt14_en_de 1111
 train_options
 parse_options "$@"
 
+whole encoder-layers
 batch=(8192 1 4)
 [ "$encoder_layers" -lt 100 ] || batch=(4096 1 8)
 train_published _wmt_en_de "${batch[@]}" --source-lang en --target-lang de --share-all-embeddings \

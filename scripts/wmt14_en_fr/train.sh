@@ -10,6 +10,7 @@ run_options wmt14_en_fr 1111
 train_options
 parse_options "$@"
 
+whole encoder-layers
 batch=(8000 10 8)
 [ "$encoder_layers" -lt 60 ] || batch=(5000 16 16)
 train_published _wmt_en_de "${batch[@]}" --source-lang en --target-lang fr --share-all-embeddings \

@@ -11,5 +11,6 @@ option batches 8 "as for train.sh"
 evaluate_options 10 100 4 0.6
 parse_options "$@"
 
+whole batches
 recipe=$batches
 evaluate_published

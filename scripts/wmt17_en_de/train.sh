@@ -12,6 +12,7 @@ option batches 8 "batches of 4096 tokens in an update"
 train_options
 parse_options "$@"
 
+whole batches
 settings=(--share-all-embeddings --optimizer radam --adam-betas "(0.9, 0.98)" --weight-decay 0.0
     --lr 1e-3 --lr-scheduler inverse_sqrt --warmup-updates 8000 --warmup-init-lr 1e-7
     --attention-dropout 0.1 --activation-dropout 0.1)

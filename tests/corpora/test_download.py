@@ -30,9 +30,15 @@ def server():
             wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
             first = int(wanted.group(1)) if wanted and not self.path.startswith("/plain") else 0
             if first >= len(CONTENT):
-                return self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+                return self.end_headers()
             self.send_response(206 if first else 200)
-            body = CONTENT[first:]
+            other = 0 if self.path.startswith("/other") else first
+            body = CONTENT[other:]
+            if first:
+                last = len(CONTENT) - 1
+                self.send_header("Content-Range", f"bytes {other}-{last}/{len(CONTENT)}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if self.path.startswith("/cut") else body)
@@ -92,6 +98,18 @@ def test_a_complete_part_is_taken(server, tmp_path):
     wanted = archive(server, "good")
     part(tmp_path, wanted.urls[0]).write_bytes(CONTENT)
     assert Path(fetch(wanted, str(tmp_path))).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("have", "place", "message"),
+    [(len(CONTENT) + 1, "good", "no part of it"), (9, "other", "other bytes than those asked for")],
+)
+def test_a_part_of_something_else_is_not_taken(server, tmp_path, have, place, message):
+    wanted = archive(server, place)
+    part(tmp_path, wanted.urls[0]).write_bytes(bytes(have))
+    with pytest.raises(AdminError, match=message):
+        fetch(wanted, str(tmp_path))
+    assert not (tmp_path / "a.tgz").exists()
 
 
 def test_every_address_is_named_when_none_serves(server, tmp_path):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -35,6 +36,8 @@ def no_binary(monkeypatch):
 
     def binarise(preparation):
         os.makedirs(preparation._at("bin"), exist_ok=True)
+        for path in preparation._dictionaries():
+            Path(path).touch()
 
     monkeypatch.setattr(module._Preparation, "_binarise", binarise)
 
@@ -99,6 +102,56 @@ def test_other_archives_are_noticed(options, tmp_path, no_binary):
     iwslt14(raw, pairs=100)
     shutil.rmtree(tmp_path / "data" / "bin")
     assert run(options, raw_dir=str(raw))["pairs"] != first["pairs"]
+
+
+def test_a_run_that_changed_its_mind_halfway_is_not_ready(
+    options, tmp_path, no_binary, monkeypatch
+):
+    """Done with one setting, killed with another, asked for the first again: nothing is mixed."""
+    run(options)
+    first = texts(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Preparation, "_binarise", lambda preparation: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(options, bpe_size=50)
+    run(options)
+    assert texts(tmp_path / "data") == first
+
+
+def test_another_archive_of_the_same_size_is_noticed(options, tmp_path, no_binary, caplog):
+    raw = make("iwslt14_de_en", tmp_path / "mine")
+    run(options, raw_dir=str(raw))
+    os.utime(raw / "de-en.tgz", ns=(1, 1))
+    caplog.set_level("INFO", "admin_fairseq")
+    run(options, raw_dir=str(raw))
+    assert "unpack de-en.tgz ..." in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("name", ["bpe.codes", "test.words.en", "test.raw.de", "bin/dict.en.txt"])
+def test_a_result_that_is_gone_is_made_again(options, tmp_path, no_binary, name):
+    run(options)
+    before = texts(tmp_path / "data")
+    (tmp_path / "data" / name).unlink()
+    run(options)
+    assert (tmp_path / "data" / name).exists()
+    del before["prepared.json"]
+    assert before.items() <= texts(tmp_path / "data").items()
+
+
+def test_a_killed_worker_is_told_in_one_line(options, no_binary, monkeypatch):
+    monkeypatch.setattr(module, "_apply_rules", _die)
+    with pytest.raises(AdminError, match="a worker was killed"):
+        run(options, workers=2)
+
+
+def _die(*args):
+    os._exit(9)
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/dev/null/x"])
+def test_a_folder_that_cannot_be_is_told_in_one_line(options, place):
+    with pytest.raises(AdminError, match=f"{place}: cannot be written"):
+        run(options, data_dir=place)
 
 
 def test_archives_and_work_may_be_deleted_at_the_end(options, tmp_path, no_binary):

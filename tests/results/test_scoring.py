@@ -5,7 +5,7 @@ from sacrebleu import corpus_bleu
 
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
-from admin_fairseq.results.scoring import bleu, compound_split, tokenised
+from admin_fairseq.results.scoring import _split, bleu, compound_split, tokenised
 
 REFERENCES = [
     "a well-known man sees the old house , and the tree .",
@@ -33,6 +33,11 @@ def test_compound_split_counts_the_parts():
     ]
     assert compound_split(HYPOTHESES, REFERENCES) == tokenised(*by_hand)
     assert compound_split(HYPOTHESES, REFERENCES).score > tokenised(HYPOTHESES, REFERENCES).score
+
+
+def test_hyphens_are_split_as_fairseqs_script_does():
+    assert _split("a-b-c d-e") == "a ##AT##-##AT## b-c d ##AT##-##AT## e"
+    assert _split("well-known-to all") == "well ##AT##-##AT## known ##AT##-##AT## to all"
 
 
 def test_a_hyphen_alone_is_left_in_peace():
@@ -101,5 +106,12 @@ def test_mistakes_are_told_in_one_line(data, tmp_path):
         score(data, tmp_path, ["one"])
     with pytest.raises(AdminError, match="not a folder of admin-fairseq prepare"):
         score(tmp_path, tmp_path, ["one"])
+    with pytest.raises(AdminError, match="--dataset goes with --reference"):
+        score(data, tmp_path, ["one"] * 2, "--dataset", "x")
+    (data / "prepared.json").write_text("[]")
+    with pytest.raises(AdminError, match="damaged"):
+        score(data, tmp_path, ["one"])
+    with pytest.raises(AdminError, match="nothing to score"):
+        bleu([], [])
     with pytest.raises(AdminError, match="hyp: not found"):
         cli.main(["score", str(tmp_path / "no" / "hyp"), "--data-dir", str(data)])

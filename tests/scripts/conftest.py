@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MERGES = 200
 
 
-def start(script, *words, cwd):
+def start(script, *words, cwd, before=()):
+    """Start a script; folders ``before`` come first on PATH."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     # what runs the tests runs the scripts too
     environment["NO_INSTALL"] = "1"
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    folders = [*before, Path(sys.executable).parent, environment["PATH"]]
+    environment["PATH"] = os.pathsep.join(map(str, folders))
     return subprocess.Popen(
         ["bash", str(ROOT / "scripts" / script), *map(str, words)],
         cwd=cwd,

@@ -114,11 +114,48 @@ def test_any_number_of_gpus_makes_the_published_batch(tmp_path, words, launch, f
         ("wmt14_en_de/train.sh", ["--gpus", "2", "--nodes", "2"], "--endpoint"),
         ("iwslt14_de_en/train.sh", ["--gpus", "1", "--recipe", "x"], "use admin, no-warmup or"),
         ("iwslt14_de_en/train.sh", ["--gpus", "1", "--precision", "x"], "use fp32, fp16 or bf16"),
+        ("iwslt14_de_en/train.sh", ["--cpu", "--precision", "fp16"], "fp16 needs a GPU"),
+        ("wmt14_en_de/train.sh", ["--gpus", "0"], "--gpus 0: use a whole number from 1 on"),
+        ("wmt14_en_de/train.sh", ["--gpus", "1", "--nodes", "x"], "--nodes x: use a whole"),
+        ("wmt14_en_de/train.sh", ["--gpus", "1", "--encoder-layers", "x"], "--encoder-layers x"),
+        ("wmt17_en_de/train.sh", ["--gpus", "1", "--batches", "0"], "--batches 0: use a whole"),
+        ("wmt14_en_de/train.sh", ["--gpus", "1", "--seeds", ""], "use numbers with spaces"),
+        ("multi30k/table.sh", ["--jobs", "x"], "--jobs x: use a whole number"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, script, words, message):
     output, errors = dry(script, *words, cwd=tmp_path, status=1)
     assert not output and message in errors and len(errors.splitlines()) == 1
+
+
+def test_a_folder_holds_one_run_on_any_number_of_workers(tmp_path):
+    """A fake fairseq-train is enough: what is asked is whether it would be started."""
+    (tmp_path / "bin").mkdir()
+    for name in ("fairseq-train", "srun"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "{name} started"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    words = ["--data-dir", tmp_path, "--save-dir", tmp_path / "runs"]
+
+    def train(*more, status=0):
+        script = "wmt14_en_de/train.sh"
+        process = start(script, *words, *more, cwd=tmp_path, before=[tmp_path / "bin"])
+        return finish(process, status)
+
+    assert "fairseq-train started" in train("--gpus", "4")[0]
+    assert "fairseq-train started" in train("--gpus", "1", "--", "--max-epoch", "7")[0]
+    assert "srun started" in train("--gpus", "2", "--nodes", "2", "--launcher", "slurm")[0]
+    _, errors = train("--gpus", "4", "--", "--lr", "1", status=1)
+    assert "holds a run with other settings" in errors
+
+
+def test_the_table_prints_its_commands(tmp_path):
+    words = ["--cpu", "--schemes", "admin", "--depths", "6 18", "--jobs", "2"]
+    output, _ = dry("multi30k/table.sh", *words, cwd=tmp_path)
+    commands = list(map(options, output.splitlines()))
+    assert [(c["--encoder-layers"], c["--seed"]) for c in commands] == [
+        *[("6", "1"), ("18", "1")],
+        *[("6", "2"), ("18", "2")],
+    ]
 
 
 def test_missing_data_and_runs_are_told_in_one_line(tmp_path):
@@ -161,13 +198,13 @@ def test_every_setting_is_the_published_one(tmp_path, name):
     assert seeds[: len(recipe.get("seeds", []))] == list(map(str, recipe.get("seeds", [])))
 
 
-@pytest.mark.parametrize("name", ["admin/iwslt14_de_en", "admin/wmt14_en_de", "admin/wmt14_en_fr"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_decoding_is_the_published_one(tmp_path, name):
-    dataset, _ = WAYS[name]
+    dataset, words = WAYS[name]
     decode = RECIPES[name]["decode"]
-    output, _ = dry(f"{dataset}/evaluate.sh", "--cpu", cwd=tmp_path)
+    output, _ = dry(f"{dataset}/evaluate.sh", *words, "--cpu", cwd=tmp_path)
     average, generate, _ = map(options, output.splitlines()[:3])
     assert int(average["--num-epoch-checkpoints"]) == decode["average"]
-    assert int(average["--checkpoint-upper-bound"]) == decode["last_epoch"]
+    assert int(average["--checkpoint-upper-bound"]) == decode.get("last_epoch", 300)
     assert int(generate["--beam"]) == decode["beam"]
     assert float(generate["--lenpen"]) == decode.get("lenpen", 1)
