@@ -5,12 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.corpora.miniatures import MAKERS, make
-
 ROOT = Path(__file__).resolve().parents[2]
-MERGES = 200
 
 
 def start(script, *words, cwd, before=()):
@@ -36,18 +31,3 @@ def finish(process, status=0):
     output, errors = process.communicate(timeout=300)
     assert process.returncode == status, f"{output[-3000:]}\n{errors[-3000:]}"
     return output, errors
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    """Folder with raw/DATASET and data/DATASET for every data set, as prepare.sh left them."""
-    folder = tmp_path_factory.mktemp("with a space")
-    started = []
-    for dataset in MAKERS:
-        raw = make(dataset, folder / "raw" / dataset)
-        words = ["--raw-dir", raw, "--data-dir", folder / "data" / dataset]
-        words += ["--bpe-size", MERGES, "--workers", 1 + (dataset == "wmt14_en_fr")]
-        started.append(start(f"{dataset}/prepare.sh", *words, cwd=folder))
-    for process in started:
-        finish(process)
-    return folder

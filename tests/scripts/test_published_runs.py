@@ -12,50 +12,6 @@ from .conftest import ROOT, finish, start
 
 PUBLISHED = ROOT / "admin_fairseq" / "results" / "published.json"
 
-SMALL = [
-    *(
-        "--encoder-embed-dim",
-        "16",
-        "--encoder-ffn-embed-dim",
-        "16",
-        "--encoder-attention-heads",
-        "2",
-    ),
-    *(
-        "--decoder-embed-dim",
-        "16",
-        "--decoder-ffn-embed-dim",
-        "16",
-        "--decoder-attention-heads",
-        "2",
-    ),
-    *("--num-workers", "0", "--log-interval", "1", "--max-tokens", "1000"),
-    *("--required-batch-size-multiple", "1"),  # with 8, fairseq-fixed finds no batch in seven pairs
-]
-
-
-@pytest.mark.slow
-def test_profile_train_resume_evaluate_and_table(prepared):
-    """From the prepared miniature to a table with the published number beside ours."""
-    places = ["--data-dir", prepared / "data" / "iwslt14_de_en", "--save-dir", prepared / "runs"]
-    run = [*places, "--cpu", "--encoder-layers", "2", "--decoder-layers", "1", "--seeds", "1111"]
-    train = ["iwslt14_de_en/train.sh", *run, "--"]
-    folder = prepared / "runs" / "admin-2l-1l-seed1111"
-    output, _ = finish(start(*train, *SMALL, "--max-epoch", "1", cwd=prepared))
-    assert "sub-layers set" in output
-    profile = (folder / "profile.json").read_bytes()
-    output, _ = finish(start(*train, *SMALL, "--max-epoch", "2", cwd=prepared))
-    assert "Loaded checkpoint" in output and "(epoch 2 @" in output
-    assert (folder / "profile.json").read_bytes() == profile
-    words = [*run, "--average", "2", "--beam", "2", "--lenpen", "0.7", "--", "--num-workers", "0"]
-    output, _ = finish(start("iwslt14_de_en/evaluate.sh", *words, cwd=prepared))
-    result = json.loads((folder / "evaluation.json").read_text())
-    assert result["dataset"] == "iwslt14_de_en" and result["averaged"] == 2
-    assert set(result["bleu"]) == {"tokenised", "compound split", "detokenised"}
-    assert "case:lc" in result["bleu"]["detokenised"]["signature"]
-    assert len((folder / "test.hyp").read_text().splitlines()) == 20
-    assert "2L-1L" in output and "tok:13a" in output
-
 
 def dry(script, *words, cwd, status=0):
     return finish(start(script, *words, "--dry-run", cwd=cwd), status)
