@@ -322,12 +322,12 @@ train_published() {
 }
 
 evaluate_options() {
-    local published=""
-    [ -n "$2" ] || published=" (default: the recipe's)"
+    local default=""
+    [ -n "$2" ] || default=" (default: the recipe's)"
     option average "$1" "epoch checkpoints to average, the last ones"
-    option last-epoch "$2" "none after this epoch$published"
-    option beam "$3" "beam width$published"
-    option lenpen "$4" "length penalty$published"
+    option last-epoch "$2" "none after this epoch$default"
+    option beam "$3" "beam width$default"
+    option lenpen "$4" "length penalty$default"
     option max-tokens 4096 "tokens in a batch"
     option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
 }
