@@ -332,6 +332,9 @@ evaluate_options() {
     option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
 }
 
+# What --remove-bpe wants, from prepared.json.
+remove_bpe() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["remove_bpe"])' "$1"; }
+
 # Average, translate and score every seed's run: evaluate_published [FAIRSEQ OPTIONS...]
 # writes average.pt, test.hyp and evaluation.json into each and prints the table.
 evaluate_published() {
@@ -340,7 +343,7 @@ evaluate_published() {
     check_seeds
     [ "$dry_run" = true ] || setup_venv prepare
     choose_device "$precision" "$cpu"
-    [ ! -e "$data_dir/sentencepiece.model" ] || remove=sentencepiece
+    [ ! -e "$data_dir/prepared.json" ] || remove=$(remove_bpe "$data_dir/prepared.json")
     for seed in $seeds; do
         run=$(run_dir "$seed")
         [ "$dry_run" = true ] || [ -d "$run" ] || fail "$run is missing; run scripts/$dataset/train.sh first"

@@ -71,7 +71,7 @@ class Recipe:
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:
-    """An archive of the WMT organisers, whose two hosts answer for the same paths."""
+    """An archive of the WMT organisers, to be tried on both of their hosts."""
     hosts = ("https://www.statmt.org/", "https://data.statmt.org/")
     return Archive(name, tuple(host + path for path in paths for host in hosts), md5)
 
