@@ -96,7 +96,11 @@ SUBWORDS = {
 """The values of ``--bpe``."""
 
 
-@lru_cache(maxsize=1)
 def encoder(kind: str, path: str) -> Callable[[str], str]:
-    """Line of words → line of pieces; loaded once in each process."""
+    """Line of words → line of pieces; loaded once in each process, unless the file changes."""
+    return _load(kind, path, os.stat(path).st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _load(kind: str, path: str, changed: int) -> Callable[[str], str]:
     return SUBWORDS[kind].encoder(path)

@@ -104,16 +104,29 @@ def test_other_archives_are_noticed(options, tmp_path, no_binary):
     assert run(options, raw_dir=str(raw))["pairs"] != first["pairs"]
 
 
+@pytest.mark.parametrize("where", ["_binarise", "_test_files"])
 def test_a_run_that_changed_its_mind_halfway_is_not_ready(
-    options, tmp_path, no_binary, monkeypatch
+    options, tmp_path, no_binary, monkeypatch, where
 ):
-    """Done with one setting, killed with another, asked for the first again: nothing is mixed."""
+    """Done with one setting, killed with another (at the last step, or with all pieces written and
+    the step not done), asked for the first again: nothing is mixed."""
     run(options)
     first = texts(tmp_path / "data")
+    test_files = module._Preparation._test_files
+
+    def dies(preparation, kind=""):
+        if where == "_test_files" and (kind != "words" or not has_new_pieces()):
+            return test_files(preparation, kind)
+        raise KeyboardInterrupt
+
+    def has_new_pieces():
+        return (tmp_path / "data" / "train.en").read_bytes() != first["train.en"]
+
     with monkeypatch.context() as patch:
-        patch.setattr(module._Preparation, "_binarise", lambda preparation: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(module._Preparation, where, dies)
+        with pytest.raises(KeyboardInterrupt):
             run(options, bpe_size=50)
+    assert has_new_pieces()
     run(options)
     assert texts(tmp_path / "data") == first
 
