@@ -45,8 +45,8 @@ def sentences(count, languages, seed):
 
 
 def _spoilt(lines, number):
-    """Every 17th pair is one of those that some rule drops, or keeps by a hair; WMT17's 300th, which
-    goes to its validation data, is dropped there."""
+    """Every 17th pair is one of those that some rule drops, or keeps by a hair; WMT17's 300th,
+    which goes to its validation data, is dropped there."""
     if number % 17 != 8:
         return lines
     kinds = [
@@ -77,10 +77,10 @@ def _sides(count, languages, seed):
 
 
 def _sound(count, languages, seed):
-    """Language → lines of a test set: none is empty or monstrous."""
-    kept = [
-        p for p in sentences(count, languages, seed) if all(0 < len(s.strip()) < 500 for s in p)
-    ]
+    """Language → lines of a test set: none is empty or monstrous, one has what its rules treat."""
+    made = sentences(count, languages, seed)
+    kept = [pair for pair in made if all(0 < len(line.strip()) < 500 for line in pair)]
+    kept.append(("It’s “well-known” R&amp;D.",) * 2)
     return dict(zip(languages, zip(*kept)))
 
 

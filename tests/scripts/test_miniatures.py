@@ -121,5 +121,6 @@ def test_profile_train_resume_evaluate_and_table(prepared):
     assert result["dataset"] == "iwslt14_de_en" and result["averaged"] == 2
     assert set(result["bleu"]) == {"tokenised", "compound split", "detokenised"}
     assert "case:lc" in result["bleu"]["detokenised"]["signature"]
-    assert len((folder / "test.hyp").read_text().splitlines()) == 20
+    made = json.loads((prepared / "data" / "iwslt14_de_en" / "prepared.json").read_text())
+    assert (folder / "test.hyp").read_bytes().count(b"\n") == made["pairs"]["test"]
     assert "2L-1L" in output and "tok:13a" in output
