@@ -169,11 +169,11 @@ choose_device() {
     [ "$precision" != fp16 ] || [ "${optimizer:-}" != novograd ] || device+=(--fp16-no-flatten-grads)
 }
 
-# Run a training command, or with DRY_RUN=true print it: run_training SAVE_DIR DRY_RUN COMMAND...
+# Run a training command, or with --dry-run print it: run_training SAVE_DIR COMMAND...
 # The log goes to SAVE_DIR/train.log. Run again, fairseq resumes.
 run_training() {
-    local save_dir=$1 dry_run=$2 settings
-    shift 2
+    local save_dir=$1 settings
+    shift
     if [ "$dry_run" = true ]; then
         print_command "$@"
         return
@@ -197,7 +197,7 @@ print_command() {
 }
 
 # Run a command, or with --dry-run print it.
-run() {
+run_or_print() {
     if [ "${dry_run:-false}" = true ]; then
         print_command "$@"
     else
@@ -312,7 +312,7 @@ train_published() {
     for seed in $seeds; do
         run=$(run_dir "$seed")
         [ "$dry_run" = true ] || say "Training $run"
-        run_training "$run" "$dry_run" "${launch[@]}" "$data_dir/bin" --user-dir admin_fairseq \
+        run_training "$run" "${launch[@]}" "$data_dir/bin" --user-dir admin_fairseq \
             --task translation "${architecture[@]}" --save-dir "$run" --seed "$seed" \
             --max-tokens "$max_tokens" --update-freq "$update_freq" \
             --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
@@ -348,16 +348,16 @@ evaluate_published() {
         run=$(run_dir "$seed")
         [ "$dry_run" = true ] || [ -d "$run" ] || fail "$run is missing; run scripts/$dataset/train.sh first"
         [ "$dry_run" = true ] || say "Evaluating $run"
-        run admin-fairseq average --inputs "$run" --output "$run/average.pt" \
+        run_or_print admin-fairseq average --inputs "$run" --output "$run/average.pt" \
             --num-epoch-checkpoints "$average" --checkpoint-upper-bound "$last_epoch" --force
         generate "$data_dir/bin" "$run/average.pt" "$run/test" \
             --remove-bpe "$remove" --beam "$beam" --lenpen "$lenpen" --max-tokens "$max_tokens" \
             "${device[@]}" "${extra[@]}"
-        run admin-fairseq score "$run/test.hyp" --data-dir "$data_dir" \
+        run_or_print admin-fairseq score "$run/test.hyp" --data-dir "$data_dir" \
             --output "$run/evaluation.json" --force --checkpoint average.pt \
             --averaged "$average" --beam "$beam" --lenpen "$lenpen"
     done
-    run admin-fairseq results "$save_dir"
+    run_or_print admin-fairseq results "$save_dir"
 }
 
 # The names of all schemes, the values of --init-type.

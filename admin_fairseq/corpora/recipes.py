@@ -6,7 +6,7 @@ Admin release (``pre-process``), which follows them; where the two differ, a row
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 
 from admin_fairseq.corpora.markup import Markup
@@ -60,10 +60,10 @@ class Recipe:
     test_rules: tuple[str, ...]
     clean_words: Optional[Clean] = None  # before the text is split into pieces
     clean_pieces: Optional[Clean] = None  # afterwards; validation pairs drawn from training too
-    lowercase: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lowercase", "lower-case" in self.test_rules)
+    @property
+    def lowercase(self) -> bool:
+        return "lower-case" in self.test_rules
 
     @property
     def languages(self) -> tuple[str, str]:

@@ -26,7 +26,7 @@ device=()
 # train_and_score SCHEME LAYERS SEED
 train_and_score() {
     local folder=$save_dir/$1-${2}l-${2}l-seed$3 dry=() scripts=$root/scripts/multi30k
-    [ ! -e "$folder/evaluation.json" ] || return 0
+    [ "$dry_run" = true ] || [ ! -e "$folder/evaluation.json" ] || return 0
     [ "$dry_run" = false ] || dry=(--dry-run)
     bash "$scripts/train.sh" --data-dir "$data_dir" --save-dir "$folder" --arch "$1_transformer" \
         --encoder-layers "$2" --decoder-layers "$2" --seed "$3" --updates "$updates" \

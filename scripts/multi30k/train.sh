@@ -34,4 +34,4 @@ command=(
     --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
     "${device[@]}" "${scheme[@]}" "${extra[@]}"
 )
-run_training "$save_dir" "$dry_run" "${command[@]}"
+run_training "$save_dir" "${command[@]}"

@@ -51,7 +51,7 @@ command=(
     --no-epoch-checkpoints --log-format simple --log-interval 50 --seed "$seed"
     "${device[@]}" "${scheme[@]}" "${extra[@]}"
 )
-run_training "$save_dir" "$dry_run" "${command[@]}"
+run_training "$save_dir" "${command[@]}"
 [ "$dry_run" = false ] || exit 0
 
 say "Perplexity of the test set"

@@ -105,7 +105,12 @@ def test_a_folder_holds_one_run_on_any_number_of_workers(tmp_path):
 
 
 def test_the_table_prints_its_commands(tmp_path):
+    """Also of runs that are done."""
+    done = tmp_path / "runs" / "admin-6l-6l-seed1"
+    done.mkdir(parents=True)
+    (done / "evaluation.json").touch()
     words = ["--cpu", "--schemes", "admin", "--depths", "6 18", "--jobs", "2"]
+    words += ["--save-dir", tmp_path / "runs"]
     output, _ = dry("multi30k/table.sh", *words, cwd=tmp_path)
     commands = list(map(options, output.splitlines()))
     assert [(c["--encoder-layers"], c["--seed"]) for c in commands] == [
