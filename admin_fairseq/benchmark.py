@@ -21,35 +21,29 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import logging
 import time
-import warnings
 from argparse import Namespace
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterator, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import fairseq
 import torch
-from fairseq import options as fairseq_options
-from fairseq import tasks, utils
+from fairseq import tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
-from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import Batch, build_model, first_batches, parse, quiet
 from admin_fairseq.schemes import SCHEMES
 
 SENTENCE_LENGTH = 30  # of made-up sentences, without end of sentence
-Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -97,11 +91,11 @@ def benchmark(options: Options) -> dict[str, Any]:
     """
     _check(options)
     blocks: dict[str, list[Block]] = {"stock": [], "ours": []}
-    with _quiet(), metrics.aggregate(new_root=True):
+    with quiet(), metrics.aggregate(new_root=True):
         runs = configurations(options)
         task = tasks.setup_task(runs["stock"].task)
         count = options.warmup_updates + options.updates
-        batches = _batches(task, runs["stock"], count * options.blocks)
+        batches = first_batches(task, runs["stock"], count * options.blocks)
         for run in runs.values():
             _train(_trainer(run, task), batches[:1])
         for i in range(options.blocks):
@@ -141,8 +135,8 @@ def configurations(options: Options) -> dict[str, DictConfig]:
     for name in ("init_type", "encoder_layers", "decoder_layers"):
         if getattr(options, name) is not None:
             ours += ["--" + name.replace("_", "-"), str(getattr(options, name))]
-    ours_args = _parse([*words, *ours])
-    stock_args = _parse([*words, "--arch", "transformer", *_stock_words(ours_args)])
+    ours_args = parse([*words, *ours])
+    stock_args = parse([*words, "--arch", "transformer", *_stock_words(ours_args)])
     return {
         "stock": convert_namespace_to_omegaconf(stock_args),
         "ours": convert_namespace_to_omegaconf(ours_args),
@@ -182,34 +176,6 @@ def _stock_words(ours: Namespace) -> list[str]:
     return words
 
 
-def _parse(words: list[str]) -> Namespace:
-    args = fairseq_options.parse_args_and_arch(fairseq_options.get_training_parser(), words)
-    args.tpu = False  # fairseq takes --bf16 for a wish to use a TPU
-    return args
-
-
-def _batches(task: FairseqTask, run: DictConfig, count: int) -> list[Batch]:
-    """The first ``count`` batches of an epoch, which begins again where it is too short."""
-    task.load_dataset("train")
-    longest = utils.resolve_max_positions(task.max_positions(), run.dataset.max_tokens)
-    try:
-        epoch = task.get_batch_iterator(
-            dataset=task.dataset("train"),
-            max_tokens=run.dataset.max_tokens,
-            max_positions=longest,
-            ignore_invalid_inputs=True,
-            required_batch_size_multiple=run.dataset.required_batch_size_multiple,
-            seed=run.common.seed,
-            epoch=1,
-        ).next_epoch_itr(shuffle=True)
-    except IndexError:  # what fairseq-fixed says to an empty data set
-        epoch = ()
-    batches = list(islice(epoch, count))
-    if not batches:
-        raise AdminError(f"no sentence fits into --max-tokens {run.dataset.max_tokens}")
-    return list(islice(cycle(batches), count))
-
-
 def _block(run: DictConfig, task: FairseqTask, batches: list[Batch], options: Options) -> Block:
     """Build a model, train it on the batches, forget it."""
     before = _reset_peak(options.on_gpu)
@@ -234,14 +200,6 @@ def _trainer(run: DictConfig, task: FairseqTask) -> Trainer:
     trainer = Trainer(run, task, build_model(run, task), task.build_criterion(run.criterion))
     trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
     return trainer
-
-
-def build_model(run: DictConfig, task: FairseqTask) -> BaseFairseqModel:
-    """The run's model, built so that ours cannot see the run: see above on ω."""
-    model = run.model
-    if OmegaConf.is_config(model):
-        model = OmegaConf.create(OmegaConf.to_container(model, resolve=True, enum_to_str=True))
-    return task.build_model(model)
 
 
 def _train(trainer: Trainer, batches: list[Batch]) -> int:
@@ -288,19 +246,6 @@ def _status(name: str) -> Optional[int]:
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence fairseq's log and its libraries' warnings."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _result(options: Options, run: DictConfig, blocks: dict[str, list[Block]]) -> dict[str, Any]:

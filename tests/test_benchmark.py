@@ -12,6 +12,7 @@ from fairseq_cli import preprocess
 from admin_fairseq import benchmark
 from admin_fairseq.benchmark import Options
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import build_model
 
 TINY = {
     "arch": "admin_transformer_tiny",
@@ -118,10 +119,7 @@ def test_every_parameter_of_ours_is_in_stock(family):
     runs = benchmark.configurations(Options(**{**TINY, "arch": f"{family}_transformer_tiny"}))
     task = tasks.setup_task(runs["stock"].task)
     shapes = {
-        side: {
-            name: weight.shape
-            for name, weight in benchmark.build_model(run, task).named_parameters()
-        }
+        side: {name: weight.shape for name, weight in build_model(run, task).named_parameters()}
         for side, run in runs.items()
     }
     assert shapes["ours"].items() <= shapes["stock"].items()
