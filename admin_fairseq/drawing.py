@@ -1,23 +1,30 @@
-"""Pictures of results: panels of labelled lines, as PNG and SVG.
+"""Drawing what ``pictures`` describes, as PNG and SVG.
 
 The one module that imports matplotlib; a command imports it when a picture is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional, Sequence
+import math
+import textwrap
+from itertools import groupby
+from typing import Hashable, Optional, Sequence
 
 import numpy as np
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
+from admin_fairseq.pictures import AnyPanel, HeatMap, Line, Panel
 
 try:
     from matplotlib import rc_context
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure  # draws with Agg: no display, no global state
+    from matplotlib.image import AxesImage
+    from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 except ImportError:
     raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
 
@@ -31,68 +38,191 @@ PALETTE = (
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^", "D", "v")
 FEW = 12  # points that are hard to see as a line alone
+HEAT = "cividis"  # even steps for the eye, the colour-blind's too
+
+WIDE, NARROW, FULL = 5.0, 3.2, 15.0
+"""Inches: a panel's width, its width where many stand side by side, the row to be filled then."""
+HEIGHT = 0.9  # of a panel, in widths of it
+SPACE = 0.1  # inches around everything
+TITLE, LABEL = 9, 11  # letters that fit in an inch
+LEGEND = 40  # letters in a line of the legend
+ENDS = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
+"""Whether numbers lie below and above a colour bar → which of its ends are pointed."""
 
 
-@dataclass
-class Line:
-    """A line through (x, y), with gaps where y is not finite; its label stands in the legend once.
+def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool = True) -> Figure:
+    """A grid of panels, side by side unless ``columns`` says how many; one legend on the right.
 
-    ``color`` and ``style`` are numbers; beyond the palette, colours come again with a marker.
+    With ``share``, lines are drawn over the same ranges (those on logarithmic axes apart from the
+    others), and heat maps of the same scale (label, low and high) have the same colours, with one
+    colour bar in each row.
     """
-
-    x: Sequence[float]
-    y: Sequence[float]
-    label: str
-    color: int = 0
-    style: int = 0
-
-
-@dataclass
-class Panel:
-    """Lines over the same axes. ``top`` cuts off what is higher."""
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: list[Line] = field(default_factory=list)
-    top: Optional[float] = None
-
-
-def draw(panels: Sequence[Panel]) -> Figure:
-    """The panels side by side over the same ranges, the legend to the right of them."""
-    figure = Figure(figsize=(5 * len(panels) + 3, 4.5), layout="constrained")
-    all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    handles: dict[str, Line2D] = {}
-    for axes, panel in zip(all_axes, panels):
-        for line in panel.lines:
-            handles.setdefault(line.label, _draw_line(axes, line))
-        axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-        axes.tick_params(labelleft=True)
-        axes.grid(alpha=0.3)
-        if panel.top is not None:
-            axes.set_ylim(top=panel.top)
+    columns = columns or len(panels)
+    rows = math.ceil(len(panels) / columns)
+    width = min(WIDE, max(NARROW, FULL / columns))
+    figure = Figure((columns * width, rows * width * HEIGHT), layout="constrained")
+    figure.get_layout_engine().set(w_pad=SPACE, h_pad=SPACE)
+    placed = list(zip(_place(figure, panels, rows, columns, share), panels))
+    for axes, panel in placed:
+        _write_labels(axes, panel, width)
+    _draw_heat_maps([(axes, panel) for axes, panel in placed if isinstance(panel, HeatMap)], share)
+    handles = _draw_panels([(axes, panel) for axes, panel in placed if isinstance(panel, Panel)])
     if handles:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside right upper", frameon=False
-        )
+        _add_legend(figure, handles)
     return figure
 
 
+def _place(
+    figure: Figure, panels: Sequence[AnyPanel], rows: int, columns: int, share: bool
+) -> list[Axes]:
+    """Empty axes for the panels, row by row."""
+    grid = figure.add_gridspec(rows, columns)
+    first: dict[tuple[bool, bool], Axes] = {}  # of those on the same kinds of axes
+    placed = []
+    for number, panel in enumerate(panels):
+        if isinstance(panel, HeatMap):
+            placed.append(figure.add_subplot(grid[number]))
+            continue
+        logs = (panel.x_log, panel.y_log)
+        other = first.get(logs) if share else None
+        axes = figure.add_subplot(grid[number], sharex=other, sharey=other)
+        axes.set(**{f"{name}scale": "log" for name, log in zip("xy", logs) if log})
+        first.setdefault(logs, axes)
+        placed.append(axes)
+    return placed
+
+
+def _write_labels(axes: Axes, panel: AnyPanel, width: float) -> None:
+    axes.set(
+        title=_wrapped(panel.title, width * TITLE),
+        xlabel=_wrapped(panel.x_label, width * LABEL),
+        ylabel=_wrapped(panel.y_label, width * HEIGHT * LABEL),
+    )
+
+
+def _wrapped(text: str, letters: float) -> str:
+    return textwrap.fill(text, int(letters), break_on_hyphens=False)
+
+
+def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
+    """Draw the lines; the result is the legend's labels and what stands beside them."""
+    handles: dict[str, Line2D] = {}
+    for axes, panel in placed:
+        for line in panel.lines:
+            handles.setdefault(line.label, _draw_line(axes, line))
+        _mark_depths(axes, panel)
+        axes.grid(alpha=0.3)
+    for axes, panel in placed:  # when all lines are there: panels may share their ranges
+        if panel.top is not None:
+            _cut(axes, panel.top)
+    return handles
+
+
+def _mark_depths(axes: Axes, panel: Panel) -> None:
+    """Tell a few whole numbers on a logarithmic x axis themselves, not powers of ten."""
+    places = sorted({x for line in panel.lines for x in line.x})
+    if panel.x_log and len(places) <= FEW and all(x == int(x) for x in places):
+        axes.set_xticks(places, [str(int(x)) for x in places])
+        axes.set_xticks([], minor=True)
+
+
 def _draw_line(axes: Axes, line: Line) -> Line2D:
-    turn, color = divmod(line.color, len(PALETTE))
+    turn, number = divmod(line.color, len(PALETTE))
+    color = PALETTE[number]
     y = np.asarray(line.y, dtype=float)
-    marker = MARKERS[turn % len(MARKERS)] or ("." if len(y) < FEW else "")
+    dots = "." if len(y) < FEW and not line.steps else ""
     (drawn,) = axes.plot(
         line.x,
         np.where(np.isfinite(y), y, np.nan),
-        color=PALETTE[color],
+        color=color,
         linestyle=STYLES[line.style % len(STYLES)],
-        marker=marker,
+        drawstyle="steps-mid" if line.steps else "default",
+        marker=MARKERS[turn % len(MARKERS)] or dots,
         markersize=4,
         markevery=max(1, len(y) // FEW),
         linewidth=1.5,
     )
+    if line.low is not None and line.high is not None:
+        step = "mid" if line.steps else None
+        axes.fill_between(
+            line.x, line.low, line.high, step=step, color=color, alpha=0.2, linewidth=0
+        )
     return drawn
+
+
+def _cut(axes: Axes, top: float) -> None:
+    """End the y axis at ``top``; what is higher must not widen the margin at the bottom either."""
+    axes.autoscale(axis="y", tight=True)
+    bottom, _ = axes.get_ylim()
+    margin = 0 if axes.get_yscale() == "log" else 0.05 * (top - bottom)
+    axes.set_ylim(bottom - margin, top)
+
+
+def _draw_heat_maps(placed: Sequence[tuple[Axes, HeatMap]], share: bool) -> None:
+    scales: dict[Hashable, list[tuple[Axes, HeatMap]]] = {}
+    for number, (axes, heat_map) in enumerate(placed):
+        scale = (heat_map.scale_label, heat_map.low, heat_map.high)
+        scales.setdefault(scale if share else number, []).append((axes, heat_map))
+    for alike in scales.values():
+        _draw_scale(alike)
+
+
+def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
+    """Draw heat maps of one scale, a colour bar to the right of each row."""
+    some = placed[0][1]
+    numbers = np.concatenate([_numbers(heat_map).ravel() for _, heat_map in placed])
+    numbers = numbers[np.isfinite(numbers)]
+    scale = Normalize(some.low, some.high)
+    scale.autoscale_None(numbers if len(numbers) else [0, 1])
+    beyond = (bool((numbers < scale.vmin).any()), bool((numbers > scale.vmax).any()))
+    for _, places in groupby(placed, lambda place: place[0].get_subplotspec().rowspan.start):
+        row = list(places)
+        for axes, heat_map in row:
+            image = _draw_heat_map(axes, heat_map, scale)
+        all_axes = [axes for axes, _ in row]
+        # the gap is told in widths of the whole row
+        bar = axes.figure.colorbar(image, ax=all_axes, extend=ENDS[beyond], pad=0.04 / len(row))
+        bar.set_label(_wrapped(some.scale_label, LEGEND))
+
+
+def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return axes.imshow(
+        _numbers(heat_map),
+        cmap=HEAT,
+        norm=scale,
+        aspect="auto",
+        interpolation="nearest",
+        extent=heat_map.extent,
+    )
+
+
+def _numbers(heat_map: HeatMap) -> np.ndarray:
+    return np.asarray(heat_map.values, dtype=float)
+
+
+def _add_legend(figure: Figure, handles: dict[str, Line2D]) -> None:
+    """Widen the figure by a legend to the right of the panels, in as many columns as it takes."""
+    room = figure.bbox.height - 2 * SPACE * figure.dpi
+    columns, legend = 1, _legend(figure, handles, 1)
+    while columns < len(handles) and legend.get_window_extent().height > room:
+        legend.remove()
+        columns += 1
+        legend = _legend(figure, handles, columns)
+    figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
+
+
+def _legend(figure: Figure, handles: dict[str, Line2D], columns: int) -> Legend:
+    labels = [_wrapped(label, LEGEND) for label in handles]
+    return figure.legend(
+        list(handles.values()), labels, loc="outside right upper", frameon=False, ncols=columns
+    )
 
 
 def write(figure: Figure, path: str, force: bool = False) -> None:
@@ -100,4 +230,4 @@ def write(figure: Figure, path: str, force: bool = False) -> None:
     for ending in ENDINGS:
         with replacing(f"{path}.{ending}", force) as file, rc_context({"svg.hashsalt": "admin"}):
             metadata = {"Date": None} if ending == "svg" else {}
-            figure.savefig(file, format=ending, dpi=150, metadata=metadata)
+            figure.savefig(file, format=ending, dpi=100, metadata=metadata)

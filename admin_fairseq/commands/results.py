@@ -9,6 +9,7 @@ from typing import Iterable, Sequence
 
 from admin_fairseq.commands.command import Command, add_force
 from admin_fairseq.files import refuse_to_overwrite, replacing
+from admin_fairseq.pictures import Line, Panel
 from admin_fairseq.results.runs import RULE, find_runs
 from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, as_csv, curves, rows_of
 
@@ -66,10 +67,8 @@ def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
     drawing.write(drawing.draw(_panels(rows)), os.path.join(folder, "curves"), force)
 
 
-def _panels(rows: Sequence[Row]) -> list:
+def _panels(rows: Sequence[Row]) -> list[Panel]:
     """A colour for each row, a line for each seed, a line style for each depth."""
-    from admin_fairseq.drawing import Line, Panel
-
     drawn = [row for row in rows if any(run.log.training for run in row.runs)]
     depths = list(dict.fromkeys(row.first.depth for row in drawn))
     several = len({row.first.dataset for row in drawn}) > 1
