@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Iterator, NoReturn, Optional, Sequence
 
 from admin_fairseq.commands import (
+    analyze,
     average,
     benchmark,
     export,
@@ -35,6 +36,7 @@ class Parser(ArgumentParser):
 
 
 COMMANDS = {
+    "analyze": analyze.COMMAND,
     "average": average.COMMAND,
     "benchmark": benchmark.COMMAND,
     "export": export.COMMAND,

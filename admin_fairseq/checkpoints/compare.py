@@ -26,6 +26,11 @@ def build(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairse
     """
     model = empty_model(options, weights, path)
     load_weights(model, weights, path)
+    return for_inference(model)
+
+
+def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
+    """``model`` in eval mode, every layer of it computed in Python, fairseq's too."""
     for module in model.modules():
         if hasattr(module, "ever_training"):
             # keeps fairseq 0.12.2 off its fast path, which fails on padding under torch 2

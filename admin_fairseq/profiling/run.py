@@ -56,14 +56,34 @@ def set_omegas(
     sites = residual_sites(model)
     reading = source is schemes.Profile.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
-    omegas = profile.omegas_for(sites, _dims(config), path)
+    _apply(profile, sites, config, path)
     if not reading and distributed_utils.is_master(run.distributed_training):
         profile.write(path)
-    for residual, omega in zip(sites.values(), omegas):
-        set_omega(residual, omega)
     if source is schemes.Profile.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
+
+
+def profiled(
+    model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig
+) -> Optional[Profile]:
+    """Set ω as a training run would, without its files: from --profile-path, or by measuring.
+
+    Returns the profile; None, and nothing happens, in schemes that have none.
+    """
+    if config.scheme.profile is schemes.Profile.NONE:
+        return None
+    sites, path = residual_sites(model), config.profile_path
+    profile = _read(path, sites) if path else measure(model, config, task, run)
+    _apply(profile, sites, config, path or "profile")
+    return profile
+
+
+def _apply(
+    profile: Profile, sites: dict[Site, ScaledResidual], config: SchemeOptions, path: str
+) -> None:
+    for residual, omega in zip(sites.values(), profile.omegas_for(sites, _dims(config), path)):
+        set_omega(residual, omega)
 
 
 def _dims(config: SchemeOptions) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Measurements of a transformer from outside: numbers first, pictures of them afterwards."""

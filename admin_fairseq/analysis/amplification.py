@@ -1,0 +1,110 @@
+"""Amplification: how far a small change of the weights moves the output of a stack.
+
+The change is ‖F(x_0, W*) − F(x_0, W)‖² / ‖F(x_0, W)‖² over all tokens but padding (Liu et al. 2020,
+Theorem 2 and Figure 4, who plot the numerator; the ratio lets models without a last layer norm
+stand beside the others). W are the matrices of all linear maps in all layers, and W* − W is of the
+same size relative to each of them in every model: its root mean square is ``size`` times the
+matrix's own. Its direction is random (normal), or that of a step down the loss's gradient.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from admin_fairseq.analysis.bench import Specimen
+from admin_fairseq.analysis.trace import layers_of, stacks_of
+
+Change = dict[str, Tensor]
+"""Name of a matrix → W* − W."""
+
+
+def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights of the linear maps of all layers, by name; ω, norms, biases are none."""
+    return {
+        f"{stack}.layers.{number}.{name}": weight
+        for stack, module in stacks_of(model).items()
+        for number, layer in enumerate(layers_of(module))
+        for name, weight in layer.named_parameters()
+        if weight.dim() == 2
+    }
+
+
+def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
+    """Stack → relative squared change of its output when the weights change by ``change``."""
+    before = stack_outputs(specimen)
+    with _changed(specimen.model, change):
+        after = stack_outputs(specimen)
+    return {
+        stack: float((after[stack] - output).square().sum() / output.square().sum())
+        for stack, output in before.items()
+    }
+
+
+@torch.no_grad()
+def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
+    """Stack → its output for all real tokens (N x C), float64; a last layer norm is part of it."""
+    outputs: dict[str, Tensor] = {}
+
+    def note(stack: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            # the encoder's output is T x B x C in a dictionary, the decoder's B x T x C in a tuple
+            if stack == "encoder":
+                outputs[stack] = output["encoder_out"][0][specimen.real(stack)].double()
+            else:
+                outputs[stack] = output[0].transpose(0, 1)[specimen.real(stack)].double()
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(note(stack))
+        for stack, module in stacks_of(specimen.model).items()
+    ]
+    try:
+        specimen.model(**specimen.batch["net_input"], features_only=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def random_change(specimen: Specimen, size: float, seed: int) -> Change:
+    """A normal direction; drawn on the CPU, so that every device gets the same."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: _of_size(torch.randn(weight.shape, generator=generator).to(weight), weight, size)
+        for name, weight in branch_matrices(specimen.model).items()
+    }
+
+
+def gradient_change(specimen: Specimen, size: float) -> Change:
+    """Down the gradient of the loss; a matrix whose gradient is zero stays."""
+    matrices = branch_matrices(specimen.model)
+    gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()))
+    return {
+        name: _of_size(-gradient, weight, size)
+        for (name, weight), gradient in zip(matrices.items(), gradients)
+    }
+
+
+def _of_size(direction: Tensor, weight: Tensor, size: float) -> Tensor:
+    """``direction``, its root mean square made ``size`` times that of ``weight``."""
+    length = direction.norm()
+    return direction * (size * weight.detach().norm() / length if length else 0.0)
+
+
+@contextmanager
+@torch.no_grad()
+def _changed(model: nn.Module, change: Change) -> Iterator[None]:
+    matrices = branch_matrices(model)
+    kept = {name: matrices[name].clone() for name in change}
+    for name, step in change.items():
+        matrices[name] += step
+    try:
+        yield
+    finally:
+        for name, weight in kept.items():
+            matrices[name].copy_(weight)

@@ -1,0 +1,234 @@
+"""Models on the bench: built afresh or read from checkpoints, under the same conditions.
+
+Everything is measured in float32 and, but for training itself, without dropout.
+"""
+
+from __future__ import annotations
+
+import copy
+import shlex
+from dataclasses import dataclass, field
+from typing import Any, Mapping, NamedTuple, Optional, Sequence
+
+import torch
+from fairseq import tasks, utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqLanguageModel
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.dictionaries import data_bin
+from admin_fairseq.checkpoints.storage import (
+    check_weights,
+    model_options,
+    read_checkpoint,
+    run_options,
+)
+from admin_fairseq.config import resolve
+from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import Batch, build_model, first_batches, parse
+from admin_fairseq.profiling.profile import Profile
+from admin_fairseq.profiling.run import profiled
+from admin_fairseq.schemes import SCHEMES, Norm
+
+DEFAULTS = (
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"),
+    *("--lr", "5e-4", "--lr-scheduler", "fixed"),
+    *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
+    *("--num-workers", "0", "--distributed-world-size", "1"),
+)
+"""The words of ``fairseq-train`` that a user's own come after."""
+
+
+class Depth(NamedTuple):
+    """Encoder and decoder layers; a language model has the second alone."""
+
+    encoder: int
+    decoder: int
+
+    def __str__(self) -> str:
+        """As on the command line."""
+        return f"{self.encoder}" if self.encoder == self.decoder else "-".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What to look at: an architecture with words of its own, or a checkpoint."""
+
+    words: tuple[str, ...] = ()
+    path: Optional[str] = None
+
+    def __str__(self) -> str:
+        return self.path or shlex.join(self.words)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all models of a measurement share; ``words`` are more options of fairseq-train."""
+
+    data: str
+    max_tokens: int = 1024
+    subset: str = "valid"
+    seed: int = 1
+    cpu: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if torch.cuda.is_available() and not self.cpu else "cpu")
+
+
+@dataclass
+class Specimen:
+    """A model on its device, in eval mode, and the run that it would be part of."""
+
+    label: str
+    model: BaseFairseqModel
+    run: DictConfig
+    task: FairseqTask
+    batch: Batch
+    profile: Optional[Profile] = None  # that its ω come from, in schemes that have one
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Stack → its layers."""
+        stacks = ((name, getattr(self.model, name, None)) for name in ("encoder", "decoder"))
+        return {name: stack.num_layers for name, stack in stacks if stack is not None}
+
+    def real(self, stack: str) -> Tensor:
+        """Where the stack's input is not padding (T x B)."""
+        inputs = self.batch["net_input"]
+        source = stack == "encoder" or "prev_output_tokens" not in inputs
+        tokens = inputs["src_tokens" if source else "prev_output_tokens"]
+        return tokens.t().ne(getattr(self.model, stack).dictionary.pad())
+
+    def loss(self) -> Tensor:
+        """The criterion's loss of the batch, per token; raises AdminError if it is not finite."""
+        criterion = self.task.build_criterion(self.run.criterion).to(self.batch["target"].device)
+        loss, sample_size, _ = criterion(self.model, self.batch)
+        if not loss.isfinite():
+            raise AdminError(f"{self.label}: its loss is {loss.item()}")
+        return loss / sample_size
+
+
+@dataclass
+class Bench:
+    """Where models are put, one after another, to be measured on the same batch."""
+
+    conditions: Conditions
+    _tasks: dict[tuple[str, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
+    _checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def put(
+        self, subject: Subject, depth: Optional[Depth] = None, seed: Optional[int] = None
+    ) -> Specimen:
+        """Build the subject; ``depth`` and ``seed`` are for what is built afresh.
+
+        Raises AdminError where fairseq refuses its options, the data does not fit, or the model
+        is no transformer.
+        """
+        seed = self.conditions.seed if seed is None else seed
+        if subject.path is not None:
+            return self._checkpoint(subject.path)
+        run = self._run(subject.words, depth, seed)
+        task, batch = self._data(run)
+        torch.manual_seed(seed)
+        model = build_model(run, task).to(self.conditions.device)
+        ours = subject.words[0] in ARCHITECTURES
+        profile = profiled(model, resolve(run.model), task, run) if ours else None
+        compare.for_inference(model)
+        return Specimen(label_of(_flat(run.model)), model, run, task, batch, profile)
+
+    def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
+        conditions = self.conditions
+        arch = words[0]
+        if arch not in ARCH_MODEL_REGISTRY:
+            raise AdminError(f"unknown --arch {arch}; the README lists ours")
+        alone = issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel)
+        layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
+        if depth is not None and not alone:
+            layers += ["--encoder-layers", str(depth.encoder)]
+        args = parse(
+            [
+                *(conditions.data, "--task", "language_modeling" if alone else "translation"),
+                *DEFAULTS,
+                *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
+                *(["--cpu"] if conditions.cpu else []),
+                *("--arch", *words, *layers, *conditions.words),
+            ]
+        )
+        return convert_namespace_to_omegaconf(args)
+
+    def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
+        """The task, and the batch that all models with such a task get."""
+        key = tuple(f"{name}={value}" for name, value in run.task.items())
+        if key not in self._tasks:
+            run = copy.deepcopy(run)
+            run.common.seed = self.conditions.seed
+            if not issubclass(ARCH_MODEL_REGISTRY[run.model._name], FairseqLanguageModel):
+                data_bin(run.task.data, run.task)  # tells which folder has which languages
+            try:
+                task = tasks.setup_task(run.task)
+                (batch,) = first_batches(task, run, 1, self.conditions.subset)
+            except OSError as error:
+                raise AdminError(
+                    f"{error.filename or self.conditions.data}: {error.strerror or error}; "
+                    "--data wants the folder that fairseq-preprocess wrote"
+                ) from None
+            if self.conditions.device.type == "cuda":
+                batch = utils.move_to_cuda(batch)
+            self._tasks[key] = task, batch
+        return self._tasks[key]
+
+    def _checkpoint(self, path: str) -> Specimen:
+        state = self._checkpoints.setdefault(path, read_checkpoint(path))
+        options, weights = model_options(state), state["model"]
+        check_weights(weights, path)
+        model = compare.build(options, weights, path).to(self.conditions.device)
+        trained = run_options(state).get("task") or {}
+        if isinstance(model, FairseqLanguageModel):
+            words = ["transformer_lm", "--tokens-per-sample", str(model.max_positions())]
+        else:
+            words = ["transformer"]
+            for side in ("source", "target"):
+                if trained.get(f"{side}_lang"):
+                    words += [f"--{side}-lang", trained[f"{side}_lang"]]
+        run = self._run(words, None, self.conditions.seed)
+        task, batch = self._data(run)
+        _check_dictionaries(model, task, path, self.conditions.data)
+        return Specimen(label_of(options), model, run, task, batch)
+
+
+def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, folder: str) -> None:
+    for stack, dictionary in (
+        ("encoder", task.source_dictionary),
+        ("decoder", task.target_dictionary),
+    ):
+        embeddings = getattr(getattr(model, stack, None), "embed_tokens", None)
+        if embeddings is not None and embeddings.num_embeddings != len(dictionary):
+            raise AdminError(
+                f"{folder}: {len(dictionary)} types, the {stack} of {path} has embeddings for "
+                f"{embeddings.num_embeddings}; --data wants the folder that it was trained on"
+            )
+
+
+def _flat(options: Any) -> Mapping[str, Any]:
+    return OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
+
+
+def label_of(options: Mapping[str, Any]) -> str:
+    """A short name for a model with these options: its scheme, and its norm where that varies."""
+    before = [bool(options.get(f"{stack}_normalize_before")) for stack in ("encoder", "decoder")]
+    if "encoder_layers" not in options:
+        before = before[1:]
+    norm = "/".join(dict.fromkeys("Pre-LN" if b else "Post-LN" for b in before))
+    scheme = SCHEMES.get(options.get("init_type"))
+    if scheme is None:
+        return f"fairseq {norm}"
+    if scheme is SCHEMES["default"]:
+        return norm
+    title = scheme.title.split(":")[0]
+    return f"{title}, {norm}" if scheme.norm is Norm.EACH else title

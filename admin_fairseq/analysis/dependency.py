@@ -1,0 +1,123 @@
+"""Layer dependency: how much each residual branch contributes to each sub-layer's output.
+
+The output of sub-layer i is a sum of what the branches put into it, x_i = Σ_{j≤i} c_{i,j} + const,
+a_0 being the stack's input. β_{i,j} = Std[c_{i,j}] / Std[x_i] (Liu et al. 2020, sections 4.1 and
+4.2, Figures 1, 7 and 8), over the channels of all tokens but padding.
+
+The paper multiplies standard deviations from row to row, which holds for independent branches
+without layer norm's weights. Here each c_{i,j} itself is carried through the network: layer norm
+at the statistics of this pass is linear, so are its weights, ω, α and the sums. const is what
+layer norm's biases have added. Where branches are independent, Σ_j β_{i,j}² = 1; what a row's
+sum differs from 1 is their correlation.
+
+Shapes: P parts (j), N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from admin_fairseq.analysis.trace import Stack, SubLayer
+from admin_fairseq.errors import AdminError
+
+TOLERANCE = 1e-3
+"""How far the parts' sum may be from a sub-layer's output, in units of its standard deviation."""
+
+
+@dataclass
+class Parts:
+    """What a tensor (N x C) is the sum of: the branches' parts (P x N x C) and ``rest`` (N x C)."""
+
+    parts: Tensor
+    rest: Tensor
+
+    def __add__(self, other: Parts) -> Parts:
+        """Sum, where ``other`` may have fewer branches than this one."""
+        parts = self.parts.clone()
+        parts[: len(other.parts)] += other.parts
+        return Parts(parts, self.rest + other.rest)
+
+    def scaled(self, factor: Tensor) -> Parts:
+        return Parts(self.parts * factor, self.rest * factor)
+
+    def joined(self, sublayer: SubLayer, branch: Tensor) -> Parts:
+        """The parts of what the residual connection makes, the new branch (N x C) the last one."""
+        nothing = torch.zeros_like(branch)
+        old = sublayer.join(self.parts, torch.zeros_like(self.parts))
+        new = sublayer.join(nothing, branch)
+        return Parts(torch.cat([old, new[None]]), sublayer.join(self.rest, nothing))
+
+    def normed(self, norm: nn.Module, read: Tensor) -> Parts:
+        """The parts of the layer norm's output; ``read`` (N x C) is what it reads, their sum."""
+        variance = read.var(-1, unbiased=False, keepdim=True)
+        scale = norm.weight / (variance + norm.eps).sqrt()
+        parts, rest = ((t - t.mean(-1, keepdim=True)) * scale for t in (self.parts, self.rest))
+        return Parts(parts, rest + norm.bias)
+
+
+@torch.no_grad()
+def dependencies(stack: Stack, real: Tensor) -> Tensor:
+    """β (rows i and columns j from 0 to the number of sub-layers; float64, 0 above the diagonal).
+
+    ``real``: T x B, False on padding. Raises AdminError where the outputs are not the sums of
+    the branches, in a model that joins them in a way of its own.
+    """
+    size = len(stack.sublayers) + 1
+    beta = torch.zeros(size, size, dtype=torch.float64)
+    beta[0, 0] = 1
+    parts, row = _start(stack, real), 0
+    history = [] if stack.connections is None else [_normed_input(stack, real, 0, parts)]
+    for number, layer in enumerate(stack.layers):
+        if stack.connections is not None:
+            parts = _combined(history, stack.connections.weights[number])
+        bottom = parts
+        for sublayer in layer:
+            row += 1
+            parts = _through(sublayer, parts, bottom, real)
+            _check(stack, number, sublayer, parts, sublayer.output[real])
+            spread = sublayer.output[real].double().std()
+            beta[row, : row + 1] = (_stds(parts.parts) / spread).cpu()
+        if stack.connections is not None:
+            history.append(_normed_input(stack, real, number + 1, parts))
+    return beta
+
+
+def _start(stack: Stack, real: Tensor) -> Parts:
+    x = stack.inputs[0][real]
+    return Parts(x[None], torch.zeros_like(x))
+
+
+def _through(sublayer: SubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
+    parts = parts.joined(sublayer, sublayer.branch[real])
+    if sublayer.adds_bottom:
+        parts = parts + bottom
+    return parts.normed(sublayer.norm, sublayer.summed[real]) if sublayer.norm else parts
+
+
+def _normed_input(stack: Stack, real: Tensor, number: int, parts: Parts) -> Parts:
+    """What the connections read of layer ``number``'s output (0: the stack's input)."""
+    return parts.normed(stack.connections.norms[number], stack.inputs[number][real])
+
+
+def _combined(history: list[Parts], weights: Tensor) -> Parts:
+    """The next layer's input: a weighted sum of what all layers before have given."""
+    total = history[-1].scaled(weights[-1])
+    for parts, weight in zip(history[:-1], weights):
+        total = total + parts.scaled(weight)
+    return total
+
+
+def _stds(parts: Tensor) -> Tensor:
+    return torch.stack([part.double().std() for part in parts])
+
+
+def _check(stack: Stack, layer: int, sublayer: SubLayer, parts: Parts, output: Tensor) -> None:
+    error = (parts.parts.sum(0) + parts.rest - output).abs().max() / output.std()
+    if not error <= TOLERANCE:
+        raise AdminError(
+            f"{stack.name} layer {layer} {sublayer.name}: its output is not the sum of residual "
+            f"branches (off by {error:.2g} standard deviations); analyze does not know such a layer"
+        )

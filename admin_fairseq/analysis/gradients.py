@@ -1,0 +1,113 @@
+"""Gradients and updates, layer by layer.
+
+At one point, without dropout: ‖∂L/∂x_i‖₂ of every sub-layer output (Liu et al. 2020, Figure 3).
+During training, with dropout: for every matrix of every layer the norms of its gradient and of its
+update in each of the first updates (Figure 5; and the pictures of Huang et al. 2020, T-Fixup).
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Iterator, NoReturn, Sequence
+
+import torch
+from fairseq.logging import metrics
+from fairseq.trainer import Trainer
+from torch import Tensor, nn
+
+from admin_fairseq.analysis.amplification import branch_matrices
+from admin_fairseq.analysis.bench import Specimen
+from admin_fairseq.analysis.trace import traced
+from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import first_batches
+
+
+def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
+    """Stack → ‖∂L/∂x_i‖₂ of its sub-layers i = 1, 2, …, L being the loss per token."""
+    with traced(specimen.model) as trace:
+        loss = specimen.loss()
+    outputs = {name: [s.output for s in stack.sublayers] for name, stack in trace.items()}
+    gradients = iter(torch.autograd.grad(loss, [x for xs in outputs.values() for x in xs]))
+    return {name: [float(next(gradients).norm()) for _ in xs] for name, xs in outputs.items()}
+
+
+def relative(norms: Sequence[float]) -> list[float]:
+    """Each divided by the largest; zeros where that is zero."""
+    largest = max(norms)
+    return [norm / largest if largest else 0.0 for norm in norms]
+
+
+@dataclass
+class Steps:
+    """Norms of the first updates: one list for each update, one number for each matrix."""
+
+    names: list[str]
+    weights: list[list[float]] = field(default_factory=list)
+    gradients: list[list[float]] = field(default_factory=list)
+    updates: list[list[float]] = field(default_factory=list)
+
+
+def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: items) -> Steps:
+    """Train ``count`` updates by fairseq's own Trainer, on the run's first batches.
+
+    ``progress`` may show how far it is. The model is another one afterwards. Raises AdminError
+    where it diverges.
+    """
+    run, task, model = specimen.run, specimen.task, specimen.model
+    batches = first_batches(task, run, count)
+    with metrics.aggregate(new_root=True):
+        trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
+        trainer.save_checkpoint = partial(_give_up, specimen.label)  # fairseq's way to crash
+        matrices = branch_matrices(model)
+        steps = Steps(list(matrices))
+        with _watched(trainer.optimizer.optimizer, matrices, steps):
+            for batch in progress(batches):
+                trainer.train_step([batch])
+    _check(steps, specimen.label, count)
+    return steps
+
+
+@contextmanager
+def _watched(
+    optimizer: torch.optim.Optimizer, matrices: dict[str, nn.Parameter], steps: Steps
+) -> Iterator[None]:
+    before: list[Tensor] = []
+
+    @torch.no_grad()
+    def begin(*_: Any) -> None:
+        before[:] = [weight.detach().clone() for weight in matrices.values()]
+        steps.weights.append(_norms(before))
+        steps.gradients.append(_norms([weight.grad for weight in matrices.values()]))
+
+    @torch.no_grad()
+    def end(*_: Any) -> None:
+        steps.updates.append(_norms([w - old for w, old in zip(matrices.values(), before)]))
+
+    handles = [
+        optimizer.register_step_pre_hook(begin),
+        optimizer.register_step_post_hook(end),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _give_up(label: str, *_: Any) -> NoReturn:
+    raise AdminError(f"{label}: gradients are not finite")
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    return torch.stack([tensor.float().norm() for tensor in tensors]).tolist()
+
+
+def _check(steps: Steps, label: str, count: int) -> None:
+    if len(steps.updates) < count:
+        raise AdminError(f"{label}: made {len(steps.updates)} of {count} updates")
+    for norms in (*steps.gradients, *steps.updates):
+        if not all(map(math.isfinite, norms)):
+            raise AdminError(f"{label}: gradients or updates are not finite")

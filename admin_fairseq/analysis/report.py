@@ -1,0 +1,31 @@
+"""All studies of some models in one HTML page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from admin_fairseq.analysis.page import Section, page
+from admin_fairseq.analysis.studies import STUDIES
+from admin_fairseq.analysis.studies.study import Result
+
+PAGE = "report.html"
+
+
+def report(results: dict[str, Result], folder: str) -> str:
+    """The page about ``results`` (study → what it found), their pictures read from ``folder``."""
+    first = next(iter(results.values()))
+    conditions = {**first["conditions"], "words": shlex.join(first["conditions"]["words"])}
+    facts = {**conditions, **first["versions"]}
+    shown = {name.replace("_", " "): str(value) for name, value in facts.items() if value != ""}
+    sections = [_section(name, result, folder) for name, result in results.items()]
+    return page("Why it trains or fails", shown, sections)
+
+
+def _section(name: str, result: Result, folder: str) -> Section:
+    study = STUDIES[name]
+    pictures = [
+        (described.caption, Path(folder, f"{picture}.svg").read_bytes())
+        for picture, described in study.draw(result).items()
+    ]
+    return Section(name.capitalize(), result["command"], study.read(result), pictures)

@@ -1,0 +1,114 @@
+"""Layer dependency β: who contributes how much to whose output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from admin_fairseq.analysis.bench import Specimen
+from admin_fairseq.analysis.dependency import dependencies
+from admin_fairseq.analysis.studies.study import (
+    Picture,
+    Plan,
+    Result,
+    Study,
+    entry,
+    stacks_in,
+    titles,
+)
+from admin_fairseq.analysis.trace import traced
+from admin_fairseq.pictures import HeatMap
+
+LABELS = {
+    "x_label": "branch j (0: the stack's input)",
+    "y_label": "output of sub-layer i",
+    "scale_label": "β",
+}
+WIDEST = 4  # heat maps in a row
+
+
+def _measure(plan: Plan) -> Result:
+    models = [
+        entry(subject, seed, specimen, stacks=_stacks(specimen))
+        for subject, seed, specimen in plan.specimens("dependency")
+    ]
+    return {"models": models}
+
+
+@torch.no_grad()
+def _stacks(specimen: Specimen) -> dict[str, Any]:
+    with traced(specimen.model) as trace:
+        specimen.model(**specimen.batch["net_input"], features_only=True)
+    found = {}
+    for name, stack in trace.items():
+        beta = dependencies(stack, specimen.real(name))
+        squares = beta.square()
+        found[name] = {
+            "sublayers": [
+                f"{number} {sublayer.name}"
+                for number, layer in enumerate(stack.layers)
+                for sublayer in layer
+            ],
+            "beta": [row[: i + 1].tolist() for i, row in enumerate(beta)],
+            "row_sums_of_squares": squares.sum(1).tolist(),
+            "sum_of_squared_diagonal": float(squares.diag()[1:].sum()),
+        }
+    return found
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    return [
+        {"model": title, "stack": stack, "i": i, "j": j, "beta": beta}
+        for title, model in zip(titles(result["models"]), result["models"])
+        for stack, found in model["stacks"].items()
+        for i, row in enumerate(found["beta"])
+        for j, beta in enumerate(row)
+    ]
+
+
+def _draw(result: Result) -> dict[str, Picture]:
+    """A row of heat maps for each stack, a column for each model."""
+    named = list(zip(titles(result["models"]), result["models"]))
+    panels = [
+        HeatMap(f"{title}, {stack}", values=_square(model["stacks"][stack]["beta"]), **LABELS)
+        for stack in stacks_in(result["models"])
+        for title, model in named
+        if stack in model["stacks"]
+    ]
+    caption = "β: how much the branch of sub-layer j contributes to the output of sub-layer i"
+    return {"dependency": Picture(caption, panels, columns=min(len(named), WIDEST))}
+
+
+def _square(rows: list[list[float]]) -> list[list[float]]:
+    """The lower triangle, blank above the diagonal."""
+    return [row + [float("nan")] * (len(rows) - len(row)) for row in rows]
+
+
+def _read(result: Result) -> list[str]:
+    lines = []
+    for title, model in zip(titles(result["models"]), result["models"]):
+        for stack, found in model["stacks"].items():
+            own = [row[-1] ** 2 for row in found["beta"]][1:]
+            sums = found["row_sums_of_squares"]
+            lines.append(
+                f"{title}, {stack}: own branch β_ii² {own[0]:.3f} at the first sub-layer, "
+                f"{own[-1]:.3f} at the last of {len(own)}, Σ β_ii² = "
+                f"{found['sum_of_squared_diagonal']:.2f}; rows' Σ β² {min(sums):.3f} to "
+                f"{max(sums):.3f}"
+            )
+    return [
+        *lines,
+        "Σ β_ii² is what a small random change of the weights is amplified by (Admin, Theorem 2). "
+        "Rows' squares sum to 1 where branches are independent.",
+    ]
+
+
+STUDY = Study(
+    "how much each residual branch contributes to each output (β of the Admin paper)",
+    _measure,
+    _rows,
+    _draw,
+    _read,
+    ("dependency",),
+)

@@ -1,0 +1,175 @@
+"""What runs through a transformer's residual connections, seen by hooks attached from outside.
+
+Works on our layers and on fairseq's own: both join a sub-layer's input x_{i-1} and its residual
+branch a_i = f_i(x_{i-1}) in one place, ours in a residual module, fairseq's in the layer's method
+``residual_connection``. Watching changes no number, and leaves nothing behind.
+
+Shapes: T time, B batch, C channel; fairseq is time-first (T x B x C).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Callable, Iterator, Optional
+
+import torch
+from fairseq.modules.transformer_layer import (
+    TransformerDecoderLayerBase,
+    TransformerEncoderLayerBase,
+)
+from torch import Tensor, nn
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.transformer_layer import SubLayers
+from admin_fairseq.schemes import Norm
+
+Join = Callable[[Tensor, Tensor], Tensor]
+"""(x, branch) → their sum, as a residual connection makes it."""
+
+LAYERS = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerDecoderLayerBase}
+NORMS = {
+    "self_attn": "self_attn_layer_norm",
+    "encoder_attn": "encoder_attn_layer_norm",
+    "ffn": "final_layer_norm",
+}
+"""Sub-layer → the name of its layer norm, in ours and in fairseq's layers, in running order."""
+
+
+@dataclass
+class SubLayer:
+    """One pass through one residual sub-layer; tensors are T x B x C, as the model made them.
+
+    Where a layer norm follows the sum, ``summed`` is what it reads and ``output`` what it gives;
+    elsewhere both are the sum.
+    """
+
+    name: str
+    x: Tensor
+    branch: Tensor
+    summed: Tensor
+    output: Tensor
+    join: Join
+    norm: Optional[nn.Module] = None  # the layer norm that follows the sum
+    adds_bottom: bool = False  # whether the layer's input is added too (B2T)
+
+
+@dataclass
+class Stack:
+    """One pass through an encoder or a decoder: its layers, each a list of sub-layers."""
+
+    name: str
+    inputs: list[Tensor] = field(default_factory=list)  # of the stack, or of its connections
+    layers: list[list[SubLayer]] = field(default_factory=list)
+    connections: Optional[nn.Module] = None  # what makes a layer's input from all before (DLCL)
+
+    @property
+    def sublayers(self) -> list[SubLayer]:
+        """All sub-layers, i = 1, 2, … of the papers."""
+        return [sublayer for layer in self.layers for sublayer in layer]
+
+
+def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Encoder and decoder, or what of them ``model`` has.
+
+    Raises AdminError for a model whose layers are not those of a fairseq transformer.
+    """
+    found = {name: getattr(model, name) for name in LAYERS if hasattr(model, name)}
+    for name, stack in found.items():
+        for layer in layers_of(stack):
+            if not isinstance(layer, LAYERS[name]):
+                raise AdminError(
+                    f"{type(model).__name__}: no fairseq transformer: its {name} has a "
+                    f"{type(layer).__name__}"
+                )
+    if not any(layers_of(stack) for stack in found.values()):
+        raise AdminError(f"{type(model).__name__}: no fairseq transformer")
+    return found
+
+
+def layers_of(stack: nn.Module) -> list[nn.Module]:
+    """The layers themselves: iterating may give what our connections put around them."""
+    return list(getattr(stack, "layers", nn.ModuleList()).children())
+
+
+@contextmanager
+def traced(model: nn.Module) -> Iterator[dict[str, Stack]]:
+    """Watch one forward pass; the result fills while the model runs.
+
+    Tensors keep their place in autograd's graph. Raises AdminError as ``stacks_of``.
+    """
+    trace = {}
+    with ExitStack() as hooks:
+        for name, stack in stacks_of(model).items():
+            trace[name] = Stack(name, connections=getattr(stack, "connections", None))
+            _watch_stack(stack, trace[name], hooks)
+        yield trace
+
+
+def _watch_stack(stack: nn.Module, seen: Stack, hooks: ExitStack) -> None:
+    if seen.connections is not None:
+
+        def note_inputs(module: nn.Module, inputs: tuple[list[Tensor], Tensor]) -> None:
+            seen.inputs.append(inputs[1])
+
+        handle = seen.connections.register_forward_pre_hook(note_inputs)
+        hooks.callback(handle.remove)
+    for layer in layers_of(stack):
+        _watch_layer(layer, seen, hooks)
+
+
+def _watch_layer(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not seen.layers and seen.connections is None:
+            seen.inputs.append(inputs[0])
+        seen.layers.append([])
+
+    hooks.callback(layer.register_forward_pre_hook(begin).remove)
+    _watch_joins(layer, seen, hooks)
+    for norm in _norms_after(layer):
+        hooks.callback(norm.register_forward_hook(partial(_note_norm, seen)).remove)
+
+
+def _watch_joins(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
+    names = [n for n in NORMS if n == "ffn" or getattr(layer, n, None) is not None]
+    b2t = isinstance(layer, SubLayers) and layer.norm is Norm.B2T
+
+    def note(join: Join, x: Tensor, branch: Tensor, total: Tensor) -> None:
+        done = seen.layers[-1]
+        name = names[len(done)]
+        done.append(
+            SubLayer(name, x, branch, total, total, join, adds_bottom=b2t and name == "ffn")
+        )
+
+    if isinstance(layer, SubLayers):
+
+        def note_residual(residual: Join, inputs: tuple[Tensor, Tensor], total: Tensor) -> None:
+            note(residual, *inputs, total)
+
+        for residual in set(layer.residuals.values()):
+            hooks.callback(residual.register_forward_hook(note_residual).remove)
+        return
+    original = layer.residual_connection
+
+    def residual_connection(branch: Tensor, x: Tensor) -> Tensor:
+        total = original(branch, x)
+        note(torch.add, x, branch, total)
+        return total
+
+    layer.residual_connection = residual_connection
+    hooks.callback(delattr, layer, "residual_connection")
+
+
+def _norms_after(layer: nn.Module) -> list[nn.Module]:
+    """The layer norms that read a sum of input and branch."""
+    ours = isinstance(layer, SubLayers)
+    if not (layer.norm.after if ours else not layer.normalize_before):
+        return []
+    norms = [getattr(layer, name, None) for name in NORMS.values()]
+    return [norm for norm in norms if norm is not None]
+
+
+def _note_norm(seen: Stack, norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    sublayer = seen.layers[-1][-1]
+    sublayer.summed, sublayer.output, sublayer.norm = inputs[0], output, norm

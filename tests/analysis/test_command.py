@@ -1,0 +1,214 @@
+"""The studies as a user calls them, in this process."""
+
+import csv
+import json
+import os
+import re
+import shlex
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+
+from admin_fairseq import cli
+from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
+from admin_fairseq.errors import AdminError
+from admin_fairseq.profiling.profile import Entry, Profile
+
+TINY = ["--max-tokens", "60", "--cpu"]
+THREE = ("Post-LN", "Pre-LN", "Admin")
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Nothing may be written but where -o says."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def analyze(data, capsys):
+    """Runs a study on tiny data; the result is its JSON and what was printed."""
+
+    def analyze(what, *words, out="out"):
+        cli.main(["analyze", what, "--data", data, *TINY, "-o", out, *words])
+        return read(out, what), capsys.readouterr().out
+
+    return analyze
+
+
+def read(folder, name):
+    with open(f"{folder}/{name}.json") as file:
+        return json.load(file)
+
+
+def rows(folder, name):
+    with open(f"{folder}/{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_dependency(analyze, tmp_path):
+    result, printed = analyze("dependency", "--depths", "3-2")
+    assert [model["label"] for model in result["models"]] == list(THREE)
+    for model in result["models"]:
+        assert model["layers"] == {"encoder": 3, "decoder": 2}
+        for stack, sublayers in (("encoder", 6), ("decoder", 6)):
+            found = model["stacks"][stack]
+            beta = found["beta"]
+            assert [len(row) for row in beta] == list(range(1, sublayers + 2))
+            own = sum(row[-1] ** 2 for row in beta[1:])
+            assert found["sum_of_squared_diagonal"] == pytest.approx(own)
+            assert f"Σ β_ii² = {own:.2f}" in printed
+    table = rows("out", "dependency")
+    assert len(table) == 3 * 2 * 7 * 8 / 2
+    last = result["models"][2]["stacks"]["decoder"]["beta"][6][5]
+    assert float(table[-2]["beta"]) == last and table[-2]["model"] == "Admin"
+    endings = ("csv", "json", "png", "svg")
+    assert sorted(p.name for p in tmp_path.rglob("*.*")) == [f"dependency.{e}" for e in endings]
+
+
+def test_a_result_says_what_it_was_made_with(analyze, data):
+    command = ["--arch", "postln_transformer_tiny --decoder-normalize-before", "--seed", "7"]
+    words = ["--", "--share-all-embeddings", "--dropout", "0.3"]
+    result, _ = analyze("dependency", "--depths", "2", *command, *words)
+    assert result["conditions"]["words"] == words[1:] and result["conditions"]["seed"] == 7
+    assert result["conditions"]["device"] == "cpu" and "torch" in result["versions"]
+    assert result["models"][0]["label"] == "Post-LN/Pre-LN"
+    again = result["command"].replace("-o out", "-o again")
+    cli.main(shlex.split(again)[1:])
+    assert read("again", "dependency")["models"] == result["models"]
+    for ending in ("csv", "png", "svg"):
+        one, other = (Path(f"{f}/dependency.{ending}").read_bytes() for f in ("out", "again"))
+        assert one == other
+
+
+def test_amplification(analyze):
+    words = ["--depths", "1,2,4", "--seeds", "2", "--draws", "2", "--size", "0.02"]
+    result, printed = analyze("amplification", *words)
+    assert len(result["models"]) == 3 * 3 * 2
+    assert {model["seed"] for model in result["models"]} == {1, 2}
+    assert len(rows("out", "amplification")) == 3 * 3 * 2 * 2 * (2 + 1)
+    assert len(result["curves"]) == 3 * 2 * 2
+    for curve in result["curves"]:
+        assert curve["layers"] == [1, 2, 4]
+        seeds = [
+            np.mean(model["changes"][curve["kind"]][curve["stack"]])
+            for model in result["models"]
+            if model["label"] == curve["model"] and model["layers"]["encoder"] == 4
+        ]
+        assert curve["mean"][-1] == pytest.approx(np.sqrt(seeds[0] * seeds[1]))
+        assert curve["low"][-1] < curve["mean"][-1] < curve["high"][-1]
+        assert f"∝ N^{curve['growth']['power']['slope']:.2f}" in printed
+    assert result["relative_size"] == {"random": 0.02, "gradient": 0.0001}
+
+
+def test_branches_that_start_at_zero_change_nothing(analyze):
+    arch = ["--arch", "rezero_transformer_tiny"]
+    result, printed = analyze("amplification", "--depths", "2", "--seeds", "1", *arch)
+    assert all(curve["mean"] == [0.0] for curve in result["curves"])
+    assert printed.count("0 at every depth") == 4
+
+
+def test_gradients(analyze):
+    archs = ["--arch", "postln_transformer_tiny", "--arch", "tfixup_transformer_tiny"]
+    result, printed = analyze("gradients", "--depths", "2-3", "--updates", "2", *archs)
+    post, tfixup = result["models"]
+    assert [len(post["stacks"][s]["norm"]) for s in ("encoder", "decoder")] == [4, 9]
+    assert max(tfixup["stacks"]["decoder"]["relative_norm"]) == 1
+    matrices = 2 * 6 + 3 * 10
+    assert np.shape(post["steps"]["gradients"]) == (2, matrices)
+    assert len(rows("out", "gradients")) == 2 * (4 + 9 + 2 * matrices)
+    assert "at update 2 the middle 80 %" in printed
+    assert {"histograms.png", "updates.svg"} <= set(os.listdir("out"))
+
+
+def test_no_updates_no_pictures_of_them(analyze, tmp_path):
+    result, _ = analyze("gradients", "--depths", "2", "--updates", "0")
+    assert [model["steps"] for model in result["models"]] == [None] * 3
+    assert not list(tmp_path.rglob("histograms.*"))
+
+
+def test_stock_models_and_checkpoints_beside_ours(analyze, data, tmp_path):
+    bench = Bench(Conditions(data, max_tokens=60, cpu=True))
+    built = bench.put(Subject(("transformer", "--encoder-embed-dim", "16")), Depth(3, 3))
+    torch.save({"args": built.run.model, "model": built.model.state_dict()}, "stock.pt")
+    words = ["--path", "stock.pt", "--arch", "postln_transformer_tiny", "--depths", "2"]
+    result, printed = analyze("dependency", *words)
+    labels = [(model["label"], model["layers"]["encoder"]) for model in result["models"]]
+    assert labels == [("Post-LN", 2), ("fairseq Post-LN", 3)]
+    assert "fairseq Post-LN 3L-3L, encoder" in printed
+
+
+def test_profiles(analyze, capsys):
+    entries = [Entry("encoder", 0, "self_attn", 1.0, 0.5, 1.0)]
+    entries += [Entry("encoder", 0, "ffn", 1.0, 2.5, 1.5)]
+    Profile(entries).write("a/profile.json")
+    with open("profile.ratio.init", "w") as file:
+        file.write("1 1.0\n2 1.25\n1 1.0\n2 1.1\n3 1.2\n")
+    cli.main(["analyze", "profile", "a/profile.json", "profile.ratio.init", "-o", "out"])
+    first, second = read("out", "profile")["profiles"]
+    assert first["name"] == "a/profile.json"
+    assert [s["own_share"] for s in first["sublayers"]] == pytest.approx([1 / 3, 2.5 / 4.75])
+    assert [s["sublayer"] for s in second["sublayers"]][2:] == ["self_attn", "encoder_attn", "ffn"]
+    assert second["sublayers"][0]["branch_variance"] is None
+    assert "a/profile.json, encoder: ω from 1 to 1.5 over 2 sub-layers" in capsys.readouterr().out
+
+
+def test_report(data, capsys):
+    words = ["--depths", "2,3", "--at-depth", "2", "--seeds", "1", "--draws", "1", "--updates", "1"]
+    cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
+    with open("out/report.html") as file:
+        html = file.read()
+    for what in ("dependency", "amplification", "gradients", "profile"):
+        result = read("out", what)
+        assert result["study"] == what and escape(result["command"]) in html
+    assert "analyze report" in result["command"] and "--at-depth 2" in result["command"]
+    assert html.count("data:image/svg+xml;base64,") == 6
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--arch", "nonsense"], "unknown --arch nonsense"),
+        (["--arch", "'"], "No closing quotation"),
+        (["--arch", ""], "wants the name"),
+        (["--depths", "0"], "is no depth"),
+        (["--depths", "2-3-4"], "is no depth"),
+        (["--depths", "2", "--", "--foo"], "unrecognized arguments: --foo"),
+        (["--depths", "2", "--max-tokens", "1"], "no sentence fits"),
+        (["--depths", "2", "--subset", "nope"], "nope"),
+        (["--path", "nowhere.pt"], "nowhere.pt: cannot be read"),
+        (["--arch", "lstm"], "no fairseq transformer"),
+        (["--arch", "transformer_lm"], "dict.txt"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_and_leaves_nothing(data, tmp_path, words, message):
+    with pytest.raises(AdminError, match=re.escape(message)) as error:
+        cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out", *words])
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_that_diverges_is_told_and_leaves_nothing(data, tmp_path):
+    (tmp_path / "checkpoints").mkdir()  # where fairseq would save what crashed
+    words = ["--depths", "2", "--updates", "3", "--", "--lr", "1e30"]
+    with pytest.raises(AdminError, match="Post-LN: gradients are not finite"):
+        cli.main(["analyze", "gradients", "--data", data, *TINY, "-o", "out", *words])
+    assert [p.name for p in tmp_path.rglob("*")] == ["checkpoints"]
+
+
+def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
+    (tmp_path / "out").mkdir()
+    old = tmp_path / "out" / "dependency.svg"
+    old.write_text("old")
+    with pytest.raises(AdminError, match=r"dependency\.svg: is there already"):
+        analyze("dependency", "--depths", "2")
+    assert [p.name for p in tmp_path.glob("out/*")] == ["dependency.svg"]
+    assert old.read_text() == "old"
+    analyze("dependency", "--depths", "2", "--force")
+    assert old.read_text() != "old"
