@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import shlex
 from dataclasses import dataclass, field
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import AbstractSet, Any, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq import tasks, utils
@@ -34,13 +34,17 @@ from admin_fairseq.profiling.profile import Profile
 from admin_fairseq.profiling.run import profiled
 from admin_fairseq.schemes import SCHEMES, Norm
 
-DEFAULTS = (
-    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)"),
-    *("--lr", "5e-4", "--lr-scheduler", "fixed"),
-    *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
-    *("--num-workers", "0", "--distributed-world-size", "1"),
-)
-"""The words of ``fairseq-train`` that a user's own come after."""
+DEFAULTS = {
+    "--optimizer": ("adam", "--adam-betas", "(0.9, 0.98)"),
+    "--lr": ("5e-4",),
+    "--criterion": ("label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
+    "--num-workers": ("0",),
+    "--distributed-world-size": ("1",),
+}
+"""An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
+
+
+SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples, if the batch has them
 
 
 class Depth(NamedTuple):
@@ -120,7 +124,6 @@ class Bench:
 
     conditions: Conditions
     _tasks: dict[tuple[str, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
-    _checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def put(
         self, subject: Subject, depth: Optional[Depth] = None, seed: Optional[int] = None
@@ -151,10 +154,13 @@ class Bench:
         layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
         if depth is not None and not alone:
             layers += ["--encoder-layers", str(depth.encoder)]
+        task = ["--task", "language_modeling" if alone else "translation"]
+        if alone and "--tokens-per-sample" not in {*words, *conditions.words}:
+            task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
         args = parse(
             [
-                *(conditions.data, "--task", "language_modeling" if alone else "translation"),
-                *DEFAULTS,
+                *(conditions.data, *task),
+                *_defaults({*words, *conditions.words}),
                 *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
                 *(["--cpu"] if conditions.cpu else []),
                 *("--arch", *words, *layers, *conditions.words),
@@ -184,7 +190,7 @@ class Bench:
         return self._tasks[key]
 
     def _checkpoint(self, path: str) -> Specimen:
-        state = self._checkpoints.setdefault(path, read_checkpoint(path))
+        state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
         check_weights(weights, path)
         model = compare.build(options, weights, path).to(self.conditions.device)
@@ -200,6 +206,15 @@ class Bench:
         task, batch = self._data(run)
         _check_dictionaries(model, task, path, self.conditions.data)
         return Specimen(label_of(options), model, run, task, batch)
+
+
+def _defaults(given: AbstractSet[str]) -> list[str]:
+    return [
+        word
+        for option, values in DEFAULTS.items()
+        if option not in given
+        for word in (option, *values)
+    ]
 
 
 def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, folder: str) -> None:

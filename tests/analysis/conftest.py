@@ -1,4 +1,4 @@
-"""Tiny data, binarised as a user would."""
+"""Tiny data, binarised as a user would, and models on the bench."""
 
 import random
 
@@ -6,18 +6,46 @@ import pytest
 from fairseq import options
 from fairseq_cli import preprocess
 
+from admin_fairseq.analysis.bench import Bench, Conditions
+
+SPLITS = {"train": 120, "valid": 24}
+
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    """A folder of fairseq-preprocess with a training and a validation set, dictionaries joined."""
+def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     draw = random.Random(1)
-    for split, pairs in (("train", 120), ("valid", 24)):
+    for split, pairs in SPLITS.items():
         for lang in ("de", "en"):
             lines = [" ".join(draw.choices("abcdefgh", k=draw.randint(4, 9))) for _ in range(pairs)]
             (folder / f"{split}.{lang}").write_text("\n".join(lines) + "\n")
-    words = ["--source-lang", "de", "--target-lang", "en", "--joined-dictionary"]
-    words += ["--trainpref", str(folder / "train"), "--validpref", str(folder / "valid")]
-    words += ["--destdir", str(folder / "bin")]
+    return folder
+
+
+def _binarised(corpus, name, *words, ending=""):
+    prefixes = [word for s in SPLITS for word in (f"--{s}pref", str(corpus / f"{s}{ending}"))]
+    words = [*words, *prefixes, "--destdir", str(corpus / name)]
     preprocess.main(options.get_preprocessing_parser().parse_args(words))
-    return str(folder / "bin")
+    return str(corpus / name)
+
+
+@pytest.fixture(scope="session")
+def data(corpus):
+    """Translation data, the languages' dictionaries joined."""
+    pair = ["--source-lang", "de", "--target-lang", "en", "--joined-dictionary"]
+    return _binarised(corpus, "bin", *pair)
+
+
+@pytest.fixture(scope="session")
+def lm_data(corpus):
+    return _binarised(corpus, "lm-bin", "--only-source", ending=".en")
+
+
+@pytest.fixture(scope="module")
+def bench(data):
+    return Bench(Conditions(data, max_tokens=80, cpu=True))
+
+
+@pytest.fixture(scope="module")
+def lm_bench(lm_data):
+    return Bench(Conditions(lm_data, max_tokens=80, cpu=True))

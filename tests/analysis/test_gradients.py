@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
+from admin_fairseq.analysis.gradients import output_gradients, relative, train_steps
+from admin_fairseq.analysis.trace import layers_of
+from admin_fairseq.errors import AdminError
+
+
+@pytest.fixture
+def sgd(data):
+    words = ("--optimizer", "sgd", "--lr", "0.1")
+    return Bench(Conditions(data, max_tokens=80, cpu=True, words=words))
+
+
+def test_gradients_of_layers_are_those_that_autograd_keeps(bench):
+    specimen = bench.put(Subject(("postln_transformer_tiny", "--dropout", "0.3")), Depth(2, 3))
+    kept = {"encoder": [], "decoder": []}
+
+    def keep(stack):
+        def hook(module, inputs, output):
+            kept[stack].append(output[0] if isinstance(output, tuple) else output)
+            kept[stack][-1].retain_grad()
+
+        return hook
+
+    model = specimen.model
+    handles = [
+        layer.register_forward_hook(keep(stack))
+        for stack in kept
+        for layer in layers_of(getattr(model, stack))
+    ]
+    batch = specimen.batch
+    logits, _ = model(**batch["net_input"])
+    logs = logits.log_softmax(-1)
+    real = batch["target"].ne(specimen.task.target_dictionary.pad())
+    likelihood = logs.gather(-1, batch["target"].unsqueeze(-1)).squeeze(-1)
+    types = logits.size(-1)
+    smooth = 0.1 / (types - 1)  # as fairseq smooths labels
+    losses = -(0.9 - smooth) * likelihood - smooth * logs.sum(-1)
+    (losses[real].sum() / real.sum()).backward()
+    for handle in handles:
+        handle.remove()
+    found = output_gradients(specimen)
+    for stack, sublayers in (("encoder", 2), ("decoder", 3)):
+        expected = [float(output.grad.norm()) for output in kept[stack]]
+        assert found[stack][sublayers - 1 :: sublayers] == pytest.approx(expected, rel=1e-4)
+    assert [len(norms) for norms in found.values()] == [4, 9]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_stock_and_ours_have_the_same_gradients(bench, before):
+    norms = ["--encoder-normalize-before", "--decoder-normalize-before"] if before else []
+    sizes = ["--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128"]
+    sizes += ["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"]
+    ours = bench.put(Subject((f"{'preln' if before else 'postln'}_transformer_tiny",)), Depth(2, 3))
+    stock = bench.put(Subject(("transformer", *sizes, *norms)), Depth(2, 3))
+    stock.model.load_state_dict(ours.model.state_dict(), strict=False)
+    for stack, norms in output_gradients(ours).items():
+        assert output_gradients(stock)[stack] == pytest.approx(norms, rel=1e-5)
+
+
+def test_relative():
+    assert relative([1.0, 4.0, 2.0]) == [0.25, 1.0, 0.5]
+    assert relative([0.0, 0.0]) == [0.0, 0.0]
+
+
+def test_steps_are_those_of_the_optimiser(sgd):
+    specimen = sgd.put(Subject(("preln_transformer_tiny",)), Depth(1, 2))
+    weights = {n: p.detach().norm().item() for n, p in specimen.model.named_parameters()}
+    steps = train_steps(specimen, 3)
+    assert len(steps.names) == 1 * 6 + 2 * 10
+    assert steps.weights[0] == pytest.approx([weights[name] for name in steps.names], rel=1e-5)
+    for gradients, updates in zip(steps.gradients, steps.updates):
+        assert updates == pytest.approx([0.1 * norm for norm in gradients], rel=1e-2, abs=1e-7)
+    assert len(steps.updates) == 3 and steps.gradients[0] != steps.gradients[1]
+    after = dict(specimen.model.named_parameters())
+    assert after[steps.names[0]].detach().norm().item() != steps.weights[0][0]
+
+
+def test_the_bar_sees_every_batch(sgd):
+    seen = []
+
+    def progress(batches):
+        for batch in batches:
+            seen.append(batch)
+            yield batch
+
+    train_steps(sgd.put(Subject(("preln_transformer_tiny",)), Depth(1, 1)), 2, progress)
+    assert len(seen) == 2
+
+
+def test_what_diverges_is_told(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=("--lr", "1e30")))
+    specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(1, 1))
+    with pytest.raises(AdminError, match="Post-LN: gradients are not finite"):
+        train_steps(specimen, 3)
+
+
+def test_the_loss_must_be_finite(bench):
+    specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(1, 1))
+    with torch.no_grad():
+        specimen.model.decoder.output_projection.weight.fill_(float("inf"))
+    with pytest.raises(AdminError, match="Post-LN: its loss is"):
+        output_gradients(specimen)
