@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import AbstractSet, Any, Mapping, NamedTuple, Optional, Sequence
+from typing import AbstractSet, Any, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq import tasks, utils
+from fairseq.criterions import FairseqCriterion
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqLanguageModel
 from fairseq.tasks import FairseqTask
@@ -43,6 +45,9 @@ DEFAULTS = {
 }
 """An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
 
+
+RECOMPUTING = ("checkpoint_activations", "offload_activations")
+"""Options that run a layer twice; no number depends on them, but hooks would see it twice."""
 
 SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples, if the batch has them
 
@@ -93,6 +98,7 @@ class Specimen:
     model: BaseFairseqModel
     run: DictConfig
     task: FairseqTask
+    criterion: FairseqCriterion
     batch: Batch
     profile: Optional[Profile] = None  # that its ω come from, in schemes that have one
 
@@ -111,8 +117,7 @@ class Specimen:
 
     def loss(self) -> Tensor:
         """The criterion's loss of the batch, per token; raises AdminError if it is not finite."""
-        criterion = self.task.build_criterion(self.run.criterion).to(self.batch["target"].device)
-        loss, sample_size, _ = criterion(self.model, self.batch)
+        loss, sample_size, _ = self.criterion(self.model, self.batch)
         if not loss.isfinite():
             raise AdminError(f"{self.label}: its loss is {loss.item()}")
         return loss / sample_size
@@ -133,17 +138,19 @@ class Bench:
         Raises AdminError where fairseq refuses its options, the data does not fit, or the model
         is no transformer.
         """
-        seed = self.conditions.seed if seed is None else seed
         if subject.path is not None:
             return self._checkpoint(subject.path)
+        seed = self.conditions.seed if seed is None else seed
         run = self._run(subject.words, depth, seed)
         task, batch = self._data(run)
         torch.manual_seed(seed)
-        model = build_model(run, task).to(self.conditions.device)
+        with _explaining(subject):
+            model = build_model(run, task).to(self.conditions.device)
+            criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         ours = subject.words[0] in ARCHITECTURES
         profile = profiled(model, resolve(run.model), task, run) if ours else None
-        compare.for_inference(model)
-        return Specimen(label_of(_flat(run.model)), model, run, task, batch, profile)
+        label, model = label_of(_flat(run.model)), compare.for_inference(model)
+        return Specimen(label, model, run, task, criterion, batch, profile)
 
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
         conditions = self.conditions
@@ -155,18 +162,25 @@ class Bench:
         if depth is not None and not alone:
             layers += ["--encoder-layers", str(depth.encoder)]
         task = ["--task", "language_modeling" if alone else "translation"]
-        if alone and "--tokens-per-sample" not in {*words, *conditions.words}:
+        given = {word.split("=")[0] for word in (*words, *conditions.words)}
+        if alone and "--tokens-per-sample" not in given:
             task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
         args = parse(
             [
                 *(conditions.data, *task),
-                *_defaults({*words, *conditions.words}),
+                *_defaults(given),
                 *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
                 *(["--cpu"] if conditions.cpu else []),
                 *("--arch", *words, *layers, *conditions.words),
             ]
         )
-        return convert_namespace_to_omegaconf(args)
+        run = convert_namespace_to_omegaconf(args)
+        for precision in ("fp16", "bf16", "amp"):
+            if run.common[precision]:
+                raise AdminError(f"--{precision}: measurements are in float32; leave it out")
+        for option in RECOMPUTING:
+            setattr(run.model, option, False)
+        return run
 
     def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
         """The task, and the batch that all models with such a task get."""
@@ -192,6 +206,7 @@ class Bench:
     def _checkpoint(self, path: str) -> Specimen:
         state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
+        options.update(dict.fromkeys(RECOMPUTING, False))
         check_weights(weights, path)
         model = compare.build(options, weights, path).to(self.conditions.device)
         trained = run_options(state).get("task") or {}
@@ -205,7 +220,18 @@ class Bench:
         run = self._run(words, None, self.conditions.seed)
         task, batch = self._data(run)
         _check_dictionaries(model, task, path, self.conditions.data)
-        return Specimen(label_of(options), model, run, task, batch)
+        criterion = task.build_criterion(run.criterion).to(self.conditions.device)
+        return Specimen(label_of(options), model, run, task, criterion, batch)
+
+
+@contextmanager
+def _explaining(subject: Subject) -> Iterator[None]:
+    """Tell in one line what fairseq raises over options that contradict one another."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise AdminError(f"{subject}: fairseq cannot build it: {lines[0]}") from None
 
 
 def _defaults(given: AbstractSet[str]) -> list[str]:

@@ -59,7 +59,7 @@ def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: it
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)
     with metrics.aggregate(new_root=True):
-        trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
+        trainer = Trainer(run, task, model, specimen.criterion)
         trainer.save_checkpoint = partial(_give_up, specimen.label)  # fairseq's way to crash
         matrices = branch_matrices(model)
         steps = Steps(list(matrices))
@@ -80,7 +80,8 @@ def _watched(
     def begin(*_: Any) -> None:
         before[:] = [weight.detach().clone() for weight in matrices.values()]
         steps.weights.append(_norms(before))
-        steps.gradients.append(_norms([weight.grad for weight in matrices.values()]))
+        gradients = [w.new_zeros(1) if w.grad is None else w.grad for w in matrices.values()]
+        steps.gradients.append(_norms(gradients))  # a layer that LayerDrop left out has none
 
     @torch.no_grad()
     def end(*_: Any) -> None:

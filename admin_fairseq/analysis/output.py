@@ -26,8 +26,8 @@ def refuse(folder: str, names: list[str], force: bool) -> None:
         refuse_to_overwrite(os.path.join(folder, name), force)
 
 
-def write(name: str, study: Study, result: Result, folder: str, force: bool) -> None:
-    """Write the files, each whole or not at all."""
+def write(name: str, study: Study, result: Result, folder: str, force: bool) -> list[str]:
+    """Write the files, each whole or not at all; returns their names."""
     from admin_fairseq import drawing
 
     texts = {
@@ -36,9 +36,11 @@ def write(name: str, study: Study, result: Result, folder: str, force: bool) -> 
     }
     for file, text in texts.items():
         write_text(os.path.join(folder, file), text, force)
-    for picture, described in study.draw(result).items():
+    pictures = study.draw(result)
+    for picture, described in pictures.items():
         figure = drawing.draw(described.panels, described.columns, described.share)
         drawing.write(figure, os.path.join(folder, picture), force)
+    return [*texts, *(f"{picture}.{ending}" for picture in pictures for ending in drawing.ENDINGS)]
 
 
 def write_text(path: str, text: str, force: bool) -> None:

@@ -217,7 +217,7 @@ def _subjects(args: Namespace) -> list[Subject]:
     archs = args.arch or ([] if args.path else ARCHS)
     scheme = ["--init-type", args.init_type] if args.init_type else []
     subjects = [Subject((*_split(arch), *scheme)) for arch in archs]
-    return [*subjects, *(Subject(path=path) for path in args.path)]
+    return list(dict.fromkeys([*subjects, *(Subject(path=path) for path in args.path)]))
 
 
 def _split(arch: str) -> list[str]:
@@ -254,14 +254,18 @@ def _run(args: Namespace) -> Iterable[str]:
     output.refuse(args.output_dir, files + [PAGE] * (args.what == "report"), args.force)
     results = {name: _measured(name, study, args) for name, study in asked.items()}
     results = {name: result for name, result in results.items() if asked[name].rows(result)}
-    for name, result in results.items():
-        output.write(name, asked[name], result, args.output_dir, args.force)
+    written = [
+        file
+        for name, result in results.items()
+        for file in output.write(name, asked[name], result, args.output_dir, args.force)
+    ]
     if args.what == "report":
         text = report(results, args.output_dir)
         output.write_text(os.path.join(args.output_dir, PAGE), text, args.force)
+        written.append(PAGE)
     for name, result in results.items():
         yield from asked[name].read(result)
-    yield f"written to {args.output_dir}: {', '.join(sorted(os.listdir(args.output_dir)))}"
+    yield f"written to {args.output_dir}: {', '.join(written)}"
 
 
 def _measured(name: str, study: Study, args: Namespace) -> Result:

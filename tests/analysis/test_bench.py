@@ -63,6 +63,13 @@ def test_all_models_see_one_batch_but_have_their_own_weights(bench):
     assert not one.model.training
 
 
+def test_the_batch_is_that_of_the_conditions_whatever_comes_first(bench, data):
+    another = Bench(bench.conditions)
+    words = Subject(("postln_transformer_tiny",))
+    first = another.put(words, Depth(1, 1), seed=5)
+    assert first.batch["id"].tolist() == bench.put(words, Depth(1, 1)).batch["id"].tolist()
+
+
 def test_padding_is_not_real(bench):
     specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(1, 1))
     inputs, pad = specimen.batch["net_input"], specimen.task.source_dictionary.pad()
@@ -131,6 +138,12 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
         ({"subset": "nope"}, ["transformer"], "nope"),
         ({"max_tokens": 1}, ["transformer"], "no sentence fits into --max-tokens 1"),
         ({}, ["transformer_lm"], "dict.txt: No such file"),
+        ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
+        (
+            {"words": ("--criterion", "adaptive_loss")},
+            ["transformer"],
+            "transformer: fairseq cannot build it: AdaptiveLoss",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(data, conditions, words, message):

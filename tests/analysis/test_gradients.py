@@ -60,6 +60,15 @@ def test_stock_and_ours_have_the_same_gradients(bench, before):
         assert output_gradients(stock)[stack] == pytest.approx(norms, rel=1e-5)
 
 
+def test_what_layerdrop_leaves_out_has_norm_zero(data):
+    words = ("--encoder-layerdrop", "0.9")
+    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=words))
+    specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(3, 1))
+    (gradients,) = train_steps(specimen, 1).gradients
+    dropped = [sum(gradients[i : i + 6]) == 0 for i in range(0, 18, 6)]
+    assert any(dropped) and all(gradients[18:])
+
+
 def test_relative():
     assert relative([1.0, 4.0, 2.0]) == [0.25, 1.0, 0.5]
     assert relative([0.0, 0.0]) == [0.0, 0.0]

@@ -4,6 +4,7 @@ from fairseq.models import build_model
 from fairseq.models.transformer import TransformerModelBase
 from torch import nn
 
+from admin_fairseq.analysis.bench import Depth, Subject
 from admin_fairseq.analysis.trace import layers_of, stacks_of, traced
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
@@ -120,6 +121,15 @@ def test_sublayers_stand_in_order_and_end_in_the_layers_output(kind, model, batc
                 torch.testing.assert_close(s.summed, s.join(s.x, s.branch) + bottom)
                 if s.norm is not None:
                     torch.testing.assert_close(s.output, s.norm(s.summed))
+
+
+def test_recomputed_layers_are_seen_once(bench):
+    words = ("postln_transformer_tiny", "--checkpoint-activations")
+    specimen = bench.put(Subject(words), Depth(2, 2))
+    with traced(specimen.model) as trace:
+        loss = specimen.loss()
+    loss.backward()
+    assert [len(stack.sublayers) for stack in trace.values()] == [4, 6]
 
 
 def test_other_models_are_refused():

@@ -202,18 +202,22 @@ def _read(result: Result) -> list[str]:
                 f"bottom, {share[-1]:.3g} at the top, smallest {min(share):.3g}"
             )
         if model["steps"]:
-            gradients, updates = (_spread(model["steps"][key][-1]) for key in NORMS)
+            gradients, updates = (_span(model["steps"][key][-1]) for key in NORMS)
             lines.append(
                 f"{title}: at update {len(model['steps']['updates'])} the middle 80 % of the "
-                f"matrices' gradient norms span a factor of {gradients:.3g}, of their update norms "
-                f"{updates:.3g}"
+                f"matrices' gradient norms span {gradients}, of their update norms {updates}"
             )
     return [*lines, f"Gradients are said to vanish where the smallest is below {VANISHING}."]
 
 
-def _spread(norms: list[float]) -> float:
-    low, high = np.quantile(norms, [0.1, 0.9])
-    return float(high / low) if low > 0 else float("inf")
+def _span(norms: list[float]) -> str:
+    """The ratio of the 90th to the 10th percentile, of what is not zero."""
+    some = [norm for norm in norms if norm > 0]
+    if not some:
+        return "nothing (all are 0)"
+    low, high = np.quantile(some, [0.1, 0.9])
+    zeros = len(norms) - len(some)
+    return f"a factor of {high / low:.3g}" + (f" ({zeros} of {len(norms)} are 0)" if zeros else "")
 
 
 STUDY = Study(
