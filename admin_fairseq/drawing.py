@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from io import BytesIO
 from itertools import groupby
 from typing import Hashable, Optional, Sequence
 
@@ -225,9 +226,19 @@ def _legend(figure: Figure, handles: dict[str, Line2D], columns: int) -> Legend:
     )
 
 
-def write(figure: Figure, path: str, force: bool = False) -> None:
-    """Write ``path``.png and ``path``.svg, the same bytes for the same figure."""
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """Ending → the picture in that format, the same bytes for the same figure."""
+    pictures = {}
     for ending in ENDINGS:
-        with replacing(f"{path}.{ending}", force) as file, rc_context({"svg.hashsalt": "admin"}):
-            metadata = {"Date": None} if ending == "svg" else {}
+        file, metadata = BytesIO(), {"Date": None} if ending == "svg" else {}
+        with rc_context({"svg.hashsalt": "admin"}):
             figure.savefig(file, format=ending, dpi=100, metadata=metadata)
+        pictures[ending] = file.getvalue()
+    return pictures
+
+
+def write(figure: Figure, path: str, force: bool = False) -> None:
+    """Write ``path``.png and ``path``.svg."""
+    for ending, picture in rendered(figure).items():
+        with replacing(f"{path}.{ending}", force) as file:
+            file.write(picture)

@@ -9,6 +9,7 @@ matrix's own. Its direction is random (normal), or that of a step down the loss'
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.trace import layers_of, stacks_of
+from admin_fairseq.errors import AdminError
 
 Change = dict[str, Tensor]
 """Name of a matrix → W* − W."""
@@ -34,14 +36,20 @@ def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
-    """Stack → relative squared change of its output when the weights change by ``change``."""
+    """Stack → relative squared change of its output when the weights change by ``change``.
+
+    Raises AdminError where it is not finite.
+    """
     before = stack_outputs(specimen)
     with _changed(specimen.model, change):
         after = stack_outputs(specimen)
-    return {
+    changes = {
         stack: float((after[stack] - output).square().sum() / output.square().sum())
         for stack, output in before.items()
     }
+    if not all(map(math.isfinite, changes.values())):
+        raise AdminError(f"{specimen.label}: the change is too large, outputs are not finite")
+    return changes
 
 
 @torch.no_grad()
@@ -83,9 +91,9 @@ def random_change(specimen: Specimen, size: float, seed: int) -> Change:
 def gradient_change(specimen: Specimen, size: float) -> Change:
     """Down the gradient of the loss; a matrix whose gradient is zero stays."""
     matrices = branch_matrices(specimen.model)
-    gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()))
+    gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
     return {
-        name: _of_size(-gradient, weight, size)
+        name: _of_size(torch.zeros_like(weight) if gradient is None else -gradient, weight, size)
         for (name, weight), gradient in zip(matrices.items(), gradients)
     }
 

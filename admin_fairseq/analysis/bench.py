@@ -6,6 +6,7 @@ Everything is measured in float32 and, but for training itself, without dropout.
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fairseq import tasks, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqLanguageModel
+from fairseq.models.transformer import TransformerModelBase
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -46,6 +48,9 @@ DEFAULTS = {
 """An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
 
 
+FORWARDS = (TransformerModelBase.forward, FairseqLanguageModel.forward)
+"""How the models run that are measured here; relatives with a way of their own are not."""
+
 RECOMPUTING = ("checkpoint_activations", "offload_activations")
 """Options that run a layer twice; no number depends on them, but hooks would see it twice."""
 
@@ -72,6 +77,15 @@ class Subject:
 
     def __str__(self) -> str:
         return self.path or shlex.join(self.words)
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether it says itself how deep it is."""
+        return self.path is not None or says_layers(self.words)
+
+
+def says_layers(words: Sequence[str]) -> bool:
+    return any(re.match("--(en|de)coder-layers(=|$)", word) for word in words)
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class Bench:
     """Where models are put, one after another, to be measured on the same batch."""
 
     conditions: Conditions
-    _tasks: dict[tuple[str, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
+    _tasks: dict[tuple[Any, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
 
     def put(
         self, subject: Subject, depth: Optional[Depth] = None, seed: Optional[int] = None
@@ -157,6 +171,10 @@ class Bench:
         arch = words[0]
         if arch not in ARCH_MODEL_REGISTRY:
             raise AdminError(f"unknown --arch {arch}; the README lists ours")
+        if ARCH_MODEL_REGISTRY[arch].forward not in FORWARDS:
+            raise AdminError(
+                f"--arch {arch}: no fairseq transformer such as transformer or transformer_lm"
+            )
         alone = issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel)
         layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
         if depth is not None and not alone:
@@ -184,7 +202,7 @@ class Bench:
 
     def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
         """The task, and the batch that all models with such a task get."""
-        key = tuple(f"{name}={value}" for name, value in run.task.items())
+        key = (*(f"{name}={value}" for name, value in run.task.items()), run.dataset.max_tokens)
         if key not in self._tasks:
             run = copy.deepcopy(run)
             run.common.seed = self.conditions.seed
@@ -208,13 +226,14 @@ class Bench:
         options, weights = model_options(state), state["model"]
         options.update(dict.fromkeys(RECOMPUTING, False))
         check_weights(weights, path)
-        model = compare.build(options, weights, path).to(self.conditions.device)
+        model = compare.build(options, weights, path).float().to(self.conditions.device)
         trained = run_options(state).get("task") or {}
         if isinstance(model, FairseqLanguageModel):
             words = ["transformer_lm", "--tokens-per-sample", str(model.max_positions())]
         else:
             words = ["transformer"]
-            for side in ("source", "target"):
+            for side, longest in zip(("source", "target"), model.max_positions()):
+                words += [f"--max-{side}-positions", str(longest)]
                 if trained.get(f"{side}_lang"):
                     words += [f"--{side}-lang", trained[f"{side}_lang"]]
         run = self._run(words, None, self.conditions.seed)

@@ -11,7 +11,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Iterator, NoReturn, Sequence
+from typing import Any, Iterator, NoReturn, Optional, Sequence
 
 import torch
 from fairseq.logging import metrics
@@ -30,8 +30,14 @@ def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
     with traced(specimen.model) as trace:
         loss = specimen.loss()
     outputs = {name: [s.output for s in stack.sublayers] for name, stack in trace.items()}
-    gradients = iter(torch.autograd.grad(loss, [x for xs in outputs.values() for x in xs]))
-    return {name: [float(next(gradients).norm()) for _ in xs] for name, xs in outputs.items()}
+    every = [x for xs in outputs.values() for x in xs]
+    gradients = iter(torch.autograd.grad(loss, every, allow_unused=True))
+    return {name: [_norm(next(gradients)) for _ in xs] for name, xs in outputs.items()}
+
+
+def _norm(gradient: Optional[Tensor]) -> float:
+    """0 where the loss does not depend on it: an encoder that no decoder reads."""
+    return 0.0 if gradient is None else float(gradient.norm())
 
 
 def relative(norms: Sequence[float]) -> list[float]:

@@ -6,46 +6,54 @@ import csv
 import io
 import json
 import os
-from typing import Any
+from typing import Any, Iterable
 
 from admin_fairseq.analysis.studies.study import Result, Study
+from admin_fairseq.errors import AdminError
 from admin_fairseq.files import refuse_to_overwrite, replacing
 
+Files = dict[str, bytes]
+"""Name → content."""
 
-def files_of(name: str, study: Study) -> list[str]:
-    """The names of all files that a study may write."""
+
+def names_of(name: str, study: Study) -> list[str]:
+    """The names of all files that a study may have."""
     from admin_fairseq import drawing  # matplotlib, which only pictures need
 
     pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in drawing.ENDINGS]
     return [f"{name}.json", f"{name}.csv", *pictures]
 
 
-def refuse(folder: str, names: list[str], force: bool) -> None:
-    """Raise AdminError if one of the files is there and ``force`` was not asked for."""
+def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
+    """Raise AdminError if files cannot be written, or are there and ``force`` was not asked for."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise AdminError(f"{folder}: cannot be written to ({there} is no folder to write to)")
     for name in names:
         refuse_to_overwrite(os.path.join(folder, name), force)
 
 
-def write(name: str, study: Study, result: Result, folder: str, force: bool) -> list[str]:
-    """Write the files, each whole or not at all; returns their names."""
+def files_of(name: str, study: Study, result: Result) -> Files:
     from admin_fairseq import drawing
 
-    texts = {
-        f"{name}.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
-        f"{name}.csv": _as_csv(study.rows(result)),
+    files = {
+        f"{name}.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
+        f"{name}.csv": _as_csv(study.rows(result)).encode(),
     }
-    for file, text in texts.items():
-        write_text(os.path.join(folder, file), text, force)
-    pictures = study.draw(result)
-    for picture, described in pictures.items():
+    for picture, described in study.draw(result).items():
         figure = drawing.draw(described.panels, described.columns, described.share)
-        drawing.write(figure, os.path.join(folder, picture), force)
-    return [*texts, *(f"{picture}.{ending}" for picture in pictures for ending in drawing.ENDINGS)]
+        for ending, content in drawing.rendered(figure).items():
+            files[f"{picture}.{ending}"] = content
+    return files
 
 
-def write_text(path: str, text: str, force: bool) -> None:
-    with replacing(path, force) as file:
-        file.write(text.encode())
+def write(files: Files, folder: str, force: bool) -> None:
+    """Write the files, each whole or not at all; they are all there before the first is written."""
+    for name, content in files.items():
+        with replacing(os.path.join(folder, name), force) as file:
+            file.write(content)
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
+from admin_fairseq.analysis.output import Files
 from admin_fairseq.analysis.page import Section, page
 from admin_fairseq.analysis.studies import STUDIES
 from admin_fairseq.analysis.studies.study import Result
@@ -12,20 +12,20 @@ from admin_fairseq.analysis.studies.study import Result
 PAGE = "report.html"
 
 
-def report(results: dict[str, Result], folder: str) -> str:
-    """The page about ``results`` (study → what it found), their pictures read from ``folder``."""
+def report(results: dict[str, Result], files: Files) -> str:
+    """The page about ``results`` (study → what it found), with the pictures among ``files``."""
     first = next(iter(results.values()))
     conditions = {**first["conditions"], "words": shlex.join(first["conditions"]["words"])}
     facts = {**conditions, **first["versions"]}
     shown = {name.replace("_", " "): str(value) for name, value in facts.items() if value != ""}
-    sections = [_section(name, result, folder) for name, result in results.items()]
+    sections = [_section(name, result, files) for name, result in results.items()]
     return page("Why it trains or fails", shown, sections)
 
 
-def _section(name: str, result: Result, folder: str) -> Section:
+def _section(name: str, result: Result, files: Files) -> Section:
     study = STUDIES[name]
     pictures = [
-        (described.caption, Path(folder, f"{picture}.svg").read_bytes())
+        (described.caption, files[f"{picture}.svg"])
         for picture, described in study.draw(result).items()
     ]
     return Section(name.capitalize(), result["command"], study.read(result), pictures)

@@ -71,11 +71,12 @@ class Stack:
 
 
 def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Encoder and decoder, or what of them ``model`` has.
+    """Encoder and decoder, or what of them ``model`` has; one without layers is none.
 
     Raises AdminError for a model whose layers are not those of a fairseq transformer.
     """
-    found = {name: getattr(model, name) for name in LAYERS if hasattr(model, name)}
+    stacks = {name: getattr(model, name, None) for name in LAYERS}
+    found = {name: stack for name, stack in stacks.items() if layers_of(stack)}
     for name, stack in found.items():
         for layer in layers_of(stack):
             if not isinstance(layer, LAYERS[name]):
@@ -83,12 +84,12 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
                     f"{type(model).__name__}: no fairseq transformer: its {name} has a "
                     f"{type(layer).__name__}"
                 )
-    if not any(layers_of(stack) for stack in found.values()):
+    if not found:
         raise AdminError(f"{type(model).__name__}: no fairseq transformer")
     return found
 
 
-def layers_of(stack: nn.Module) -> list[nn.Module]:
+def layers_of(stack: Optional[nn.Module]) -> list[nn.Module]:
     """The layers themselves: iterating may give what our connections put around them."""
     return list(getattr(stack, "layers", nn.ModuleList()).children())
 

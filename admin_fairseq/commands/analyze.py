@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
@@ -32,13 +31,20 @@ def depth(text: str) -> Depth:
 
 
 def depths(text: str) -> list[Depth]:
-    return [depth(part) for part in text.split(",")]
+    return sorted({depth(part) for part in text.split(",")})
 
 
 def count(text: str) -> int:
     if not text.isdecimal():
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def seed(text: str) -> int:
+    number = count(text)
+    if number >= 2**32:  # numpy's
+        raise ArgumentTypeError(f"{text} is too large for a seed")
+    return number
 
 
 def size(text: str) -> float:
@@ -92,7 +98,7 @@ def _add_models(parser: ArgumentParser) -> None:
     add("--init-type", metavar="SCHEME", help="scheme of every --arch, if not its own")
     add("--max-tokens", type=positive, default=1024, help="size of the batch (%(default)s)")
     add("--subset", default="valid", help="split that the batch is from (%(default)s)")
-    add("--seed", type=int, default=1, help="of weights, batch and draws (%(default)s)")
+    add("--seed", type=seed, default=1, help="of weights, batch and draws (%(default)s)")
     add("--cpu", action="store_true", help="the CPU even where there is a GPU")
     add("words", metavar="-- OPTION", nargs="*", help="options of fairseq-train")
 
@@ -102,7 +108,8 @@ def _add_depths(parser: ArgumentParser, default: str) -> None:
         "--depths",
         type=depths,
         default=default,
-        help="layers of every --arch: 6,12,18 (both stacks) or 12-3,60-12 (%(default)s)",
+        help="layers of every --arch: 6,12,18 (both stacks) or 12-3,60-12; not of those that say "
+        "--encoder-layers or --decoder-layers themselves (%(default)s)",
     )
 
 
@@ -250,22 +257,20 @@ def _command(what: str, args: Namespace) -> str:
 
 def _run(args: Namespace) -> Iterable[str]:
     asked = STUDIES if args.what == "report" else {args.what: STUDIES[args.what]}
-    files = [file for name, study in asked.items() for file in output.files_of(name, study)]
-    output.refuse(args.output_dir, files + [PAGE] * (args.what == "report"), args.force)
+    names = [file for name, study in asked.items() for file in output.names_of(name, study)]
+    names += [PAGE] if args.what == "report" else []
+    output.check_folder(args.output_dir, names, args.force)
     results = {name: _measured(name, study, args) for name, study in asked.items()}
     results = {name: result for name, result in results.items() if asked[name].rows(result)}
-    written = [
-        file
-        for name, result in results.items()
-        for file in output.write(name, asked[name], result, args.output_dir, args.force)
-    ]
+    files: output.Files = {}
+    for name, result in results.items():
+        files.update(output.files_of(name, asked[name], result))
     if args.what == "report":
-        text = report(results, args.output_dir)
-        output.write_text(os.path.join(args.output_dir, PAGE), text, args.force)
-        written.append(PAGE)
+        files[PAGE] = report(results, files).encode()
+    output.write(files, args.output_dir, args.force)
     for name, result in results.items():
         yield from asked[name].read(result)
-    yield f"written to {args.output_dir}: {', '.join(written)}"
+    yield f"written to {args.output_dir}: {', '.join(files)}"
 
 
 def _measured(name: str, study: Study, args: Namespace) -> Result:

@@ -72,6 +72,7 @@ def test_dependency(analyze, tmp_path):
 
 def test_a_result_says_what_it_was_made_with(analyze, data):
     command = ["--arch", "postln_transformer_tiny --decoder-normalize-before", "--seed", "7"]
+    command += ["--subset", "train"]
     words = ["--", "--share-all-embeddings", "--dropout", "0.3"]
     result, _ = analyze("dependency", "--depths", "2", *command, *words)
     assert result["conditions"]["words"] == words[1:] and result["conditions"]["seed"] == 7
@@ -166,6 +167,8 @@ def test_report(data, capsys):
         result = read("out", what)
         assert result["study"] == what and escape(result["command"]) in html
     assert "analyze report" in result["command"] and "--at-depth 2" in result["command"]
+    assert {model["layers"]["encoder"] for model in read("out", "dependency")["models"]} == {2}
+    assert {m["layers"]["encoder"] for m in read("out", "amplification")["models"]} == {2, 3}
     assert html.count("data:image/svg+xml;base64,") == 6
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
@@ -184,6 +187,9 @@ def test_report(data, capsys):
         (["--depths", "2", "--subset", "nope"], "nope"),
         (["--path", "nowhere.pt"], "nowhere.pt: cannot be read"),
         (["--arch", "lstm"], "no fairseq transformer"),
+        (["--arch", "nonautoregressive_transformer"], "no fairseq transformer"),
+        (["--seed", "4294967296"], "too large for a seed"),
+        (["--seed", "-1"], "not a whole number"),
         (["--arch", "transformer_lm"], "dict.txt"),
     ],
 )
@@ -192,6 +198,42 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(data, tmp_path, words,
         cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out", *words])
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--size", "--gradient-size"])
+def test_a_change_that_is_too_large_is_told(data, tmp_path, option):
+    words = ["--depths", "1", "--seeds", "1", "--arch", "preln_transformer_tiny", option, "1e30"]
+    with pytest.raises(AdminError, match="Pre-LN: the change is too large"):
+        cli.main(["analyze", "amplification", "--data", data, *TINY, "-o", "out", *words])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_drawing_leaves_nothing(data, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("admin_fairseq.drawing.rendered", interrupt)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out", "--depths", "1"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_told_before_anything_is_measured(data, tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("mine")
+    monkeypatch.setattr("admin_fairseq.analysis.bench.Bench.put", None)
+    with pytest.raises(AdminError, match="out: cannot be written to"):
+        cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out"])
+
+
+def test_depths_are_sorted_and_models_told_apart(analyze):
+    twice = ["--arch", "postln_transformer_tiny"] * 2
+    gelu = ["--arch", "postln_transformer_tiny --activation-fn gelu --decoder-layers 1"]
+    words = [*twice, *gelu, "--depths", "3,1,3,2-1", "--seeds", "1", "--draws", "1"]
+    result, _ = analyze("amplification", *words)
+    curves = {c["model"]: c["layers"] for c in result["curves"] if c["stack"] == "encoder"}
+    assert list(curves.values()) == [[1, 2, 3], [6]]
+    one, other = curves
+    assert one == "Post-LN (postln_transformer_tiny)" and "gelu" in other
 
 
 def test_training_that_diverges_is_told_and_leaves_nothing(data, tmp_path):

@@ -69,6 +69,13 @@ def test_what_layerdrop_leaves_out_has_norm_zero(data):
     assert any(dropped) and all(gradients[18:])
 
 
+def test_an_encoder_that_nobody_reads_has_no_gradient(data):
+    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=("--no-cross-attention",)))
+    specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(2, 2))
+    gradients = output_gradients(specimen)
+    assert gradients["encoder"] == [0.0] * 4 and all(gradients["decoder"])
+
+
 def test_relative():
     assert relative([1.0, 4.0, 2.0]) == [0.25, 1.0, 0.5]
     assert relative([0.0, 0.0]) == [0.0, 0.0]

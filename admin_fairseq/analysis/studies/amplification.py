@@ -130,7 +130,8 @@ def _draw(result: Result) -> dict[str, Picture]:
         f"{result['relative_size']['gradient']:g}); bands: one geometric standard deviation over "
         "seeds"
     )
-    return {"amplification": Picture(caption, panels, len(stacks), share=False)}
+    columns = len(stacks) if len(stacks) > 1 else len(KINDS)
+    return {"amplification": Picture(caption, panels, columns, share=False)}
 
 
 def _read(result: Result) -> list[str]:

@@ -99,8 +99,8 @@ def _read(result: Result) -> list[str]:
             )
     return [
         *lines,
-        "Σ β_ii² is what a small random change of the weights is amplified by (Admin, Theorem 2). "
-        "Rows' squares sum to 1 where branches are independent.",
+        "By Admin's Theorem 2, Σ β_ii² is about what a small random change of the weights is "
+        "amplified by. Rows' squares sum to 1 where branches are independent.",
     ]
 
 

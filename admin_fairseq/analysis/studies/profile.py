@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Sequence
 
-from admin_fairseq.analysis.studies.study import Picture, Plan, Result, Study
+from admin_fairseq.analysis.studies.study import Picture, Plan, Result, Study, entry, titles
 from admin_fairseq.pictures import Line, Panel
 from admin_fairseq.profiling.profile import Profile, read_profile
 from admin_fairseq.profiling.recorder import Site
@@ -25,12 +25,20 @@ QUANTITIES = {
 
 def _measure(plan: Plan) -> Result:
     names = _names(plan.profiles)
-    profiles = {names[path]: read_profile(path, RELEASE_SITES) for path in plan.profiles}
+    found = [(names[path], read_profile(path, RELEASE_SITES)) for path in plan.profiles]
     if plan.bench is not None:
-        for _, _, specimen in plan.specimens("profile"):
-            if specimen.profile is not None:
-                profiles[specimen.label] = specimen.profile
-    return {"profiles": [_described(name, profile) for name, profile in profiles.items()]}
+        found += _measured(plan)
+    return {"profiles": [_described(name, profile) for name, profile in found]}
+
+
+def _measured(plan: Plan) -> list[tuple[str, Profile]]:
+    """The profiles of the models that have one, with the models' titles."""
+    specimens = [
+        (entry(subject, seed, specimen), specimen.profile)
+        for subject, seed, specimen in plan.specimens("profile")
+    ]
+    kept = [(model, profile) for model, profile in specimens if profile is not None]
+    return list(zip(titles(model for model, _ in kept), (profile for _, profile in kept)))
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
@@ -45,16 +53,16 @@ def _described(name: str, profile: Profile) -> Result:
     β_ii as in section 4.2 of the Admin paper, branch and input taken for independent.
     """
     sublayers = []
-    for entry in profile.entries:
+    for site in profile.entries:
         share = None
-        if entry.branch_variance is not None and entry.input_variance is not None:
-            total = entry.omega**2 * entry.input_variance + entry.branch_variance
-            share = entry.branch_variance / total if total else None
+        if site.branch_variance is not None and site.input_variance is not None:
+            total = site.omega**2 * site.input_variance + site.branch_variance
+            share = site.branch_variance / total if total else None
         sublayers.append(
             {
-                **{"stack": entry.stack, "layer": entry.layer, "sublayer": entry.sublayer},
-                "branch_variance": entry.branch_variance,
-                **{"omega": entry.omega, "own_share": share},
+                **{"stack": site.stack, "layer": site.layer, "sublayer": site.sublayer},
+                "branch_variance": site.branch_variance,
+                **{"omega": site.omega, "own_share": share},
             }
         )
     return {"name": name, "sublayers": sublayers}

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 from tqdm import tqdm
 
-from admin_fairseq.analysis.bench import Bench, Depth, Specimen, Subject
+from admin_fairseq.analysis.bench import Bench, Depth, Specimen, Subject, says_layers
 from admin_fairseq.pictures import AnyPanel
 
 Result = dict[str, Any]
@@ -16,7 +16,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, on what, how often. ``depths``: empty for those of the architectures."""
+    """What to measure, on what, how often."""
 
     bench: Optional[Bench] = None  # None where only files are read
     subjects: Sequence[Subject] = ()
@@ -31,13 +31,15 @@ class Plan:
     def specimens(self, title: str, seeds: int = 1) -> Iterator[tuple[Subject, int, Specimen]]:
         """Every model, depth by depth, each with its seed; one is alive at a time.
 
-        A checkpoint has one depth and one seed. A bar shows how far it is.
+        A checkpoint has one seed, and what says its layers itself one depth. A bar shows how far
+        it is.
         """
         first = self.bench.conditions.seed
+        one_depth = says_layers(self.bench.conditions.words)
         jobs = [
             (subject, depth, seed)
             for subject in self.subjects
-            for depth in ([None] if subject.path else self.depths or [None])
+            for depth in ([None] if one_depth or subject.has_layers else self.depths)
             for seed in range(first, first + (1 if subject.path else seeds))
         ]
         for subject, depth, seed in tqdm(jobs, title, unit="model", disable=None, leave=False):
@@ -88,10 +90,8 @@ def titles(models: Iterable[Result]) -> list[str]:
         return "-".join(f"{layers}L" for layers in model["layers"].values())
 
     one_depth = len(set(map(depth, models))) < 2
-    short = [f"{m['label']}{'' if one_depth else f' {depth(m)}'}" for m in models]
-    if len(set(short)) == len(models):
-        return short
-    return [f"{title} ({model['model']})" for title, model in zip(short, models)]
+    labels = [f"{m['label']}{'' if one_depth else f' {depth(m)}'}" for m in models]
+    return _told_apart(labels, [model["model"] for model in models])
 
 
 def stacks_in(models: Iterable[Result]) -> list[str]:
@@ -102,5 +102,17 @@ def stacks_in(models: Iterable[Result]) -> list[str]:
 def curve_titles(models: Iterable[Result]) -> dict[str, str]:
     """Subject → what to call it, whatever its depths."""
     labels = {model["model"]: model["label"] for model in models}
-    unique = len(set(labels.values())) == len(labels)
-    return labels if unique else {model: f"{labels[model]} ({model})" for model in labels}
+    return dict(zip(labels, _told_apart(list(labels.values()), list(labels))))
+
+
+def _told_apart(labels: list[str], names: list[str]) -> list[str]:
+    """The labels; where several are alike, with the names of the models, a path cut short."""
+    tails = ["/".join(name.split("/")[-2:]) for name in names]
+    for told in (tails, names):
+        titles = [
+            label if labels.count(label) == 1 else f"{label} ({name})"
+            for label, name in zip(labels, told)
+        ]
+        if len(set(titles)) == len(titles):
+            break
+    return titles
