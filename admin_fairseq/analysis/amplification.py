@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.trace import layers_of, stacks_of
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
 
 Change = dict[str, Tensor]
 """Name of a matrix → W* − W."""
@@ -31,7 +32,7 @@ def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
         for stack, module in stacks_of(model).items()
         for number, layer in enumerate(layers_of(module))
         for name, weight in layer.named_parameters()
-        if weight.dim() == 2
+        if weight.dim() == 2 and name not in MIRRORED_WEIGHTS
     }
 
 

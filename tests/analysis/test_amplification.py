@@ -66,6 +66,16 @@ def test_the_model_is_as_before_after_an_error(specimen, monkeypatch):
     assert not any(module._forward_hooks for module in specimen.model.modules())
 
 
+def test_the_weights_are_put_back_if_the_changed_model_fails(specimen, monkeypatch):
+    before, real = weights(specimen), specimen.real
+    stacks = len(specimen.depths)
+    passes = iter([real] * stacks + [None])
+    monkeypatch.setattr(specimen, "real", lambda stack: next(passes)(stack))
+    with pytest.raises(TypeError):
+        output_changes(specimen, random_change(specimen, 0.5, seed=1))
+    assert all(torch.equal(before[name], weight) for name, weight in weights(specimen).items())
+
+
 def test_draws_differ_by_their_seed_alone(specimen):
     one, same, other = (random_change(specimen, 0.01, seed) for seed in (1, 1, 2))
     for name in one:
@@ -95,6 +105,21 @@ def test_the_change_is_that_of_the_outputs(specimen):
         squares = (after[stack] - before[stack]).square().sum() / before[stack].square().sum()
         assert found[stack] == pytest.approx(float(squares))
         assert len(before[stack]) == int(specimen.real(stack).sum())
+
+
+def test_a_change_is_relative_to_the_output_before(bench):
+    """Without a last layer norm outputs grow with the weights."""
+    specimen = bench.put(Subject(("tfixup_transformer_tiny",)), Depth(2, 2))
+    matrices = branch_matrices(specimen.model)
+    before = stack_outputs(specimen)
+    change = {name: weight.detach().clone() for name, weight in matrices.items()}
+    found = output_changes(specimen, change)
+    with torch.no_grad():
+        for weight in matrices.values():
+            weight *= 2
+    for stack, after in stack_outputs(specimen).items():
+        squares = (after - before[stack]).square().sum() / before[stack].square().sum()
+        assert found[stack] == pytest.approx(float(squares))
 
 
 def test_outputs_are_those_of_the_stacks(specimen):

@@ -1,4 +1,5 @@
 import re
+import shlex
 
 import pytest
 import torch
@@ -70,6 +71,33 @@ def test_the_batch_is_that_of_the_conditions_whatever_comes_first(bench, data):
     assert first.batch["id"].tolist() == bench.put(words, Depth(1, 1)).batch["id"].tolist()
 
 
+def test_the_seed_of_the_conditions_is_the_default(data):
+    words = Subject(("postln_transformer_tiny",))
+    default, one, seven = (
+        Bench(Conditions(data, max_tokens=80, cpu=True, seed=7)).put(words, Depth(1, 1), seed)
+        for seed in (None, 1, 7)
+    )
+    found = [s.model.decoder.layers[0].fc1.weight for s in (default, one, seven)]
+    assert torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+
+
+def test_loss_is_per_token(bench):
+    specimen = bench.put(
+        Subject(("postln_transformer_tiny", "--label-smoothing", "0")), Depth(1, 1)
+    )
+    logits, _ = specimen.model(**specimen.batch["net_input"])
+    pad = specimen.task.target_dictionary.pad()
+    target = specimen.batch["target"]
+    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=pad)
+    assert float(specimen.loss()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_names_are_as_typed():
+    words = ("postln_transformer_tiny", "--adam-betas", "(0.9, 0.98)")
+    assert shlex.split(str(Subject(words))) == list(words)
+    assert str(Subject(path="c.pt")) == "c.pt"
+
+
 def test_padding_is_not_real(bench):
     specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(1, 1))
     inputs, pad = specimen.batch["net_input"], specimen.task.source_dictionary.pad()
@@ -107,7 +135,8 @@ def test_a_checkpoint_is_what_was_saved(bench, data):
     assert (found.label, found.depths) == ("DeepNorm", {"encoder": 2, "decoder": 3})
     assert found.batch is built.batch
     for name, weight in found.model.state_dict().items():
-        assert torch.equal(weight, state(built)[name])
+        # fairseq 0.12.2 leaves what _float_tensor holds to chance
+        assert name.endswith("_float_tensor") or torch.equal(weight, state(built)[name]), name
 
 
 def state(specimen):

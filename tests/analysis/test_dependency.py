@@ -73,6 +73,19 @@ def test_squares_of_a_row_sum_to_one(form):
     assert (beta.square().sum(1) - 1).abs().max() < 1e-3
 
 
+def test_rezero_branches_count_as_their_gate_opens(task, batch):
+    model = model_of("rezero", task).double()
+    own = []
+    for alpha in (0.0, 0.1, 0.5, 1.0):
+        with torch.no_grad(), traced(model) as trace:
+            gate = model.encoder.layers[1].residuals["ffn"].alpha
+            gate.fill_(alpha)
+            model(**batch)
+        real = batch["src_tokens"].t().ne(task.source_dictionary.pad())
+        own.append(float(dependencies(trace["encoder"], real)[4, 4]))
+    assert own[0] == 0 and own == sorted(own)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_sum_to_the_output_of_every_scheme(kind, task, batch):
     """``dependencies`` refuses a sum that is not the output."""
@@ -136,8 +149,9 @@ def test_a_shut_branch_contributes_nothing():
     assert dependencies(stack, real)[-1, -1] == 0
 
 
-def test_a_layer_that_is_no_sum_is_refused():
+@pytest.mark.parametrize("factor", [2.0, float("nan")])
+def test_a_layer_that_is_no_sum_is_refused(factor):
     stack, real = network(branches(20, 16))
-    stack.sublayers[2].output = 2 * stack.sublayers[2].output
+    stack.sublayers[2].output = factor * stack.sublayers[2].output
     with pytest.raises(AdminError, match="encoder layer 2 ffn: its output is not the sum"):
         dependencies(stack, real)

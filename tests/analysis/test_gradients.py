@@ -1,10 +1,12 @@
 import pytest
 import torch
+from fairseq.trainer import Trainer
 
 from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
 from admin_fairseq.analysis.gradients import output_gradients, relative, train_steps
 from admin_fairseq.analysis.trace import layers_of
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import first_batches
 
 
 @pytest.fixture
@@ -92,6 +94,38 @@ def test_steps_are_those_of_the_optimiser(sgd):
     assert len(steps.updates) == 3 and steps.gradients[0] != steps.gradients[1]
     after = dict(specimen.model.named_parameters())
     assert after[steps.names[0]].detach().norm().item() != steps.weights[0][0]
+
+
+def test_optimisers_hooks_are_gone(sgd, monkeypatch):
+    trainers = []
+
+    class Kept(Trainer):
+        def __init__(self, *given):
+            super().__init__(*given)
+            trainers.append(self)
+
+    monkeypatch.setattr("admin_fairseq.analysis.gradients.Trainer", Kept)
+    train_steps(sgd.put(Subject(("preln_transformer_tiny",)), Depth(1, 1)), 1)
+    optimizer = trainers[0].optimizer.optimizer
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+
+
+def test_every_update_has_its_own_batch_of_the_training_set(sgd, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "admin_fairseq.analysis.gradients.first_batches",
+        lambda *given: seen.extend(first_batches(*given)) or seen,
+    )
+    specimen = sgd.put(Subject(("preln_transformer_tiny",)), Depth(1, 1))
+    train_steps(specimen, 3)
+    assert len({str(batch["id"].tolist()) for batch in seen}) == 3
+    assert max(int(batch["id"].max()) for batch in seen) >= 24  # beyond the validation set
+
+
+def test_updates_that_are_missing_are_told(sgd):
+    specimen = sgd.put(Subject(("preln_transformer_tiny",)), Depth(1, 1))
+    with pytest.raises(AdminError, match="Pre-LN: made 1 of 2 updates"):
+        train_steps(specimen, 2, progress=lambda batches: batches[:1])
 
 
 def test_the_bar_sees_every_batch(sgd):

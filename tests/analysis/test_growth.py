@@ -45,5 +45,10 @@ def test_nothing_is_fitted_to_too_little(values):
     assert growth(list(range(1, len(values) + 1)), values) is None
 
 
+def test_what_does_not_grow_has_slope_zero_and_nothing_to_explain():
+    found = growth([1, 2, 4], [3.0, 3.0, 3.0]).linear
+    assert found.slope == pytest.approx(0, abs=1e-9) and found.r2 == 0
+
+
 def test_one_depth_twice_is_one_depth():
     assert growth([6, 6, 12], [1.0, 2.0, 3.0]) is None

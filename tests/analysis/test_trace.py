@@ -84,6 +84,15 @@ def test_hooks_are_gone_after_an_error(model):
     assert hooks_of(model) == before
 
 
+def test_hooks_are_gone_after_an_error_within_a_layer(kind, model, batch):
+    before = hooks_of(model)
+    last = layers_of(model.decoder)[-1]
+    last.fc2.weight = nn.Parameter(torch.ones(1, 1))
+    with pytest.raises(RuntimeError), traced(model):
+        model(**inputs_of(kind, batch))
+    assert hooks_of(model) == before
+
+
 def test_gradients_are_those_of_the_model_alone(kind, model, batch):
     def gradients():
         model.zero_grad()
@@ -107,6 +116,11 @@ def test_sublayers_stand_in_order_and_end_in_the_layers_output(kind, model, batc
             )
     with torch.no_grad(), traced(model) as trace:
         model(**inputs_of(kind, batch))
+    for stack in trace.values():
+        if stack.connections is None:
+            assert len(stack.inputs) == 1 and stack.inputs[0] is stack.sublayers[0].x
+        else:  # the stack's input and every layer's output
+            assert len(stack.inputs) == 1 + len(stack.layers)
     alone = kind == "language model"
     names = {"encoder": ["self_attn", "ffn"], "decoder": ["self_attn", "encoder_attn", "ffn"]}
     for name, stack in trace.items():
