@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.analysis.growth import growth
@@ -11,6 +11,7 @@ small = st.floats(-3, 3)
 positive = st.floats(0.01, 10)
 
 
+@settings(deadline=None)
 @given(depths, positive, small)
 def test_a_power_law_gives_its_exponent(depths, factor, exponent):
     found = growth(depths, [factor * n**exponent for n in depths]).power
@@ -19,6 +20,7 @@ def test_a_power_law_gives_its_exponent(depths, factor, exponent):
     assert abs(exponent) < 1e-3 or found.r2 == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(depths, positive, positive)
 def test_a_logarithm_gives_its_coefficients(depths, a, b):
     found = growth(depths, [a + b * math.log(n) for n in depths]).logarithmic
@@ -26,6 +28,7 @@ def test_a_logarithm_gives_its_coefficients(depths, a, b):
     assert found.r2 == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(depths, positive, positive)
 def test_a_line_gives_its_coefficients(depths, a, b):
     found = growth(depths, [a + b * n for n in depths]).linear
