@@ -11,7 +11,7 @@ from typing import Any, Iterator, NoReturn, Sequence
 
 from fairseq import options as fairseq_options
 from fairseq import utils
-from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel
+from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,9 +22,6 @@ Batch = dict[str, Any]
 
 def parse(words: Sequence[str]) -> Namespace:
     """What ``fairseq-train`` makes of these words; raises AdminError where it refuses them."""
-    for option, arch in zip(words, words[1:]):
-        if option == "--arch" and arch not in ARCH_MODEL_REGISTRY:
-            raise AdminError(f"unknown --arch {arch}; the README lists ours")
     parser = fairseq_options.get_training_parser()
     parser.error = _refuse
     args = fairseq_options.parse_args_and_arch(parser, list(words))

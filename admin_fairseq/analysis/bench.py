@@ -167,31 +167,8 @@ class Bench:
         return Specimen(label, model, run, task, criterion, batch, profile)
 
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
-        conditions = self.conditions
-        arch = words[0]
-        if arch not in ARCH_MODEL_REGISTRY:
-            raise AdminError(f"unknown --arch {arch}; the README lists ours")
-        if ARCH_MODEL_REGISTRY[arch].forward not in FORWARDS:
-            raise AdminError(
-                f"--arch {arch}: no fairseq transformer such as transformer or transformer_lm"
-            )
-        alone = issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel)
-        layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
-        if depth is not None and not alone:
-            layers += ["--encoder-layers", str(depth.encoder)]
-        task = ["--task", "language_modeling" if alone else "translation"]
-        given = {word.split("=")[0] for word in (*words, *conditions.words)}
-        if alone and "--tokens-per-sample" not in given:
-            task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
-        args = parse(
-            [
-                *(conditions.data, *task),
-                *_defaults(given),
-                *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
-                *(["--cpu"] if conditions.cpu else []),
-                *("--arch", *words, *layers, *conditions.words),
-            ]
-        )
+        """The run that ``words``, an architecture and its options, would be trained in."""
+        args = parse(self._command_line(words, depth, seed))
         run = convert_namespace_to_omegaconf(args)
         for precision in ("fp16", "bf16", "amp"):
             if run.common[precision]:
@@ -200,13 +177,31 @@ class Bench:
             setattr(run.model, option, False)
         return run
 
+    def _command_line(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> list[str]:
+        """What ``fairseq-train`` would be given."""
+        conditions, alone = self.conditions, _is_language_model(words[0])
+        layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
+        if depth is not None and not alone:
+            layers += ["--encoder-layers", str(depth.encoder)]
+        task = ["--task", "language_modeling" if alone else "translation"]
+        given = {word.split("=")[0] for word in (*words, *conditions.words)}
+        if alone and "--tokens-per-sample" not in given:
+            task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
+        return [
+            *(conditions.data, *task),
+            *_defaults(given),
+            *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
+            *(["--cpu"] if conditions.cpu else []),
+            *("--arch", *words, *layers, *conditions.words),
+        ]
+
     def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
         """The task, and the batch that all models with such a task get."""
         key = (*(f"{name}={value}" for name, value in run.task.items()), run.dataset.max_tokens)
         if key not in self._tasks:
             run = copy.deepcopy(run)
             run.common.seed = self.conditions.seed
-            if not issubclass(ARCH_MODEL_REGISTRY[run.model._name], FairseqLanguageModel):
+            if not _is_language_model(run.model._name):
                 data_bin(run.task.data, run.task)  # tells which folder has which languages
             try:
                 task = tasks.setup_task(run.task)
@@ -241,6 +236,18 @@ class Bench:
         _check_dictionaries(model, task, path, self.conditions.data)
         criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         return Specimen(label_of(options), model, run, task, criterion, batch)
+
+
+def _is_language_model(arch: str) -> bool:
+    """Raises AdminError for what is no transformer."""
+    if arch not in ARCH_MODEL_REGISTRY:
+        raise AdminError(f"unknown --arch {arch}; the README lists ours")
+    model = ARCH_MODEL_REGISTRY[arch]
+    if model.forward not in FORWARDS:
+        raise AdminError(
+            f"--arch {arch}: no fairseq transformer such as transformer or transformer_lm"
+        )
+    return issubclass(model, FairseqLanguageModel)
 
 
 @contextmanager

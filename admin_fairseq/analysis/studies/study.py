@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 from tqdm import tqdm
@@ -68,7 +68,7 @@ class Study:
     rows: Callable[[Result], list[dict[str, Any]]]
     draw: Callable[[Result], dict[str, Picture]]
     read: Callable[[Result], list[str]]
-    pictures: tuple[str, ...] = field(default=())
+    pictures: tuple[str, ...]
 
 
 def entry(subject: Subject, seed: int, specimen: Specimen, **measured: Any) -> Result:
