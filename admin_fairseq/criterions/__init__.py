@@ -1,0 +1,1 @@
+"""Criterions with fairseq's numbers that take less time and memory."""

@@ -1,0 +1,270 @@
+"""Label-smoothed cross entropy from features, a chunk of tokens at a time.
+
+The logits of all tokens are the largest matrix of a training step; here they are never held at
+once. A chunk's logits become their own gradient, in place, while they are at hand: the forward
+pass makes the gradients, the backward pass multiplies them with what comes from above.
+
+The loss of a token with logits x and target y (Szegedy et al. 2016, section 7,
+https://arxiv.org/abs/1512.00567, in fairseq's form) is, with smoothing ε over V types,
+ε_i = ε / (V − 1) and log p_v = x_v − log Σ exp x,
+
+    −(1 − ε − ε_i) log p_y − ε_i Σ_v log p_v.
+
+As ∂ log p_v / ∂x_u = [u = v] − p_u, its gradient is
+
+    ((1 − ε − ε_i) + V ε_i) p_u − ε_i − (1 − ε − ε_i) [u = y],
+
+where the factor before p_u is 1 − ε + (V − 1) ε_i = 1.
+
+Shapes: N tokens, n tokens of a chunk, C channel, V types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+ALIGNMENT = 64  # bytes; a CPU multiplies up to a third slower where rows begin between these
+CACHED = 2**20  # numbers that a CPU takes through all steps before it turns to the next
+
+Inputs = tuple[Tensor, Tensor, Optional[Tensor]]  # features, weight, bias
+Gradients = tuple[Optional[Tensor], ...]  # of the inputs; None where it is not wanted
+
+
+class Losses(NamedTuple):
+    loss: Tensor  # N, or their sum
+    nll: Tensor  # −log p of the targets; N, or their sum
+    correct: Tensor  # number of targets with the largest logit; 0 if they are not counted
+
+
+@dataclass(frozen=True)
+class ChunkedLoss:
+    """Softmax, losses and sums of gradients are float32, or float64 for float64 features."""
+
+    smoothing: float = 0.0  # ε
+    chunk_tokens: int = 1024
+    product_dtype: Optional[torch.dtype] = None  # of the matrix products; None: the features'
+    count_correct: bool = False
+
+    def __call__(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        target: Tensor,
+        reduce: bool = True,
+    ) -> Losses:
+        """features: N x C, weight: V x C, bias: V, target: N. ``reduce`` to sums over N.
+
+        Gradients flow through ``loss`` alone, and once.
+        """
+        inputs = features, weight, bias
+        if not torch.is_grad_enabled():  # a Function is not told so
+            return _summed(_sweep(self, inputs, target)[0], reduce)
+        return Losses(*_Loss.apply(*inputs, target, self, reduce))
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Optional[Tensor],
+        target: Tensor,
+        options: ChunkedLoss,
+        reduce: bool,
+    ) -> tuple[Tensor, ...]:
+        inputs = features, weight, bias
+        ctx.options, ctx.reduce = options, reduce
+        if reduce:
+            losses, gradients = _sweep(options, inputs, target, ctx.needs_input_grad[:3])
+            ctx.save_for_backward(*gradients)
+        else:  # from above comes a factor for every token, so that sums must wait for it
+            losses, _ = _sweep(options, inputs, target)
+            ctx.save_for_backward(*inputs, target)
+        losses = _summed(losses, reduce)
+        ctx.mark_non_differentiable(losses.nll, losses.correct)
+        return tuple(losses)
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor, *_: Any) -> tuple[Optional[Tensor], ...]:
+        if torch.is_grad_enabled():  # once_differentiable lets this pass, and is wrong then
+            raise RuntimeError("the chunked loss has no second derivatives (create_graph)")
+        if ctx.reduce:
+            gradients = [None if g is None else g * above for g in ctx.saved_tensors]
+        else:
+            *inputs, target = ctx.saved_tensors
+            _, gradients = _sweep(ctx.options, inputs, target, ctx.needs_input_grad[:3], above)
+        return (*gradients, None, None, None)  # autograd turns them to the inputs' dtypes
+
+
+def _summed(losses: Losses, reduce: bool) -> Losses:
+    return Losses(losses.loss.sum(), losses.nll.sum(), losses.correct) if reduce else losses
+
+
+def _sweep(
+    options: ChunkedLoss,
+    inputs: Inputs,
+    target: Tensor,
+    wanted: tuple[bool, ...] = (False, False, False),
+    factors: Optional[Tensor] = None,
+) -> tuple[Losses, Gradients]:
+    """Once through all chunks: every token's loss, and the ``wanted`` gradients of their sum.
+
+    ``factors`` (N) weigh the tokens in that sum.
+    """
+    features = inputs[0]
+    rows = _slices(len(features), options.chunk_tokens)
+    products = _Products(inputs, options.product_dtype or features.dtype, rows)
+    gradients = _Sums(products, wanted, factors)
+    losses = products.logits.new_empty((2, len(features)))
+    correct = target.new_zeros(())
+    for chunk in rows:
+        logits, targets = products.project(chunk), target[chunk, None]
+        if options.count_correct:
+            correct += logits.argmax(1, keepdim=True).eq(targets).sum()
+        for part in _slices(len(logits), _at_once(logits)):
+            softmax = _Softmax(logits[part], targets[part], options.smoothing)
+            losses[:, chunk][:, part] = torch.stack(softmax.losses())
+            if any(wanted):
+                softmax.turn_into_gradient(gradients.scale)
+        gradients.add(chunk, logits)
+    return Losses(*losses, correct), gradients.finish()
+
+
+class _Softmax:
+    """Of logits (n x V), in their place: Σ and max are per row, exp x' is of x' = x − max."""
+
+    def __init__(self, logits: Tensor, targets: Tensor, smoothing: float) -> None:
+        """targets: n x 1."""
+        self.types = logits.shape[1]
+        self.spread = smoothing / (self.types - 1) if smoothing else 0.0  # ε_i
+        self.peak = 1 - smoothing - self.spread
+        self.targets = targets
+        logits.sub_(logits.amax(1, keepdim=True))
+        self.own = logits.gather(1, targets)
+        self.sum = logits.sum(1, keepdim=True) if smoothing else 0.0
+        self.exp = logits.exp_()
+        self.total = self.exp.sum(1, keepdim=True)
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Loss and −log p of the targets, n each."""
+        log_total = self.total.log()
+        nll = log_total - self.own
+        loss = self.peak * nll + self.spread * (self.types * log_total - self.sum)
+        return loss.squeeze(1), nll.squeeze(1)
+
+    def turn_into_gradient(self, scale: float) -> None:
+        gradient = self.exp.mul_(scale / self.total)
+        if self.spread:
+            gradient.sub_(scale * self.spread)
+        peaks = torch.full_like(self.total, -scale * self.peak)
+        gradient.scatter_add_(1, self.targets, peaks)
+
+
+class _Products:
+    """Features times weight, a chunk at a time, in memory that the next chunk uses again."""
+
+    def __init__(self, inputs: Inputs, dtype: torch.dtype, rows: list[slice]) -> None:
+        features, weight, self.bias = inputs
+        self.features, self.weight = features.to(dtype), weight.to(dtype)
+        exact = torch.promote_types(features.dtype, torch.float32)
+        size = max((chunk.stop - chunk.start for chunk in rows), default=0), len(weight)
+        self.raw = _aligned(size, dtype, features.device)
+        self.logits = self.raw if dtype == exact else _aligned(size, exact, features.device)
+
+    def project(self, chunk: slice) -> Tensor:
+        """Logits of a chunk, n x V."""
+        features = self.features[chunk]
+        logits, raw = self.logits[: len(features)], self.raw[: len(features)]
+        torch.mm(features, self.weight.t(), out=raw)
+        if raw.dtype != logits.dtype:
+            logits.copy_(raw)
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def operand(self, logits: Tensor) -> Tensor:
+        """``logits`` (n x V) as further products take them."""
+        if self.raw.dtype == logits.dtype:
+            return logits
+        return self.raw[: len(logits)].copy_(logits)
+
+
+class _Sums:
+    """Gradients of features, weight and bias, as far as they are ``wanted``."""
+
+    def __init__(
+        self, products: _Products, wanted: tuple[bool, ...], factors: Optional[Tensor]
+    ) -> None:
+        self.products, self.factors = products, factors
+        shapes = products.features.shape, products.weight.shape, products.weight.shape[:1]
+        new = products.logits.new_zeros
+        self.features, self.weight, self.bias = (
+            new(shape) if want else None for shape, want in zip(shapes, wanted)
+        )
+        self.scale = 1.0
+        if products.raw.dtype == torch.float16 and factors is None:
+            # what float16 rounds to 0 or to few digits, and leaves room for sums over a chunk
+            self.scale = 2.0 ** (13 - len(products.raw).bit_length())
+
+    def add(self, chunk: slice, gradient: Tensor) -> None:
+        """``gradient``: that of the chunk's logits, n x V, times the scale."""
+        if self.factors is not None:
+            gradient.mul_(self.factors[chunk, None])
+        if self.bias is not None:
+            self.bias.add_(gradient.sum(0))
+        if self.features is None and self.weight is None:
+            return
+        operand = self.products.operand(gradient)
+        if self.features is not None:
+            _multiply(operand, self.products.weight, self.features[chunk])
+        if self.weight is not None:
+            _add_product(operand.t(), self.products.features[chunk], self.weight)
+
+    def finish(self) -> Gradients:
+        found = self.features, self.weight, self.bias
+        if self.scale != 1:
+            for gradient in found:
+                if gradient is not None:
+                    gradient.div_(self.scale)
+        return found
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write left · right, which may be of lower precision, to ``out``."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        out.copy_(left @ right)
+
+
+def _add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Add left · right, which may be of lower precision, to ``out``."""
+    if left.dtype == out.dtype:
+        out.addmm_(left, right)
+        return
+    for part in _slices(len(out), _at_once(out)):
+        out[part].add_(left[part] @ right)
+
+
+def _aligned(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty matrix whose rows all begin at multiples of ``ALIGNMENT``."""
+    rows, columns = size
+    step = ALIGNMENT // torch.finfo(dtype).bits * 8
+    return torch.empty(rows, -(-columns // step) * step, dtype=dtype, device=device)[:, :columns]
+
+
+def _at_once(matrix: Tensor) -> int:
+    """How many rows to take through several steps before the next; on a GPU steps cost more."""
+    on_cpu = matrix.device.type == "cpu"
+    return max(1, CACHED // matrix.shape[1]) if on_cpu else max(1, len(matrix))
+
+
+def _slices(length: int, most: int) -> list[slice]:
+    """``length`` cut into as few pieces as can be of at most ``most``, of like size."""
+    count = -(-length // most)
+    ends = [length * i // count for i in range(count + 1)] if count else [0]
+    return [slice(*pair) for pair in zip(ends, ends[1:])]

@@ -1,0 +1,146 @@
+"""fairseq's ``label_smoothed_cross_entropy`` that never holds the logits of all tokens."""
+
+import inspect
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, NoReturn, Tuple
+
+import torch
+from fairseq.criterions import CRITERION_REGISTRY, register_criterion
+from fairseq.criterions.label_smoothed_cross_entropy import (
+    LabelSmoothedCrossEntropyCriterion,
+    LabelSmoothedCrossEntropyCriterionConfig,
+)
+from torch import Tensor, nn
+
+from admin_fairseq.criterions.chunked_loss import ChunkedLoss, Losses
+from admin_fairseq.errors import AdminError
+
+NAME = "label_smoothed_cross_entropy_chunked"
+
+
+@dataclass
+class ChunkedConfig(LabelSmoothedCrossEntropyCriterionConfig):
+    chunk_tokens: int = field(
+        default=ChunkedLoss.chunk_tokens,
+        metadata={"help": "tokens whose logits are held at once; fewer take less memory"},
+    )
+
+
+class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
+    """The same losses, gradients and logged numbers as fairseq's.
+
+    B batch, T target time, C channel; N = B·T target positions, less the ignored prefix.
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        sentence_avg: bool,
+        label_smoothing: float,
+        ignore_prefix_size: int = 0,
+        report_accuracy: bool = False,
+        chunk_tokens: int = ChunkedLoss.chunk_tokens,
+    ) -> None:
+        super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
+        if chunk_tokens < 1:
+            raise AdminError(f"--chunk-tokens takes a number from 1 on, not {chunk_tokens}")
+        self.chunk_tokens = chunk_tokens
+
+    def forward(
+        self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
+    ) -> Tuple[Tensor, int, Dict[str, Any]]:
+        """Loss (a sum; without ``reduce`` N x 1), sample size and what is logged.
+
+        Raises AdminError where the model's logits are no product of features and one matrix.
+        """
+        decoder = decoder_of(model)
+        output = model(**sample["net_input"], features_only=True)
+        target = model.get_targets(sample, output)
+        found, total = self._losses(decoder, output[0], target, reduce)
+        sentences = sample["target"].size(0)
+        sample_size = sentences if self.sentence_avg else sample["ntokens"]
+        logged = {
+            "loss": found.loss.data,
+            "nll_loss": found.nll.data,
+            "ntokens": sample["ntokens"],
+            "nsentences": sentences,
+            "sample_size": sample_size,
+        }
+        if self.report_accuracy:
+            logged.update(n_correct=found.correct.item(), total=total)
+        return found.loss, sample_size, logged
+
+    def _losses(
+        self, decoder: nn.Module, features: Tensor, target: Tensor, reduce: bool
+    ) -> Tuple[Losses, int]:
+        """features: B x T x C, target: B x T. Also the number of targets that count."""
+        target = target[:, self.ignore_prefix_size :].reshape(-1)
+        features = features[:, self.ignore_prefix_size :].flatten(0, 1)
+        kept = target.ne(self.padding_idx).nonzero().squeeze(1)
+        if len(kept) < len(target):
+            features = features.index_select(0, kept)
+        projection = decoder.output_projection
+        loss = ChunkedLoss(
+            self.eps, self.chunk_tokens, _product_dtype(decoder, features), self.report_accuracy
+        )
+        found = loss(features, projection.weight, projection.bias, target[kept], reduce)
+        if not reduce:
+            padded = (_among(x, kept, len(target)) for x in (found.loss, found.nll))
+            found = Losses(*padded, found.correct)
+        return found, len(kept)
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The decoder of a possibly wrapped model, whose logits are ``output_projection(features)``.
+
+    Raises AdminError where it has no such projection, or its weight or gradient is out of reach.
+    """
+    unused_are_sought = getattr(model, "find_unused_parameters", False)
+    while isinstance(getattr(model, "module", None), nn.Module):
+        if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(model).__mro__):
+            _refuse("weights spread over workers by --ddp-backend fully_sharded")
+        model = model.module
+    decoder, name = getattr(model, "decoder", None), type(model).__name__
+    if getattr(decoder, "adaptive_softmax", None) is not None:
+        _refuse("an adaptive softmax")
+    projection = getattr(decoder, "output_projection", None)
+    if not isinstance(projection, nn.Linear) or type(projection).forward is not nn.Linear.forward:
+        _refuse(f"a {name}, which has no linear decoder.output_projection")
+    if not _takes(model.forward, "features_only"):
+        _refuse(f"a {name}, which does not give its features")
+    if unused_are_sought:  # DDP takes for unused what the model's own forward does not touch
+        _refuse("--find-unused-parameters")
+    return decoder
+
+
+def _refuse(what: str) -> NoReturn:
+    raise AdminError(
+        f"--criterion {NAME} does not work with {what}; use label_smoothed_cross_entropy"
+    )
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _product_dtype(decoder: nn.Module, features: Tensor) -> torch.dtype:
+    """What ``output_projection(features)`` would be, under the decoder's autocast or its caller's.
+
+    A tiny product tells: the questions to ask for autocast differ between torch's versions.
+    """
+    chosen = getattr(decoder, "autocast_dtype", None)
+    kind = features.device.type
+    one = features.detach().new_ones(1, 1)
+    with nullcontext() if chosen is None else torch.autocast(kind, chosen):
+        return (one @ one).dtype
+
+
+def _among(values: Tensor, kept: Tensor, length: int) -> Tensor:
+    """``values`` at the positions ``kept`` of a column of zeros, length x 1."""
+    return values.new_zeros(length).index_copy(0, kept, values).unsqueeze(1)
+
+
+if NAME not in CRITERION_REGISTRY:  # the module may be imported twice
+    register_criterion(NAME, dataclass=ChunkedConfig)(LabelSmoothedCrossEntropyChunked)
