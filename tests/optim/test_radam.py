@@ -9,6 +9,7 @@ from admin_fairseq.optim.adam_options import AdamOptions
 from admin_fairseq.optim.radam import FairseqRAdam, RAdam
 
 BETAS = [(0.9, 0.98), (0.9, 0.999), (0.5, 0.9), (0.0, 0.95)]
+OPTIONS = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.01}
 
 
 class Reference:
@@ -76,6 +77,32 @@ def test_nothing_moves_while_the_rectification_is_undefined(beta2, held):
     assert values[held] != 1.0
 
 
+def test_zero_gradients_while_waiting_need_no_epsilon():
+    parameter = weight(1.0)
+    optimizer = RAdam([parameter], lr=0.01, betas=(0.9, 0.98), eps=0.0)
+    for _ in range(5):
+        step(optimizer, parameter, torch.zeros(1, dtype=torch.float64))
+    assert parameter.item() == 1.0
+
+
+def test_goes_on_from_a_checkpoint_that_counts_in_tensors():
+    """As torch's own RAdam does, and ours did."""
+    whole = weight(1.0, -1.0)
+    optimizer = RAdam([whole], **OPTIONS)
+    for gradient in gradients(20, 2):
+        step(optimizer, whole, gradient)
+    resumed = copy.deepcopy(whole)
+    other = RAdam([resumed], **OPTIONS)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"][0]["step"] = torch.tensor(20.0)
+    saved["param_groups"][0].update(foreach=None, maximize=False, capturable=False)
+    other.load_state_dict(saved)
+    for gradient in gradients(20, 2, seed=1):
+        step(optimizer, whole, gradient)
+        step(other, resumed, gradient)
+        assert torch.equal(whole, resumed)
+
+
 def test_follows_a_changing_learning_rate():
     parameter, reference = weight(1.0), Reference(1.0, 0.0, (0.9, 0.98), 0.01)
     optimizer = RAdam([parameter], lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
@@ -88,13 +115,12 @@ def test_follows_a_changing_learning_rate():
 
 @pytest.mark.parametrize("cut", [3, 20])  # before and after the first rectified step
 def test_saved_and_loaded_it_continues_the_same(cut):
-    options = {"lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 0.01}
     whole = weight(1.0, -1.0)
-    optimizer = RAdam([whole], **options)
+    optimizer = RAdam([whole], **OPTIONS)
     for gradient in gradients(40, 2)[:cut]:
         step(optimizer, whole, gradient)
     resumed = copy.deepcopy(whole)
-    other = RAdam([resumed], **options)
+    other = RAdam([resumed], **OPTIONS)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for gradient in gradients(40, 2)[cut:]:
         step(optimizer, whole, gradient)

@@ -1,0 +1,162 @@
+"""The steps of fairseq's adam in torch's fused kernels: what adam_fused and radam share."""
+
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
+
+import torch
+from torch.optim.adamw import adamw
+
+from admin_fairseq.errors import AdminError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class AdamSteps(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980) as in fairseq/optim/adam.py:
+
+    m ← β1 m + (1 − β1) g,  v ← β2 v + (1 − β2) g²,
+    p ← p − lr · wd · p,  p ← p − lr · r_t · √(1 − β2^t) / (1 − β1^t) · m / (√v + ε)
+
+    in the t-th update where p has a gradient; r_t is ``rectification(β2, t)``, 1 for Adam.
+    Where r_t = 0 only m and v move.
+
+    The state is that of fairseq's adam: m is "exp_avg", v "exp_avg_sq", t "step". t is a Python
+    number, as reading it from the device would have the host wait for the device in every update;
+    so a CUDA graph cannot capture ``step``.
+    """
+
+    # fairseq asks with --fp16, where it makes one tensor of all weights
+    supports_flat_params = True
+
+    def __init__(
+        self,
+        params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, options)
+
+    @staticmethod
+    def rectification(beta2: float, step: int) -> float:
+        return 1.0
+
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:
+        """Raises ``AdminError`` for a sparse gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for (step, device, fused), params in self._alike(group["params"]).items():
+                self._move(params, group, step, device, fused)
+        return loss
+
+    def _alike(
+        self, params: Iterable[torch.Tensor]
+    ) -> dict[tuple[int, torch.device, bool], list[torch.Tensor]]:
+        """Those with a gradient, by what they must share to be moved together: t, counting this
+        update, the device, and whether the fused kernel takes them.
+        """
+        alike = defaultdict(list)
+        for p in params:
+            if p.grad is not None:
+                state = self.state[p]
+                if not state:
+                    state["step"] = 0
+                    state.update({key: torch.zeros_like(p) for key in MOMENTS})
+                alike[state["step"] + 1, p.device, _fits_fused(p, state)].append(p)
+        return alike
+
+    def _move(
+        self,
+        params: list[torch.Tensor],
+        group: dict[str, Any],
+        step: int,
+        device: torch.device,
+        fused: bool,
+    ) -> None:
+        states = [self.state[p] for p in params]
+        beta1, beta2 = group["betas"]
+        factor = self.rectification(beta2, step)
+        if factor and group["weight_decay"]:
+            # not torch's p · (1 − lr · wd): in float32, 1 − 1e-7 is 1 − 1.2e-7 in every update
+            torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
+        # torch divides √v, but not ε, by √(1 − β2^t); where nothing moves ε must only not be 0
+        eps = group["eps"] / math.sqrt(1 - beta2**step) if factor else 1.0
+        adamw(
+            params,
+            [p.grad for p in params],
+            *([state[key] for state in states] for key in MOMENTS),
+            [],
+            _counts(len(params), step - 1, device if fused else torch.device("cpu")),
+            fused=fused or None,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"] * factor,
+            weight_decay=0.0,
+            eps=eps,
+            maximize=False,
+        )
+        for state in states:
+            state["step"] = step
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also called for the state of a checkpoint, where "step" may be torch's tensor, or apex's
+        number in the group. Raises ``AdminError`` where it is not that of an Adam.
+        """
+        super().__setstate__(state)
+        for group in self.param_groups:
+            steps = group.pop("step", None)
+            for p in group["params"]:
+                if p in self.state:
+                    self.state[p] = _of_adam(self.state[p], steps)
+
+
+def _counts(number: int, value: int, device: torch.device) -> list[torch.Tensor]:
+    """One count for each weight, as torch adds 1 to each; made on the device, not copied to it."""
+    return list(torch.full((number,), value, dtype=torch.float32, device=device).unbind())
+
+
+def _of_adam(state: dict[str, Any], steps: Optional[int]) -> dict[str, Any]:
+    found = state if steps is None else {"step": steps, **state}
+    if set(found) != {"step", *MOMENTS}:
+        raise AdminError(
+            f"the checkpoint's optimiser keeps {', '.join(sorted(map(str, state)))} for a weight, "
+            f"and not step, {', '.join(MOMENTS)}: add --reset-optimizer to start without"
+        )
+    return {**found, "step": int(found["step"])}
+
+
+def _fits_fused(p: torch.Tensor, state: dict[str, Any]) -> bool:
+    """torch's fused kernel for CPUs goes through memory, whatever the strides: they must agree.
+
+    (Moments are dense, so p is, too, where its strides are theirs.)
+    """
+    if p.grad.is_sparse:
+        raise AdminError("a gradient is sparse, which this optimiser cannot use")
+    strides = p.stride()
+    return (
+        has_fused_kernel(p.device.type, p.dtype)
+        and p.grad.stride() == strides
+        and all(state[key].stride() == strides for key in MOMENTS)
+    )
+
+
+@functools.cache
+def has_fused_kernel(device: str, dtype: torch.dtype) -> bool:
+    """Found by trying, as torch has no public list. CPUs got theirs after CUDA, in torch 2.4."""
+    p = torch.zeros(1, device=device, dtype=dtype, requires_grad=True)
+    p.grad = torch.zeros_like(p)
+    try:
+        torch.optim.AdamW([p], fused=True).step()
+    except RuntimeError:
+        return False
+    return True
