@@ -1,0 +1,119 @@
+"""y = LN(ω ⊙ x + dropout(f)) in one pass over memory, forward and backward (Triton, CUDA).
+
+Step by step this reads and writes T x B x C tensors for dropout, sum and layer norm in turn, in
+float32 where ω is. Fused, x and f are read once and y is written once. The plain reference are
+the modules themselves: ``Dropout``, ``ScaledResidual`` or ``PlainResidual``, and layer norm.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from admin_fairseq.modules.compiling import is_compiling
+
+LARGEST_ROW = 8192
+"""Channels that one program holds in registers."""
+
+PROGRAMS = 512
+"""Programs of the backward pass; each leaves one row of partial sums for ω and the norm."""
+
+
+def fuses(x: Tensor, branch: Tensor) -> bool:
+    """Whether the kernels can take what a sub-layer joins."""
+    return (
+        x.is_cuda
+        and not is_compiling()  # torch.compile fuses the steps itself
+        and x.dtype != torch.float64
+        and branch.dtype != torch.float64
+        and x.shape[-1] <= LARGEST_ROW
+        and find_spec("triton") is not None
+    )
+
+
+def residual_norm(
+    x: Tensor,
+    branch: Tensor,
+    omega: Optional[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dropout: float,
+) -> Tensor:
+    """LN(ω ⊙ x + dropout(branch)) · weight + bias, computed in float32.
+
+    x, branch: T x B x C, of any precisions; omega (None: 1), weight, bias: C. ``dropout`` is the
+    probability that applies, 0 outside of training. Returns T x B x C in weight's precision.
+    Equal seeds of torch's generator give equal results; the sums have one order.
+    """
+    seed = torch.randint(2**31 - 1, (1,), device=x.device) if dropout else None
+    return _ResidualNorm.apply(x, branch, omega, weight, bias, seed, eps, dropout)
+
+
+class _ResidualNorm(torch.autograd.Function):
+    """Keeps x, f and two numbers a row; the sum and the dropout mask are made again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        branch: Tensor,
+        omega: Optional[Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        seed: Optional[Tensor],
+        eps: float,
+        dropout: float,
+    ) -> Tensor:
+        from admin_fairseq.modules.fused_residual_kernels import forward_kernel
+
+        x, branch = x.contiguous(), branch.contiguous()
+        channels = x.shape[-1]
+        rows = x.numel() // channels
+        out = torch.empty(x.shape, dtype=weight.dtype, device=x.device)
+        mean, rstd = torch.empty(2, rows, dtype=torch.float32, device=x.device).unbind(0)
+        ctx.save_for_backward(x, branch, omega, weight, seed, mean, rstd)
+        ctx.dropout = dropout
+        if rows:
+            forward_kernel[(rows,)](
+                *(x, branch, omega, weight, bias, seed, out, mean, rstd),
+                *(channels, eps, dropout),
+                **_constants(channels, omega, seed),
+            )
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Optional[Tensor], ...]:
+        from admin_fairseq.modules.fused_residual_kernels import backward_kernel
+
+        x, branch, omega, weight, seed, mean, rstd = ctx.saved_tensors
+        rows, channels = mean.numel(), x.shape[-1]
+        programs = min(rows, PROGRAMS)
+        dx, dbranch = torch.empty_like(x), torch.empty_like(branch)
+        sums = torch.zeros(3, programs, channels, dtype=torch.float32, device=x.device)
+        if rows:
+            backward_kernel[(programs,)](
+                *(gradient.contiguous(), x, branch, omega, weight, seed, mean, rstd),
+                *(dx, dbranch, *sums, rows, channels, programs, ctx.dropout),
+                **_constants(channels, omega, seed),
+            )
+        domega, dweight, dbias = sums.sum(1)
+        domega = None if omega is None else domega.to(omega.dtype)
+        norms = (total.to(weight.dtype) for total in (dweight, dbias))
+        return dx, dbranch, domega, *norms, None, None, None
+
+
+def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -> dict[str, Any]:
+    """What the kernels are compiled for."""
+    block = 1 << (channels - 1).bit_length()  # a power of two, from C on
+    return {
+        "SCALES": omega is not None,
+        "DROPS": seed is not None,
+        "BLOCK": block,
+        "num_warps": min(max(block // 256, 1), 16),
+    }

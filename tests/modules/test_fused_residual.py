@@ -1,0 +1,158 @@
+"""The fused kernel against the modules it stands for; on a CPU through Triton's interpreter
+(tests/conftest.py)."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from admin_fairseq.modules import fused_residual
+from admin_fairseq.modules.fused_residual import fuses, residual_norm
+from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
+from admin_fairseq.modules.transformer_layer import norm_
+
+pytest.importorskip("triton", reason="Triton is not installed (torch's CUDA builds bring it)")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+PARAMETERS = ("omega", "weight", "bias")
+
+
+def inputs(rows, channels, scaled=True, dtypes=(torch.float32,) * 3, seed=0):
+    """x, branch and the parameters, none of them at a value that hides mistakes."""
+    torch.manual_seed(seed)
+    of_x, of_branch, of_parameters = dtypes
+    x, branch = torch.randn(2, *rows, channels).unbind(0)
+    omega, weight, bias = 1 + torch.randn(3, channels)
+    tensors = {"x": x.to(of_x), "branch": branch.to(of_branch)}
+    tensors |= {
+        name: value.to(of_parameters) for name, value in zip(PARAMETERS, (omega, weight, bias))
+    }
+    tensors = {name: t.to(DEVICE).requires_grad_() for name, t in tensors.items()}
+    return tensors if scaled else {**tensors, "omega": None}
+
+
+def plain(tensors, eps=1e-5, mask=1.0):
+    """What a layer does: residual module, then layer norm."""
+    channels = tensors["x"].shape[-1]
+    residual = PlainResidual(channels) if tensors["omega"] is None else ScaledResidual(channels)
+    norm = torch.nn.LayerNorm(channels, eps).to(tensors["weight"].dtype)
+    swap = {"weight": tensors["weight"], "bias": tensors["bias"]}
+    for name, value in swap.items():
+        delattr(norm, name)
+        setattr(norm, name, value)
+    if tensors["omega"] is not None:
+        del residual.omega
+        residual.omega = tensors["omega"]
+    return norm_(norm, residual(tensors["x"], tensors["branch"] * mask))
+
+
+def fused(tensors, eps=1e-5, dropout=0.0):
+    return residual_norm(*tensors.values(), eps, dropout)
+
+
+def with_gradients(out, tensors):
+    wanted = {name: t for name, t in tensors.items() if t is not None}
+    torch.manual_seed(9)
+    above = torch.randn_like(out, dtype=torch.float32).to(out.dtype)
+    return {"out": out} | dict(zip(wanted, torch.autograd.grad(out, list(wanted.values()), above)))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=2),
+    st.sampled_from([1, 2, 7, 16, 33]),
+    st.booleans(),
+    st.sampled_from([1e-5, 1e-2]),
+)
+def test_outputs_and_gradients_equal_the_plain_ones(rows, channels, scaled, eps):
+    tensors = inputs(rows, channels, scaled)
+    expected = with_gradients(plain(tensors, eps), tensors)
+    for name, found in with_gradients(fused(tensors, eps), tensors).items():
+        other = expected[name]
+        assert found.shape == other.shape and found.dtype == other.dtype, name
+        scale = max(1.0, float(other.abs().max())) if other.numel() else 1.0
+        if channels <= 2:  # next to nothing is left of the sum, divided by √ε
+            scale *= 300
+        assert torch.allclose(found, other, rtol=0, atol=2e-6 * scale), name
+
+
+HALVES = [
+    (torch.float16,) * 3,
+    (torch.bfloat16,) * 3,
+    (torch.float32, torch.bfloat16, torch.float32),  # --autocast bfloat16
+]
+
+
+@pytest.mark.parametrize("dtypes", HALVES, ids=str)
+def test_half_precision_is_within_its_rounding(dtypes):
+    tensors = inputs((5, 3), 48, dtypes=dtypes)
+    exact = {name: t.detach().double().requires_grad_() for name, t in tensors.items()}
+    torch.manual_seed(9)
+    out = fused(tensors)
+    assert out.dtype == dtypes[2]
+    found, expected = with_gradients(out, tensors), None
+    above = None
+    torch.manual_seed(9)
+    above = torch.randn_like(out, dtype=torch.float32).to(out.dtype).double()
+    whole = plain(exact)
+    expected = dict(zip(exact, torch.autograd.grad(whole, list(exact.values()), above)))
+    expected["out"] = whole
+    for name, value in found.items():
+        eps = torch.finfo(value.dtype).eps
+        bound = 2 * max(eps, 1e-6) * float(expected[name].abs().max())
+        assert (value - expected[name]).abs().max() <= bound, name
+        assert name == "out" or value.dtype == tensors[name].dtype
+
+
+def test_sums_beyond_float16s_range():
+    tensors = inputs((4,), 32, dtypes=(torch.float16,) * 3)
+    tensors["x"].data.clamp_(-1, 1).mul_(6e4)
+    tensors["omega"].data.fill_(4.0)
+    out = fused(tensors)
+    assert torch.isfinite(out).all()
+    assert all(torch.isfinite(t).all() for t in with_gradients(out, tensors).values())
+
+
+def test_rows_in_any_order_of_memory():
+    """fairseq's first layer gets B x T x C, transposed."""
+    tensors = inputs((3, 4), 16)
+    turned = {**tensors, **{n: tensors[n].transpose(0, 1) for n in ("x", "branch")}}
+    assert torch.equal(fused(turned), fused(tensors).transpose(0, 1))
+
+
+def test_dropout_forward_and_backward_drop_the_same():
+    p, tensors = 0.3, inputs((10, 5), 64)
+    torch.manual_seed(2)
+    found = with_gradients(fused(tensors, dropout=p), tensors)
+    kept = found["branch"].ne(0)
+    count = kept.numel()
+    assert abs(int(kept.sum()) - count * (1 - p)) < 5 * math.sqrt(count * p * (1 - p))
+    mask = kept / (1 - p)
+    expected = with_gradients(plain(tensors, mask=mask), tensors)
+    for name, value in found.items():
+        bound = 4e-6 * max(1.0, float(expected[name].abs().max()))
+        assert torch.allclose(value, expected[name], rtol=0, atol=bound), name
+
+
+def test_a_seed_decides_and_sums_have_one_order():
+    tensors = inputs((20,), 24)
+    runs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        out = fused(tensors, dropout=0.5)
+        runs.append(torch.cat([t.flatten() for t in with_gradients(out, tensors).values()]))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_more_rows_than_programs(monkeypatch):
+    monkeypatch.setattr(fused_residual, "PROGRAMS", 3)
+    tensors = inputs((11,), 16)
+    expected = with_gradients(plain(tensors), tensors)
+    for name, value in with_gradients(fused(tensors), tensors).items():
+        assert torch.allclose(value, expected[name], rtol=1e-5, atol=4e-6), name
+
+
+def test_only_where_there_is_a_gpu():
+    x = torch.randn(2, 3, 4)
+    assert not fuses(x, x)
