@@ -11,6 +11,7 @@ from fairseq_cli import preprocess
 
 from admin_fairseq import benchmark
 from admin_fairseq.benchmark import Options
+from admin_fairseq.benchmarks import trainers
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import build_model
 
@@ -94,7 +95,7 @@ def test_words_are_the_batches_words(monkeypatch):
     """With a clock that ticks once between two looks, speed is the number of words itself."""
     ticks = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: next(ticks))
-    monkeypatch.setattr(benchmark, "time", clock)
+    monkeypatch.setattr(trainers, "time", clock)
     result = benchmark.benchmark(Options(**{**TINY, "blocks": 1}))
     sentences = 200 // benchmark.SENTENCE_LENGTH
     assert result["stock"]["words_per_second"] == 2 * sentences * benchmark.SENTENCE_LENGTH

@@ -1,0 +1,84 @@
+"""Floating-point operations of a training step, and what a device could do at most.
+
+Counted is what the mathematics needs, whatever an implementation does (recomputation, padding, the
+half of a causal mask that nobody needs): a matrix product of m x k and k x n has 2·m·k·n, the
+backward pass twice as many as the forward, which gives the well-known 6·parameters·tokens
+(Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, section 2.1) and 12·d·T·S for the two
+products of an attention of T queries to S keys (Chowdhery et al. 2022,
+https://arxiv.org/abs/2204.02311, appendix B). Parameters are those of matrices that a token is
+multiplied with; looking an embedding up costs nothing, the output projection does. A causal mask
+does not halve attention, as in the papers. Everything but matrix products is left out.
+
+Shapes: B sentences of S source and T target tokens, without padding; C, F: widths; V types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from fairseq.data import Dictionary
+
+from admin_fairseq.fairseq_runs import Batch
+
+DENSE_HALF = {
+    "V100": 125,  # NVIDIA V100 data sheet: SXM2, tensor cores, float16 alone
+    "V100 PCIE": 112,  # the same: PCIe
+    "T4": 65,  # NVIDIA T4 data sheet: float16 alone
+    "A100": 312,  # NVIDIA A100 data sheet: bfloat16 and float16, without sparsity
+    "A10": 125,  # NVIDIA A10 data sheet, without sparsity
+    "L4": 121,  # NVIDIA L4 data sheet: half of the 242 with sparsity
+    "L40S": 362,  # NVIDIA L40S data sheet, without sparsity
+    "H100": 989,  # NVIDIA H100 data sheet: SXM, half of the 1,979 with sparsity
+    "H100 PCIe": 756,  # the same: PCIe, half of the 1,513 with sparsity
+    "H100 NVL": 835,  # the same: NVL, half of the 1,671 with sparsity
+    "H200": 989,  # NVIDIA H200 data sheet: SXM, half of the 1,979 with sparsity
+    "H200 NVL": 835,  # the same: NVL, half of the 1,671 with sparsity
+}
+"""Device → 10^12 operations a second of dense half-precision matrix products (tensor cores)."""
+
+
+def peak_of_device(name: str) -> Optional[float]:
+    """Operations a second in half precision, of the longest name that fits.
+
+    None for devices that are not in the table, and for parts of one (MIG).
+    """
+    words = set(name.lower().replace("-", " ").split())
+    if "mig" in words:
+        return None
+    known = [device for device in DENSE_HALF if set(device.lower().split()) <= words]
+    return DENSE_HALF[max(known, key=len)] * 1e12 if known else None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a batch holds without padding: sums over its sentences."""
+
+    source: int  # Σ S
+    target: int  # Σ T
+    source_source: int  # Σ S²
+    target_target: int  # Σ T²
+    target_source: int  # Σ T·S
+
+    @classmethod
+    def of(cls, batch: Batch, source: Dictionary, target: Dictionary) -> Tokens:
+        s = batch["net_input"]["src_tokens"].ne(source.pad()).sum(1)
+        t = batch["net_input"]["prev_output_tokens"].ne(target.pad()).sum(1)
+        sums = (s.sum(), t.sum(), (s * s).sum(), (t * t).sum(), (t * s).sum())
+        return cls(*(int(one) for one in sums))
+
+
+def training_flops(model: Any, types: int, tokens: Tokens) -> int:
+    """Operations of one update; ``model`` are the options of a model, ``types`` its V.
+
+    Per layer: self-attention 4·C² parameters, FFN 2·C·F; a decoder's attention to the encoder has
+    2·C² for queries and output, and 2·C·C_encoder for keys and values, which see source tokens.
+    """
+    c, f, n = model.encoder_embed_dim, model.encoder_ffn_embed_dim, model.encoder_layers
+    products = n * (4 * c * c + 2 * c * f) * tokens.source
+    attention = n * c * tokens.source_source
+    d, g, m = model.decoder_embed_dim, model.decoder_ffn_embed_dim, model.decoder_layers
+    products += m * (6 * d * d + 2 * d * g) * tokens.target + m * 2 * d * c * tokens.source
+    products += d * types * tokens.target
+    attention += m * d * (tokens.target_target + tokens.target_source)
+    return 6 * products + 12 * attention

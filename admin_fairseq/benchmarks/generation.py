@@ -1,0 +1,302 @@
+"""Generation as ``fairseq-generate`` does it: stock and ours, the same weights, in turns.
+
+Weights are those of a checkpoint of ours, for stock folded into its form, or stock's own at
+initialisation, which ours takes over (every ω 1). An untrained model does not know where to end:
+every hypothesis then has the same number of tokens. What is timed is what ``fairseq-generate``
+times for its last line: ``inference_step``, without reading data or writing text.
+
+A block has every so-manieth batch of the test set, so that all blocks have batches of every
+length. Both sides see the same batches, and their best hypotheses are compared.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, NoReturn, Optional, Sequence
+
+import torch
+from fairseq import options as fairseq_options
+from fairseq import tasks, utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import BaseFairseqModel
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig
+
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.benchmarks import bars, sides
+from admin_fairseq.benchmarks.bars import Bars, Series
+from admin_fairseq.benchmarks.script import Result, Table, Tell
+from admin_fairseq.benchmarks.sides import SENTENCE_LENGTH, Conditions
+from admin_fairseq.benchmarks.summaries import ratios, spread
+from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.fold import fold_checkpoint
+from admin_fairseq.checkpoints.storage import model_options, read_checkpoint
+from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import Batch, build_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Options:
+    conditions: Conditions = field(default_factory=Conditions)
+    path: Optional[str] = None  # a checkpoint of ours; None: untrained weights
+    subset: str = "test"
+    beam: int = 5
+    length: int = SENTENCE_LENGTH  # of an untrained model's hypotheses, without end of sentence
+    batches: Optional[int] = None  # of the data, the first ones; None: all, or made-up: `blocks`
+    blocks: int = 5
+    our_words: Sequence[str] = ()  # options of our model alone, as in training
+    fp16: bool = False
+    words: Sequence[str] = ()  # more options of fairseq-generate
+
+
+class Block(NamedTuple):
+    sentences: int
+    tokens: int  # of best hypotheses, with end of sentence, as fairseq counts them
+    seconds: float
+    hypotheses: list[list[int]]
+
+
+def measure(options: Options, tell: Tell) -> Result:
+    """Raises AdminError where the options are wrong or the checkpoint does not fit."""
+    options.conditions.check()
+    if options.fp16 and not options.conditions.on_gpu:
+        raise AdminError("--fp16 needs a GPU")
+    if options.path and not options.conditions.data:
+        raise AdminError("--path needs --data, whose dictionaries are the checkpoint's")
+    words = _words(options)
+    with torch.no_grad():
+        run = _parse(words)
+        task = tasks.setup_task(run.task)
+        models = _of_checkpoint(options, task) if options.path else _untrained(options, task)
+        batches = _batches(options, run, task, models["stock"])
+        ready = {name: _prepared(model, run, options) for name, model in models.items()}
+        generators = {name: _generator(task, run, model) for name, model in ready.items()}
+
+        def block_of(name: str, i: int) -> Block:
+            block = _block(task, generators[name], ready[name], batches[i :: options.blocks])
+            tell(
+                f"block {i + 1} of {options.blocks}, {name}: "
+                f"{block.sentences / block.seconds:.2f} sentences/s"
+            )
+            return block
+
+        for name in ready:
+            _block(task, generators[name], ready[name], batches[:1])
+        turns = {name: partial(block_of, name) for name in ready}
+        blocks = take_turns(turns, options.blocks)
+    return {
+        "options": asdict(options),
+        "command_of_both": shlex.join(["fairseq-generate", *words]),
+        "weights": options.path or "untrained",
+        "batches": len(batches),
+        **_result(blocks),
+    }
+
+
+def _words(options: Options) -> list[str]:
+    conditions = options.conditions
+    source = ["--task", "translation", conditions.data]
+    if not conditions.data:
+        length = str(max(SENTENCE_LENGTH, options.length))
+        source = ["--task", "dummy_mt", "--dict-size", str(conditions.vocabulary)]
+        source += ["--src-len", str(SENTENCE_LENGTH), "--tgt-len", length]
+    lengths = []
+    if not options.path:
+        lengths = ["--max-len-a", "0", "--max-len-b", str(options.length)]
+        lengths += ["--min-len", str(options.length)]
+    return [
+        *source,
+        *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
+        *("--beam", str(options.beam), "--max-tokens", str(conditions.max_tokens)),
+        *("--seed", str(conditions.seed), "--num-workers", "0", *lengths),
+        *(["--cpu"] if conditions.cpu else []),
+        *(["--fp16"] if options.fp16 else []),
+        *options.words,
+    ]
+
+
+def _parse(words: Sequence[str]) -> DictConfig:
+    parser = fairseq_options.get_generation_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise AdminError(f"fairseq-generate's options: {message}")
+
+    parser.error = refuse
+    args = fairseq_options.parse_args_and_arch(parser, list(words))
+    return convert_namespace_to_omegaconf(args)
+
+
+def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
+    """Stock with the weights of the seed, and ours with the same."""
+    run = sides.stock(options.conditions).run
+    torch.manual_seed(run.common.seed)
+    stock = compare.for_inference(build_model(run, task))
+    mine = sides.ours(options.conditions, words=options.our_words).run
+    ours = compare.for_inference(build_model(mine, task))
+    compare.load_weights(ours, stock.state_dict(), f"stock's weights in {options.conditions.arch}")
+    return {"stock": stock, "ours": ours}
+
+
+def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
+    """Ours as it was saved, but for the options asked for, and stock folded from it."""
+    path, state = options.path, read_checkpoint(options.path)
+    mine = model_options(state)
+    arch = ARCHITECTURES.get(mine["_name"])
+    if arch is None or arch.model != "admin_transformer":
+        raise AdminError(f"{path}: a model of architecture {mine['_name']}, not one of ours")
+    folded, _ = fold_checkpoint(state, path)
+    models = {
+        "stock": compare.build(model_options(folded), folded["model"], path),
+        "ours": compare.build({**mine, **_overrides(options)}, state["model"], path),
+    }
+    types = len(models["ours"].decoder.dictionary)
+    if types != len(task.target_dictionary):
+        raise AdminError(
+            f"{path}: its vocabulary has {types} types, that of {options.conditions.data} "
+            f"{len(task.target_dictionary)}"
+        )
+    return models
+
+
+def _overrides(options: Options) -> dict[str, Any]:
+    """What the words of our side alone change of a model's options."""
+    plain, changed = (
+        sides.ours(options.conditions, words=words).run.model for words in ((), options.our_words)
+    )
+    return {name: value for name, value in changed.items() if value != plain[name]}
+
+
+def _batches(
+    options: Options, run: DictConfig, task: FairseqTask, model: BaseFairseqModel
+) -> list[Batch]:
+    """The batches of the data set in fairseq's order, or as many as asked for."""
+    count = options.batches
+    if count is None and not options.conditions.data:
+        count = options.blocks
+    try:
+        task.load_dataset(options.subset)
+    except FileNotFoundError as error:
+        raise AdminError(f"--subset {options.subset}: {error}") from None
+    epoch = task.get_batch_iterator(
+        dataset=task.dataset(options.subset),
+        max_tokens=run.dataset.max_tokens,
+        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions()),
+        ignore_invalid_inputs=True,
+        required_batch_size_multiple=run.dataset.required_batch_size_multiple,
+        seed=run.common.seed,
+    ).next_epoch_itr(shuffle=False)
+    batches = list(islice(epoch, count))
+    if len(batches) < options.blocks:
+        raise AdminError(
+            f"{len(batches)} batches of {options.subset} for {options.blocks} blocks: "
+            "ask for fewer --blocks, or a smaller --max-tokens"
+        )
+    return [utils.move_to_cuda(b) for b in batches] if options.conditions.on_gpu else batches
+
+
+def _prepared(model: BaseFairseqModel, run: DictConfig, options: Options) -> BaseFairseqModel:
+    """As ``fairseq-generate`` prepares it."""
+    if options.fp16:
+        model.half()
+    if options.conditions.on_gpu:
+        model.cuda()
+    model.prepare_for_inference_(run)
+    return model
+
+
+def _generator(task: FairseqTask, run: DictConfig, model: BaseFairseqModel) -> Any:
+    alone = {"lm_model": None, "lm_weight": run.generation.lm_weight}
+    return task.build_generator([model], run.generation, extra_gen_cls_kwargs=alone)
+
+
+def _block(
+    task: FairseqTask, generator: Any, model: BaseFairseqModel, batches: Sequence[Batch]
+) -> Block:
+    found = []
+    start = time.perf_counter()
+    for batch in batches:
+        found += task.inference_step(generator, [model], batch)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    best = [hypotheses[0]["tokens"].tolist() for hypotheses in found]
+    return Block(len(best), sum(map(len, best)), seconds, best)
+
+
+def _result(blocks: Mapping[str, Sequence[Block]]) -> Result:
+    sentences = {name: [b.sentences / b.seconds for b in some] for name, some in blocks.items()}
+    by_block = ratios(sentences["ours"], sentences["stock"])
+    total = sum(block.seconds for block in blocks["stock"])
+    return {
+        **{name: _side(some) for name, some in blocks.items()},
+        "ratio": {
+            **spread(by_block),
+            "by_block": by_block,
+            "whole_set": total / sum(block.seconds for block in blocks["ours"]),
+        },
+        "sentences": sum(block.sentences for block in blocks["stock"]),
+        "differing_hypotheses": sum(
+            mine != theirs
+            for pair in zip(blocks["ours"], blocks["stock"])
+            for mine, theirs in zip(*(block.hypotheses for block in pair))
+        ),
+    }
+
+
+def _side(blocks: Sequence[Block]) -> Result:
+    sentences = [block.sentences / block.seconds for block in blocks]
+    tokens = [block.tokens / block.seconds for block in blocks]
+    return {
+        "sentences_per_second": {**spread(sentences), "by_block": sentences},
+        "tokens_per_second": {**spread(tokens), "by_block": tokens},
+        "tokens": sum(block.tokens for block in blocks),
+        "seconds": sum(block.seconds for block in blocks),
+    }
+
+
+MEASURES = {
+    "sentences_per_second": "sentences per second",
+    "tokens_per_second": "tokens per second",
+}
+
+
+def draw(result: Result) -> Figure:
+    pictures = []
+    for measure_name, label in MEASURES.items():
+        found = [result[side][measure_name] for side in ("stock", "ours")]
+        ends = ([one[end] for one in found] for end in ("median", "lowest", "highest"))
+        title = f"Generation, beam {result['options']['beam']}"
+        pictures.append(Bars(title, label, ["stock", "ours"], [Series(label, *ends)]))
+    return bars.draw(pictures)
+
+
+def report(result: Result) -> list[str]:
+    ratio = result["ratio"]
+    lines = [
+        f"Generation, beam {result['options']['beam']}, {result['sentences']} sentences in "
+        f"{result['batches']} batches, {result['weights']} weights: median of "
+        f"{result['options']['blocks']} blocks in turns (lowest to highest)"
+    ]
+    for side in ("stock", "ours"):
+        speed, tokens = (result[side][name] for name in MEASURES)
+        lines.append(
+            f"{side}: {speed['median']:.2f} sentences/s ({speed['lowest']:.2f} to "
+            f"{speed['highest']:.2f}), {tokens['median']:.1f} tokens/s"
+        )
+    return [
+        *lines,
+        f"ratio ours/stock: {ratio['median']:.3f} ({ratio['lowest']:.3f} to "
+        f"{ratio['highest']:.3f}), over the whole set {ratio['whole_set']:.3f}",
+        f"best hypotheses that differ: {result['differing_hypotheses']} of {result['sentences']}",
+    ]
+
+
+TABLE = Table("generation", measure, draw, report)

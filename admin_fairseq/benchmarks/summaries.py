@@ -1,0 +1,44 @@
+"""What measurements come to: medians, spreads, ratios, slopes."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+Spread = dict[str, float]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The median, the middle half and the ends of some numbers."""
+    lowest, lower, middle, upper, highest = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
+    return {
+        "median": middle,
+        "lower_quartile": lower,
+        "upper_quartile": upper,
+        "lowest": lowest,
+        "highest": highest,
+    }
+
+
+def ratios(ours: Sequence[float], stock: Sequence[float]) -> list[float]:
+    """Ours/stock of every pair, which were measured one after the other."""
+    return [mine / theirs for mine, theirs in zip(ours, stock)]
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """k of y ∝ x^k, by least squares of log y on log x; not a number for fewer than two points.
+
+    What has a fixed part, y = a + b·x, is less steep than 1 over any x, and nears it where x is
+    large: see ``neighbour_slopes`` too.
+    """
+    if len(x) < 2:
+        return float("nan")
+    logs = np.log(np.asarray(x, dtype=float))
+    away = logs - logs.mean()
+    return float(away @ np.log(np.asarray(y, dtype=float)) / (away @ away))
+
+
+def neighbour_slopes(x: Sequence[float], y: Sequence[float]) -> list[float]:
+    """The slope from every point to the next."""
+    return [slope(x[i : i + 2], y[i : i + 2]) for i in range(len(x) - 1)]

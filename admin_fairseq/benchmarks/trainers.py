@@ -1,0 +1,136 @@
+"""Training through fairseq's own ``Trainer``, as ``fairseq-train`` does, on given batches.
+
+ω stays 1: the model is built outside a run's configuration, so it neither needs nor makes a
+profile, and the multiplication costs the same with any ω.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from contextlib import contextmanager
+from typing import Iterator, NamedTuple, Optional
+
+import torch
+from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
+from omegaconf import DictConfig
+
+from admin_fairseq.benchmarks import peaks
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints.storage import Weights
+from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import Batch, build_model
+
+
+class OutOfMemory(AdminError):
+    """A model and its batch do not fit."""
+
+    def __init__(self) -> None:
+        super().__init__("out of memory; try a smaller --max-tokens")
+
+
+class Block(NamedTuple):
+    """One model's measurements in one block of updates."""
+
+    words: int
+    seconds: float
+    skipped_updates: int  # gradients beyond float16's range
+    parameters: int
+    peak_memory: Optional[int] = None  # bytes; None where it cannot be, or was not, measured
+
+    @property
+    def words_per_second(self) -> float:
+        return self.words / self.seconds
+
+
+def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] = None) -> Trainer:
+    """A trainer of a new model, which starts from ``weights`` or from its own of the run's seed.
+
+    Raises AdminError where the weights do not fit the model, or the model the memory.
+    """
+    torch.manual_seed(run.common.seed)
+    with _running_out_of_memory():
+        model = build_model(run, task)
+        if weights is not None:
+            compare.load_weights(model, weights, "weights to start from")
+        trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
+    trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
+    trainer.save_checkpoint = lambda *args, **kwargs: None  # crash.pt, in a folder of the user's
+    return trainer
+
+
+@contextmanager
+def _running_out_of_memory() -> Iterator[None]:
+    """Say in one line what torch says in many."""
+    try:
+        yield
+    except RuntimeError as error:
+        # the second is what it says on a CPU
+        if not any(words in str(error) for words in ("out of memory", "you tried to allocate")):
+            raise
+        raise OutOfMemory from None
+
+
+def compiled_graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
+
+
+def train(trainer: Trainer, batches: list[Batch]) -> int:
+    """One update a batch; returns how many were skipped. Raises OutOfMemory."""
+    done = trainer.get_num_updates()
+    with _running_out_of_memory():
+        for batch in batches:
+            trainer.train_step([batch], raise_oom=True)
+        if trainer.cuda:
+            torch.cuda.synchronize()
+    return done + len(batches) - trainer.get_num_updates()
+
+
+def timed_block(trainer: Trainer, batches: list[Batch]) -> Block:
+    """Train on the batches and look at the clock."""
+    gc.collect()  # now, rather than at some moment of the block
+    start = time.perf_counter()
+    skipped = train(trainer, batches)
+    seconds = time.perf_counter() - start
+    return Block(
+        words=sum(int(batch["ntokens"]) for batch in batches),
+        seconds=seconds,
+        skipped_updates=skipped,
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+    )
+
+
+def fresh_block(run: DictConfig, task: FairseqTask, batches: list[Batch], warmup: int) -> Block:
+    """Build a model, train it on the batches, of which the first do not count, forget it."""
+    on_gpu = torch.cuda.is_available() and not run.common.cpu
+    before = peaks.reset_peak(on_gpu)
+    trainer = new_trainer(run, task)
+    train(trainer, batches[:warmup])
+    block = timed_block(trainer, batches[warmup:])
+    return block._replace(peak_memory=peaks.grown(before, on_gpu))
+
+
+def losses(
+    run: DictConfig, task: FairseqTask, batches: list[Batch], weights: Optional[Weights] = None
+) -> list[float]:
+    """The loss of every update, in bits per token as fairseq logs it, but not rounded.
+
+    Skipped updates have none.
+    """
+    trainer, seen = new_trainer(run, task, weights), []
+    for batch in batches:
+        with metrics.aggregate() as meters:
+            train(trainer, [batch])
+        if "loss" in meters:
+            seen.append(float(meters["loss"].avg))
+    return seen
+
+
+def initial_weights(run: DictConfig, task: FairseqTask) -> Weights:
+    """The weights that a run starts from."""
+    return {name: w.clone() for name, w in new_trainer(run, task).model.state_dict().items()}
