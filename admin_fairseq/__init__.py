@@ -11,9 +11,10 @@ from admin_fairseq.checkpoints.loading import allow_fairseq_checkpoints
 
 allow_fairseq_checkpoints()
 
+from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401
 from admin_fairseq.lr_scheduler import inverse_sqrt_nowarmup, linear  # noqa: E402, F401
 from admin_fairseq.models import language_model, transformer  # noqa: E402, F401
-from admin_fairseq.optim import novograd, radam  # noqa: E402, F401
+from admin_fairseq.optim import adam_fused, novograd, radam  # noqa: E402, F401
 
 
 def _paths_of_user_dir() -> list[str]:

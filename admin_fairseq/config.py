@@ -121,6 +121,29 @@ class SchemeOptions(FairseqDataclass):
         },
     )
 
+    autocast: Optional[ChoiceEnum(["bfloat16"])] = field(
+        default=None,
+        metadata={
+            "help": "precision of the layers' matrix products, on GPU and CPU; weights, residual "
+            "stream and layer norm stay in float32. Not together with --fp16, --bf16, --amp"
+        },
+    )
+    reference_kernels: bool = field(
+        default=False,
+        metadata={
+            "help": "compute attention, dropout and residual connections as fairseq does, instead "
+            "of by faster kernels with the same mathematics"
+        },
+    )
+
+    compile: bool = field(
+        default=False,
+        metadata={
+            "help": "compile the layers with torch.compile for training; the first updates wait "
+            "for it (a C++ compiler on a CPU, Triton on a GPU)"
+        },
+    )
+
     @property
     def scheme(self) -> Scheme:
         return scheme_of(self)

@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,10 @@ from fairseq.models import build_model
 
 import admin_fairseq  # noqa: F401  registers the models, optimisers and schedules
 from admin_fairseq.config import AdminTransformerConfig
+
+if not torch.cuda.is_available():
+    # Triton reads this when it is first imported; its kernels then run on a CPU, if slowly
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 HALF = [torch.bfloat16]
 if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 3):
@@ -34,7 +39,7 @@ def build(task):
     return build
 
 
-def _batch(dictionary, source_lengths, target_lengths, seed):
+def sentences(dictionary, source_lengths, target_lengths, seed):
     """Random sentences, source padded on the left and target on the right, as fairseq does."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -59,10 +64,10 @@ def _batch(dictionary, source_lengths, target_lengths, seed):
 @pytest.fixture
 def batch(task):
     """A model's input: three sentence pairs of different lengths."""
-    return _batch(task.source_dictionary, [7, 5, 4], [4, 6, 5], seed=11)
+    return sentences(task.source_dictionary, [7, 5, 4], [4, 6, 5], seed=11)
 
 
 @pytest.fixture
 def other_batch(task):
     """Another batch, of another shape."""
-    return _batch(task.source_dictionary, [9, 2], [3, 8], seed=12)
+    return sentences(task.source_dictionary, [9, 2], [3, 8], seed=12)

@@ -51,8 +51,13 @@ DEFAULTS = {
 FORWARDS = (TransformerModelBase.forward, FairseqLanguageModel.forward)
 """How the models run that are measured here; relatives with a way of their own are not."""
 
-RECOMPUTING = ("checkpoint_activations", "offload_activations")
-"""Options that run a layer twice; no number depends on them, but hooks would see it twice."""
+PLAIN = {
+    "checkpoint_activations": False,
+    "offload_activations": False,
+    "reference_kernels": True,
+    "autocast": None,
+}
+"""What hooks need: layers run once, every module is called, every tensor is T x B x C."""
 
 SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples, if the batch has them
 
@@ -173,8 +178,11 @@ class Bench:
         for precision in ("fp16", "bf16", "amp"):
             if run.common[precision]:
                 raise AdminError(f"--{precision}: measurements are in float32; leave it out")
-        for option in RECOMPUTING:
-            setattr(run.model, option, False)
+        if getattr(run.model, "autocast", None):
+            raise AdminError("--autocast: measurements are in float32; leave it out")
+        for option, value in PLAIN.items():
+            if hasattr(run.model, option):
+                setattr(run.model, option, value)
         return run
 
     def _command_line(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> list[str]:
@@ -219,7 +227,7 @@ class Bench:
     def _checkpoint(self, path: str) -> Specimen:
         state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
-        options.update(dict.fromkeys(RECOMPUTING, False))
+        options.update({name: value for name, value in PLAIN.items() if name in options})
         check_weights(weights, path)
         model = compare.build(options, weights, path).float().to(self.conditions.device)
         trained = run_options(state).get("task") or {}

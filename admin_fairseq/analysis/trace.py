@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.transformer_layer import SubLayers
+from admin_fairseq.modules.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import Norm
 
 Join = Callable[[Tensor, Tensor], Tensor]
@@ -101,7 +102,7 @@ def traced(model: nn.Module) -> Iterator[dict[str, Stack]]:
     Tensors keep their place in autograd's graph. Raises AdminError as ``stacks_of``.
     """
     trace = {}
-    with ExitStack() as hooks:
+    with on_reference_kernels(model), ExitStack() as hooks:
         for name, stack in stacks_of(model).items():
             trace[name] = Stack(name, connections=getattr(stack, "connections", None))
             _watch_stack(stack, trace[name], hooks)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.transformer_stack import on_reference_kernels
 
 
 def build(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
@@ -90,13 +91,15 @@ def largest_difference(
     """The largest difference of the two models' log-probabilities on random sentences.
 
     Sentences have 1 to 40 tokens, padded as fairseq pads them; all of B x T x V is compared, but
-    for what follows padding.
+    for what follows padding. Both run on fairseq's kernels, so that no rounding is taken for a
+    difference of the weights.
     """
     generator = torch.Generator().manual_seed(seed)
     largest = 0.0
     for _ in range(batches):
         batch, padding = _random_batch(one, generator)
-        differences = _log_probabilities(one, batch) - _log_probabilities(other, batch)
+        with on_reference_kernels(one), on_reference_kernels(other):
+            differences = _log_probabilities(one, batch) - _log_probabilities(other, batch)
         largest = max(largest, differences[~padding].abs().max().item())
     return largest
 

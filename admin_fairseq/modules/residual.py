@@ -1,5 +1,8 @@
 """Residual connections: modules that join a sub-layer's input and its branch.
 
+Those that do nothing but scale x by ω (``scales_x_alone``; None: by 1) can be computed together
+with dropout and layer norm (fused_residual.py).
+
 Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
 """
 
@@ -9,6 +12,9 @@ from torch import Tensor, nn
 
 class PlainResidual(nn.Module):
     """x + f: no parameters, so that the state dict keeps fairseq's keys."""
+
+    scales_x_alone = True
+    omega = None
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -26,6 +32,8 @@ class ScaledResidual(nn.Module):
     The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
     grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
     """
+
+    scales_x_alone = True
 
     def __init__(self, dim: int, trainable: bool = True) -> None:
         super().__init__()
@@ -50,6 +58,8 @@ class GatedResidual(nn.Module):
     It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
     The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
     """
+
+    scales_x_alone = False
 
     def __init__(self, dim: int, start: float = 0.0, trainable: bool = True) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ Parameters have the names that fairseq gives them; a scheme's residual modules a
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import torch.nn.functional as F
 from fairseq.models.transformer import TransformerConfig
@@ -17,8 +17,18 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import Tensor, nn
 
+from admin_fairseq.modules.attention import Attention
+from admin_fairseq.modules.dropout import Dropout
+from admin_fairseq.modules.fused_residual import fuses, residual_norm
 from admin_fairseq.modules.inputs import put_before
+from admin_fairseq.modules.layout import Layout
 from admin_fairseq.schemes import Norm, scheme_of
+
+Padding = Union[Layout, Tensor, None]
+"""Where a batch is padded: as our stacks say it, or a mask (B x T, True on padding) as fairseq's.
+
+With a layout a layer takes its fast paths, with a mask those of fairseq.
+"""
 
 
 class SubLayers(nn.Module):
@@ -35,6 +45,9 @@ class SubLayers(nn.Module):
         ``norms``: sub-layer → the name of its norm.
         """
         scheme = scheme_of(cfg)
+        if not cfg.reference_kernels:
+            self.dropout_module = Dropout.like(self.dropout_module)
+            self.activation_dropout_module = Dropout.like(self.activation_dropout_module)
         self.norm = scheme.norm
         if scheme.norm is Norm.EACH:
             self.norm = Norm.PRE if normalize_before else Norm.POST
@@ -55,16 +68,35 @@ class SubLayers(nn.Module):
         x: Tensor,
         f: Callable[[Tensor], Tensor],
         bottom: Optional[Tensor] = None,
+        fast: bool = False,
     ) -> Tensor:
         """One residual sub-layer: x (T x B x C) and its branch f, joined and normed.
 
         ``bottom`` is given to the layer's last sub-layer: what the layer read (T x B x C).
+        ``fast``: join and norm in one kernel, where there is one.
         """
         branch = f(norm_(norm, x) if self.norm.before else x)
-        joined = self.residuals[name](x, self.dropout_module(branch))
+        residual, dropout = self.residuals[name], self.dropout_module
+        if fast and self.norm is Norm.POST and residual.scales_x_alone and fuses(x, branch):
+            drops = dropout.training or dropout.apply_during_inference
+            p = dropout.p if drops else 0.0
+            return residual_norm(x, branch, residual.omega, norm.weight, norm.bias, norm.eps, p)
+        joined = residual(x, dropout(branch))
         if self.norm is Norm.B2T and bottom is not None:
             joined = joined + bottom
         return norm_(norm, joined) if self.norm.after else joined.type_as(x)
+
+    def attention(
+        self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
+    ) -> Attention:
+        return Attention(
+            embed_dim,
+            heads,
+            dropout=cfg.attention_dropout,
+            q_noise=self.quant_noise,
+            qn_block_size=self.quant_noise_block_size,
+            **kind,
+        )
 
     def feed_forward(self, x: Tensor) -> Tensor:
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))
@@ -92,21 +124,20 @@ class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
         norms = {"self_attn": "self_attn_layer_norm", "ffn": "final_layer_norm"}
         self.set_scheme(cfg, cfg.encoder.normalize_before, norms)
 
-    def forward(self, x: Tensor, encoder_padding_mask: Optional[Tensor]) -> Tensor:
-        """x: S x B x C; encoder_padding_mask: B x S, True on padding. Returns S x B x C."""
+    def build_self_attention(self, embed_dim: int, cfg: TransformerConfig) -> Attention:
+        heads = cfg.encoder.attention_heads
+        return self.attention(embed_dim, heads, cfg, self_attention=True)
+
+    def forward(self, x: Tensor, encoder_padding_mask: Padding) -> Tensor:
+        """x: S x B x C, packed if ``encoder_padding_mask`` says so. Returns the like of x."""
 
         def self_attention(x: Tensor) -> Tensor:
-            return self.self_attn(
-                query=x,
-                key=x,
-                value=x,
-                key_padding_mask=encoder_padding_mask,
-                need_weights=False,
-            )[0]
+            where = _where(encoder_padding_mask, encoder_padding_mask)
+            return self.self_attn(query=x, key=x, value=x, need_weights=False, **where)[0]
 
-        bottom = x
-        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
-        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom)
+        bottom, fast = x, isinstance(encoder_padding_mask, Layout)
+        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
+        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         super().upgrade_state_dict_named(state_dict, name)
@@ -129,18 +160,33 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
         norms["ffn"] = "final_layer_norm"
         self.set_scheme(cfg, cfg.decoder.normalize_before, norms)
 
+    def build_self_attention(
+        self, embed_dim: int, cfg: TransformerConfig, add_bias_kv: bool = False, **kind: Any
+    ) -> Attention:
+        heads = cfg.decoder.attention_heads
+        return self.attention(
+            embed_dim, heads, cfg, self_attention=True, add_bias_kv=add_bias_kv, **kind
+        )
+
+    def build_encoder_attention(self, embed_dim: int, cfg: TransformerConfig) -> Attention:
+        width = cfg.encoder.embed_dim
+        heads = cfg.decoder.attention_heads
+        return self.attention(
+            embed_dim, heads, cfg, encoder_decoder_attention=True, kdim=width, vdim=width
+        )
+
     def forward(
         self,
         x: Tensor,
         encoder_out: Optional[Tensor] = None,
-        encoder_padding_mask: Optional[Tensor] = None,
-        incremental_state: Optional[dict[str, dict[str, Optional[Tensor]]]] = None,
+        encoder_padding_mask: Padding = None,
+        incremental_state: Optional[dict[str, Any]] = None,
         self_attn_mask: Optional[Tensor] = None,
-        self_attn_padding_mask: Optional[Tensor] = None,
+        self_attn_padding_mask: Padding = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
     ) -> tuple[Tensor, Optional[Tensor], None]:
-        """x: T x B x C; encoder_out: S x B x C; padding masks: B x S and B x T, True on padding.
+        """x: T x B x C; encoder_out: S x B x C; each packed if its padding mask says so.
 
         Returns the layer's output (T x B x C), the attention to the encoder (B x T x S, or
         heads x B x T x S with ``need_head_weights``; None unless asked for or decoding) and None,
@@ -153,10 +199,10 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
                 query=x,
                 key=x,
                 value=x,
-                key_padding_mask=self_attn_padding_mask,
                 incremental_state=incremental_state,
                 need_weights=False,
                 attn_mask=self_attn_mask,
+                **_where(self_attn_padding_mask, self_attn_padding_mask),
             )[0]
 
         def encoder_attention(x: Tensor) -> Tensor:
@@ -165,22 +211,30 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
                 query=x,
                 key=encoder_out,
                 value=encoder_out,
-                key_padding_mask=encoder_padding_mask,
                 incremental_state=incremental_state,
                 static_kv=True,
                 need_weights=need_attn
                 or need_head_weights
                 or (not self.training and self.need_attn),
                 need_head_weights=need_head_weights,
+                **_where(self_attn_padding_mask, encoder_padding_mask),
             )
             return x
 
-        bottom = x
-        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention)
+        bottom, fast = x, isinstance(self_attn_padding_mask, Layout)
+        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
         if self.encoder_attn is not None and encoder_out is not None:
-            x = self.sublayer("encoder_attn", self.encoder_attn_layer_norm, x, encoder_attention)
-        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom)
+            norm = self.encoder_attn_layer_norm
+            x = self.sublayer("encoder_attn", norm, x, encoder_attention, fast=fast)
+        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
         return x, attention, None
+
+
+def _where(queries: Padding, keys: Padding) -> dict[str, Any]:
+    """What attention is told about padding: layouts, if the stack has made them."""
+    if isinstance(keys, Layout):
+        return {"layouts": (queries, keys)}
+    return {"key_padding_mask": keys}
 
 
 MIRRORED_WEIGHTS = tuple(

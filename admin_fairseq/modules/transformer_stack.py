@@ -1,7 +1,18 @@
-"""fairseq's encoder and decoder around our layers."""
+"""fairseq's encoder and decoder around our layers.
 
-from typing import Any
+Here it is chosen whether a pass takes the fast paths or fairseq's own ("reference kernels"): a
+fast pass tells its layers by ``Layout`` where tokens lie, another one by fairseq's masks.
 
+Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any, Iterator, Optional
+
+import torch
 from fairseq.distributed import fsdp_wrap
 from fairseq.models.transformer import (
     TransformerConfig,
@@ -9,43 +20,235 @@ from fairseq.models.transformer import (
     TransformerEncoderBase,
 )
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
-from torch import nn
+from torch import Tensor, nn
 
+from admin_fairseq.modules.compiling import compile_for_training
 from admin_fairseq.modules.connections import ConnectedLayers
+from admin_fairseq.modules.decoding import Selection
+from admin_fairseq.modules.dropout import Dropout
+from admin_fairseq.modules.layout import Layout
+from admin_fairseq.modules.precision import in_precision, precision_of
 from admin_fairseq.modules.transformer_layer import DecoderLayer, EncoderLayer
 from admin_fairseq.schemes import scheme_of
 
+EncoderOut = dict[str, list[Tensor]]
 
-class TransformerEncoder(TransformerEncoderBase):
+
+class Stack(nn.Module):
+    """What both stacks share."""
+
+    reference_kernels: bool
+
+    def set_up(self, cfg: TransformerConfig, dim: int) -> None:
+        """Connections between the layers, if the scheme has its own, and the choice of paths."""
+        self.reference_kernels = cfg.reference_kernels
+        self.autocast_dtype = precision_of(cfg)
+        if not cfg.reference_kernels:
+            self.dropout_module = Dropout.like(self.dropout_module)
+        connections = scheme_of(cfg).connections
+        if connections is not None:
+            self.connections = connections(len(self.layers), dim)
+            self.layers = ConnectedLayers(self.layers, self.connections)
+
+
+class States(Sequence):
+    """What the layers of one pass made, T x B x C; unpacked when they are looked at."""
+
+    def __init__(self, states: list[Tensor], layout: Layout) -> None:
+        self._states, self._layout = states, layout
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return States(self._states[index], self._layout)
+        return self._layout.unpack(self._states[index])
+
+
+class TransformerEncoder(Stack, TransformerEncoderBase):
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
-        _connect(self, cfg, cfg.encoder.embed_dim)
+        self.set_up(cfg, cfg.encoder.embed_dim)
 
     def build_encoder_layer(self, cfg: TransformerConfig) -> nn.Module:
         return _wrapped(EncoderLayer(cfg), cfg)
 
+    def forward_scriptable(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Optional[Tensor] = None,
+        return_all_hiddens: bool = False,
+        token_embeddings: Optional[Tensor] = None,
+    ) -> dict[str, Sequence[Tensor]]:
+        """src_tokens: B x S. What fairseq's encoder returns; on padding it is not defined."""
+        if self.reference_kernels:
+            return super().forward_scriptable(
+                src_tokens, src_lengths, return_all_hiddens, token_embeddings
+            )
+        padding = src_tokens.eq(self.padding_idx)
+        layout = Layout.of(padding)
+        x, embedding = self.forward_embedding(src_tokens, token_embeddings)
+        states = [layout.pack(x.transpose(0, 1))]
+        for layer in self.layers:
+            states.append(layer(states[-1], layout))
+        x = states[-1] if self.layer_norm is None else self.layer_norm(states[-1])
+        return {
+            "encoder_out": [layout.unpack(x)],
+            "encoder_padding_mask": [padding],
+            "encoder_embedding": [embedding],
+            "encoder_states": States(states, layout) if return_all_hiddens else [],
+            "fc_results": [],
+            "src_tokens": [],
+            "src_lengths": [(~padding).sum(1, dtype=torch.int32, keepdim=True)],
+        }
 
-class TransformerDecoder(TransformerDecoderBase):
+    def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
+        """For beam search, which reads no embeddings and no inner states.
+
+        Beside what fairseq returns, ``sentences`` says which sentence each row has come from.
+        """
+        if self.reference_kernels:
+            return super().reorder_encoder_out(encoder_out, new_order)
+        known = encoder_out.get("sentences")
+        count = encoder_out["encoder_padding_mask"][0].shape[0]
+        sentences = known[0] if known else torch.arange(count, device=new_order.device)
+        unread = {"encoder_embedding": [], "encoder_states": []}
+        reordered = super().reorder_encoder_out({**encoder_out, **unread}, new_order)
+        return {**reordered, "sentences": [sentences[new_order]]}
+
+
+class TransformerDecoder(Stack, TransformerDecoderBase):
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
-        _connect(self, cfg, cfg.decoder.embed_dim)
+        self.set_up(cfg, cfg.decoder.embed_dim)
 
     def build_decoder_layer(
         self, cfg: TransformerConfig, no_encoder_attn: bool = False
     ) -> nn.Module:
         return _wrapped(DecoderLayer(cfg, no_encoder_attn), cfg)
 
+    def extract_features_scriptable(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: Optional[EncoderOut],
+        incremental_state: Optional[dict[str, Any]] = None,
+        full_context_alignment: bool = False,
+        alignment_layer: Optional[int] = None,
+        alignment_heads: Optional[int] = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """prev_output_tokens: B x T. Returns what fairseq's decoder does, features B x T x C."""
+        if self.reference_kernels:
+            return super().extract_features_scriptable(
+                prev_output_tokens,
+                encoder_out,
+                incremental_state,
+                full_context_alignment,
+                alignment_layer,
+                alignment_heads,
+            )
+        x, padding = self._embed(prev_output_tokens, incremental_state)
+        if incremental_state is None:
+            layout = Layout.of(padding, causal=not full_context_alignment)
+        else:
+            layout = Layout(padding if padding.any() else None)
+        memory, memory_layout = _read(encoder_out, incremental_state)
+        aligned = self.num_layers - 1 if alignment_layer is None else alignment_layer
+        states, attention = [layout.pack(x.transpose(0, 1))], None
+        for index, layer in enumerate(self.layers):
+            x, weights, _ = layer(
+                states[-1],
+                memory,
+                memory_layout,
+                incremental_state,
+                self_attn_padding_mask=layout,
+                need_attn=index == aligned,
+                need_head_weights=index == aligned,
+            )
+            states.append(x)
+            if weights is not None and index == aligned:
+                attention = weights[:alignment_heads].float().to(x).mean(0)
+        x = states[-1] if self.layer_norm is None else self.layer_norm(states[-1])
+        x = layout.unpack(x).transpose(0, 1)
+        if self.project_out_dim is not None:
+            x = self.project_out_dim(x)
+        return x, {"attn": [attention], "inner_states": States(states, layout)}
 
-def _connect(stack: nn.Module, cfg: TransformerConfig, dim: int) -> None:
-    """Give the layers the connections of the scheme, if it has its own."""
-    connections = scheme_of(cfg).connections
-    if connections is not None:
-        stack.connections = connections(len(stack.layers), dim)
-        stack.layers = ConnectedLayers(stack.layers, stack.connections)
+    def _embed(
+        self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B x T) → embeddings (B x T x C) and padding; the last one's while decoding."""
+        positions = 0.0
+        if self.embed_positions is not None:
+            positions = self.embed_positions(tokens, incremental_state=incremental_state)
+        if incremental_state is not None:
+            tokens = tokens[:, -1:]
+            positions = positions[:, -1:] if self.embed_positions is not None else positions
+        x = self.embed_scale * self.embed_tokens(tokens)
+        for change in (self.quant_noise, self.project_in_dim):
+            x = x if change is None else change(x)
+        x = x + positions
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        return self.dropout_module(x), tokens.eq(self.padding_idx)
+
+    def output_layer(self, features: Tensor) -> Tensor:
+        """features: B x T x C. Returns B x T x V."""
+        return in_precision(super().output_layer, self.autocast_dtype)(features)
+
+    def reorder_incremental_state_scripting(
+        self, incremental_state: dict[str, Any], new_order: Tensor
+    ) -> None:
+        """fairseq calls this between two steps of beam search."""
+        order = new_order if self.reference_kernels else Selection(new_order)
+        super().reorder_incremental_state_scripting(incremental_state, order)
+
+
+def _read(
+    encoder_out: Optional[EncoderOut], incremental_state: Optional[dict[str, Any]]
+) -> tuple[Optional[Tensor], Layout]:
+    """What attention to the encoder reads (S x B x C, or packed) and its layout."""
+    if encoder_out is None or not encoder_out["encoder_out"]:
+        return None, Layout()
+    memory = encoder_out["encoder_out"][0]
+    if incremental_state:  # after the first step, attention has all it needs
+        return memory, Layout()
+    padding = encoder_out["encoder_padding_mask"]
+    layout = Layout.of(padding[0] if padding else None)
+    if incremental_state is None:
+        return layout.pack(memory), layout
+    return memory, layout._replace(rows=None, hypotheses=_hypotheses(encoder_out))
+
+
+def _hypotheses(encoder_out: EncoderOut) -> int:
+    """How many rows of beam search, side by side, share each sentence."""
+    sentences = encoder_out.get("sentences")
+    if not sentences:
+        return 1
+    _, counts = sentences[0].unique_consecutive(return_counts=True)
+    return int(counts[0]) if counts.eq(counts[0]).all() else 1
+
+
+@contextmanager
+def on_reference_kernels(model: nn.Module) -> Iterator[None]:
+    """Take fairseq's own paths: every tensor is T x B x C then, every module is called."""
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    chosen = [stack.reference_kernels for stack in stacks]
+    for stack in stacks:
+        stack.reference_kernels = True
+    try:
+        yield
+    finally:
+        for stack, choice in zip(stacks, chosen):
+            stack.reference_kernels = choice
 
 
 def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
-    """Activation checkpointing and FSDP, as fairseq's own layers get them."""
+    """Compiled, in the precision asked for; activation checkpointing and FSDP as in fairseq."""
+    if cfg.compile:
+        compile_for_training(layer)
+    if cfg.autocast:
+        layer.forward = in_precision(layer.forward, precision_of(cfg))
     if cfg.checkpoint_activations:
         layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
         return fsdp_wrap(layer, min_num_params=0)

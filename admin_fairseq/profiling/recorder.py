@@ -49,7 +49,7 @@ class Recorder:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Record one forward pass.
+        """Record one forward pass, on reference kernels: they call every residual module.
 
         As in the release, ω_i is set just before sub-layer i adds its residual, from what this
         batch has shown so far in the stack, so that later layers see the scaled network.

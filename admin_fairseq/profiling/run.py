@@ -24,6 +24,7 @@ from admin_fairseq.checkpoints.loading import restores_weights
 from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.residual import ScaledResidual
+from admin_fairseq.modules.transformer_stack import on_reference_kernels
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.profiling.recorder import (
     Recorder,
@@ -140,7 +141,7 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     autocast = torch.autocast(trainer.device.type, enabled=run.common.amp)
     was_training = model.training
     model.train()
-    with torch.no_grad(), all_layers_kept(model):
+    with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model):
         for sample in _first_batches(trainer, run, config.profile_batches):
             with utils.set_torch_seed(run.common.seed), recorder.batch(), autocast:
                 model(**sample["net_input"], features_only=True)
@@ -190,6 +191,8 @@ def _profile(
         )
     ]
     precisions = [name for name in ("fp16", "bf16", "amp") if run.common[name]]
+    if config.autocast:
+        precisions.append(f"autocast {config.autocast}")
     return Profile(
         entries,
         model={

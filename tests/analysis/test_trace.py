@@ -4,7 +4,7 @@ from fairseq.models import build_model
 from fairseq.models.transformer import TransformerModelBase
 from torch import nn
 
-from admin_fairseq.analysis.bench import Depth, Subject
+from admin_fairseq.analysis.bench import PLAIN, Depth, Subject
 from admin_fairseq.analysis.trace import layers_of, stacks_of, traced
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
@@ -26,10 +26,14 @@ def model_of(kind, task, noise=0.1):
         )
         model = TransformerModelBase.build_model(resolve(config).nested(), task)
     elif kind == "language model":
-        config = AdminLanguageModelConfig(_name="admin_transformer_lm_tiny", decoder_layers=3)
+        config = AdminLanguageModelConfig(
+            _name="admin_transformer_lm_tiny", decoder_layers=3, **PLAIN
+        )
         model = build_model(config, task)
     else:
-        config = AdminTransformerConfig(_name="admin_transformer_tiny", init_type=kind, **depths)
+        config = AdminTransformerConfig(
+            _name="admin_transformer_tiny", init_type=kind, **depths, **PLAIN
+        )
         model = build_model(config, task)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
-from admin_fairseq.config import OWN_OPTIONS, AdminTransformerConfig, resolve
+from admin_fairseq.config import OWN_OPTIONS, AdminTransformerConfig, SchemeOptions, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.modules.transformer_stack import TransformerDecoder
@@ -203,7 +203,8 @@ def test_decoder_only(task, scheme, shared, dim):
         "share_decoder_input_output_embed": shared,
         "max_target_positions": 50,
     }
-    cfg = TransformerConfig.from_namespace(Namespace(**options, init_type=scheme))
+    ours = {**vars(SchemeOptions()), "init_type": scheme}
+    cfg = TransformerConfig.from_namespace(Namespace(**{**ours, **options}))
     embeddings = torch.nn.Embedding(len(task.target_dictionary), dim, padding_idx=1)
     ours = FairseqLanguageModel(
         TransformerDecoder(cfg, task.target_dictionary, embeddings, no_encoder_attn=True)

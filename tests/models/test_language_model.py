@@ -34,7 +34,7 @@ def tokens(batch):
 @pytest.mark.parametrize("given", [{}, {"share_decoder_input_output_embed": True}])
 def test_logits_and_gradients_equal_stock_bit_for_bit(build_lm, task, tokens, pre, given):
     arch = "preln_transformer_lm_tiny" if pre else "postln_transformer_lm_tiny"
-    ours = build_lm(arch, decoder_layers=3, **given).double()
+    ours = build_lm(arch, decoder_layers=3, reference_kernels=True, **given).double()
     stock = vars(TransformerLanguageModelConfig(decoder_layers_to_keep=None))
     config = resolve(AdminLanguageModelConfig(_name=arch, decoder_layers=3, **given))
     theirs = TransformerLanguageModel.build_model(

@@ -1,0 +1,183 @@
+"""Multi-head attention: fairseq's parameters and keys, torch's fused kernel.
+
+Shapes: T target or S source time, B batch, C channel, H heads, D = C/H; while decoding R rows of
+the batch, K hypotheses of each of B sentences side by side.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from fairseq.modules import MultiheadAttention
+from torch import Tensor, nn
+
+from admin_fairseq.modules.decoding import Linear, Memory, Past, Selection
+from admin_fairseq.modules.layout import Layout
+
+STATE = "attn_state"
+
+
+class Attention(MultiheadAttention):
+    """fairseq's attention; where it is told ``layouts``, the same mathematics in fewer steps.
+
+    One matrix product makes queries, keys and values (keys and values, in attention to the
+    encoder) from what fairseq keeps as three maps, and torch's ``scaled_dot_product_attention``
+    does the rest. While decoding, keys and values are kept in place.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Optional[Tensor],
+        value: Optional[Tensor],
+        key_padding_mask: Optional[Tensor] = None,
+        incremental_state: Optional[dict[str, Any]] = None,
+        need_weights: bool = True,
+        static_kv: bool = False,
+        attn_mask: Optional[Tensor] = None,
+        before_softmax: bool = False,
+        need_head_weights: bool = False,
+        layouts: Optional[tuple[Layout, Layout]] = None,
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """query: T x B x C; key: S x B x C; each packed, if its layout packs.
+
+        ``layouts`` are those of queries and keys and take the masks' place; without them, all is
+        fairseq's. Returns what was found, like query, and, if asked for, the weights: B x T x S,
+        or H x B x T x S with ``need_head_weights``.
+        """
+        if layouts is None:
+            return super().forward(
+                query,
+                key,
+                value,
+                key_padding_mask,
+                incremental_state,
+                need_weights,
+                static_kv,
+                attn_mask,
+                before_softmax,
+                need_head_weights,
+            )
+        asked = need_weights or need_head_weights
+        if incremental_state is None:
+            out, weights = self._at_once(query, key, *layouts, asked)
+        else:
+            out, weights = self._one_step(query, key, *layouts, incremental_state, asked)
+        if weights is not None:
+            weights = weights.transpose(0, 1)
+            weights = weights if need_head_weights else weights.mean(0)
+        return self.out_proj(out), weights
+
+    def _at_once(
+        self, query: Tensor, key: Tensor, mine: Layout, theirs: Layout, need_weights: bool
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """All positions. Returns what was found, like query, and the weights, B x H x T x S."""
+        if self.self_attention:
+            joined = join(self.q_proj, self.k_proj, self.v_proj)
+            q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
+        else:
+            q = mine.unpack(self.q_proj(query))
+            k, v = theirs.unpack(join(self.k_proj, self.v_proj)(key)).chunk(2, dim=-1)
+        q, k, v = (self._heads(t) for t in (q, k, v))
+        out, weights = self._attend(q, k, v, theirs.mask, theirs.causal, need_weights)
+        return mine.pack(out.permute(2, 0, 1, 3).flatten(2)), weights
+
+    def _one_step(
+        self,
+        query: Tensor,
+        key: Optional[Tensor],
+        mine: Layout,
+        theirs: Layout,
+        incremental_state: dict[str, Any],
+        need_weights: bool,
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """The next position, query: 1 x R x C. Returns 1 x R x C and the weights, R x H x 1 x S."""
+        state = self.get_incremental_state(incremental_state, STATE)
+        if not state:  # an empty dict is what fairseq's own attention leaves when reordered
+            state = self._first_state(key, theirs)
+            self.set_incremental_state(incremental_state, STATE, state)
+        found = state.look_up(query[0], mine.padding)
+        out, weights = self._attend(*found, False, need_weights)
+        if weights is not None:
+            weights = weights.transpose(1, 2).reshape(-1, self.num_heads, 1, weights.shape[-1])
+        return out.transpose(1, 2).reshape_as(query), weights
+
+    def _first_state(self, key: Optional[Tensor], theirs: Layout) -> Past | Memory:
+        if self.self_attention:
+            return Past(join(self.q_proj, self.k_proj, self.v_proj), self.head_dim)
+        sentences = key[:, :: theirs.hypotheses]
+        k, v = join(self.k_proj, self.v_proj)(sentences).chunk(2, dim=-1)
+        mask = None if theirs.mask is None else theirs.mask[:: theirs.hypotheses]
+        return Memory(self.q_proj, self._heads(k), self._heads(v), mask, theirs.hypotheses)
+
+    def reorder_incremental_state(
+        self, incremental_state: Optional[dict[str, Any]], new_order: Tensor | Selection
+    ) -> Optional[dict[str, Any]]:
+        """fairseq calls this between two steps of beam search."""
+        state = self.get_incremental_state(incremental_state, STATE)
+        if isinstance(new_order, Tensor):
+            new_order = Selection(new_order)
+        if isinstance(state, (Past, Memory)):
+            state.reorder(new_order)
+            return incremental_state
+        return super().reorder_incremental_state(incremental_state, new_order.order)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """T x B x C → B x H x T x D."""
+        return x.unflatten(-1, (-1, self.head_dim)).permute(1, 2, 0, 3)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, *how: Any
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        drops = self.training or self.dropout_module.apply_during_inference
+        return attend(q, k, v, *how, self.dropout_module.p if drops else 0.0)
+
+
+def join(*maps: nn.Linear) -> Linear:
+    """One function for what ``maps`` make of the same input, their outputs side by side.
+
+    Maps that something stands in front of (modules/inputs.py, fairseq's quantisation noise) are
+    called one by one.
+    """
+    if any(linear._forward_pre_hooks for linear in maps):
+        return lambda x: torch.cat([linear(x) for linear in maps], dim=-1)
+    weight = torch.cat([linear.weight for linear in maps])
+    bias = None if maps[0].bias is None else torch.cat([linear.bias for linear in maps])
+    return partial(F.linear, weight=weight, bias=bias)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Optional[Tensor],
+    causal: bool,
+    need_weights: bool,
+    dropout: float,
+) -> tuple[Tensor, Optional[Tensor]]:
+    """softmax(q kᵀ/√D) v, and the weights if they are needed (Vaswani et al. 2017, eq. 1).
+
+    q: B x H x T x D; k, v: B x H x S x D; mask: B x 1 x (1 or T) x S, True on what is seen.
+    """
+    # torch's kernel gives no weights, and on a CPU takes half precision four times as long
+    if need_weights or (q.device.type == "cpu" and q.element_size() < 4):
+        return attend_plainly(q, k, v, mask, causal, dropout)
+    found = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
+    return found, None
+
+
+def attend_plainly(
+    q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], causal: bool, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """As ``attend``, step by step; the weights are those before dropout."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(-1, dtype=precise).type_as(v)
+    return F.dropout(weights, dropout) @ v, weights

@@ -1,0 +1,34 @@
+"""torch.compile for single layers.
+
+Layers of a kind share their code, and thus its compiled forms; a form serves all batches whose
+sizes differ, so that fairseq's buckets of lengths do not each have one compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+if hasattr(torch.compiler, "is_compiling"):
+    is_compiling = torch.compiler.is_compiling
+else:  # before torch 2.3
+    from torch._dynamo import is_compiling  # noqa: F401
+
+
+def compile_for_training(layer: nn.Module) -> None:
+    """Let ``layer`` run compiled while it trains.
+
+    Its parameters keep their names. Outside of training it runs as it is: decoding step by step
+    changes what it keeps in every step. So does the one layer that shows its attention, which
+    would double the forms of all.
+    """
+    plain = layer.forward
+    compiled = torch.compile(plain, dynamic=True)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        compiles = layer.training and not kwargs.get("need_attn")
+        return (compiled if compiles else plain)(*args, **kwargs)
+
+    layer.forward = forward

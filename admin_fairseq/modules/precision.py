@@ -1,0 +1,32 @@
+"""Mixed precision for our layers: matrix products in bfloat16, all that is kept in float32.
+
+Weights, residual stream and layer norm stay in float32. fairseq's --bf16 turns the weights
+themselves to bfloat16, and does not run on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+
+
+def precision_of(options: Any) -> Optional[torch.dtype]:
+    """What --autocast asks for; None: the precision of the weights."""
+    return getattr(torch, options.autocast) if options.autocast else None
+
+
+def in_precision(function: Callable[..., Any], dtype: Optional[torch.dtype]) -> Callable[..., Any]:
+    """``function(x, ...)`` with its matrix products in ``dtype``; None: as it is.
+
+    It is each layer's own affair, since activation checkpointing runs a layer again later.
+    """
+    if dtype is None:
+        return function
+
+    def run(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(x.device.type, dtype):
+            return function(x, *args, **kwargs)
+
+    return run

@@ -1,0 +1,71 @@
+"""Where tokens lie: packing, and what attention may see."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from admin_fairseq.modules.layout import PACKS_FROM, Layout
+
+
+def padding_of(starts, lengths, time):
+    """B x T, True outside of [start, start + length)."""
+    at = torch.arange(time)
+    return torch.stack([(at < s) | (at >= s + n) for s, n in zip(starts, lengths)])
+
+
+@st.composite
+def paddings(draw):
+    time, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    lengths = [draw(st.integers(0, time)) for _ in range(batch)]
+    left = draw(st.booleans())
+    return padding_of([time - n if left else 0 for n in lengths], lengths, time)
+
+
+@settings(deadline=None)
+@given(paddings(), st.booleans())
+def test_unpacking_gives_back_every_token_and_zeros_elsewhere(padding, causal):
+    layout = Layout.of(padding, causal)
+    batch, time = padding.shape
+    x = torch.randn(time, batch, 3)
+    packed = layout.pack(x)
+    real = ~padding.t()
+    if layout.rows is None:
+        assert padding.sum() < PACKS_FROM * padding.numel() or not padding.any()
+        assert packed is x and layout.unpack(x) is x
+    else:
+        assert packed.shape == (int(real.sum()), 1, 3)
+        assert torch.equal(layout.unpack(packed), x * real.unsqueeze(-1))
+
+
+@settings(deadline=None)
+@given(paddings(), st.booleans())
+def test_tokens_see_the_tokens_they_should_and_nothing_else(padding, causal):
+    layout = Layout.of(padding, causal)
+    batch, time = padding.shape
+    order = torch.ones(time, time, dtype=torch.bool).tril() if causal else True
+    expected = ~padding[:, None, :] & order
+    seen = torch.ones(batch, time, time, dtype=torch.bool)
+    if layout.mask is not None:
+        assert not layout.causal
+        seen = layout.mask.expand(batch, 1, time, time)[:, 0]
+    elif layout.causal:
+        seen = seen.tril()
+    real = ~padding
+    assert torch.equal(seen[real], expected.expand(batch, time, time)[real])
+    assert seen.any(-1).all(), "a softmax without a term"
+
+
+def test_no_mask_where_none_is_needed():
+    nothing = torch.zeros(2, 4, dtype=torch.bool)
+    assert Layout.of(nothing) == Layout.of(None) == Layout()
+    assert Layout.of(nothing, causal=True) == Layout(causal=True)
+    right = Layout.of(padding_of([0, 0], [4, 2], 4), causal=True)
+    assert right.causal and right.mask is None
+    left = Layout.of(padding_of([0, 2], [4, 2], 4), causal=True)
+    assert not left.causal and left.mask.shape == (2, 1, 4, 4)
+    assert Layout.of(padding_of([0, 2], [4, 2], 4)).mask.shape == (2, 1, 1, 4)
+
+
+def test_little_padding_is_not_worth_packing():
+    assert Layout.of(padding_of([0] * 10, [9] + [10] * 9, 10)).rows is None
+    assert Layout.of(padding_of([0] * 10, [5] + [10] * 9, 10)).rows is not None

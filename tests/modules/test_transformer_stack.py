@@ -1,0 +1,127 @@
+"""Whole stacks: the fast paths against fairseq's kernels, padding left out or not."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.schemes import SCHEMES
+
+from ..conftest import sentences
+from .test_transformer_layer import moved
+
+
+def step(model, batch):
+    """The logits on tokens, and the gradients of a loss that looks at those alone."""
+    model.zero_grad()
+    logits, _ = model(**batch)
+    logits = logits[batch["prev_output_tokens"].ne(1)]
+    torch.manual_seed(8)
+    (logits * torch.randn_like(logits)).sum().backward()
+    return {"logits": logits.detach()} | {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
+
+
+def assert_same(found, expected, bound):
+    """To within ``bound`` of the largest logit and of the largest gradient."""
+    assert found.keys() == expected.keys()
+    sizes = {name: float(tensor.abs().max()) for name, tensor in expected.items()}
+    of_logits = sizes.pop("logits")
+    for name, tensor in expected.items():
+        scale = of_logits if name == "logits" else max(sizes.values())
+        assert (found[name] - tensor).abs().max() <= bound * scale, name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("lengths", [([5, 5], [4, 4]), ([6, 2, 4], [7, 3, 1])])
+def test_every_scheme_steps_as_on_fairseqs_kernels(scheme, lengths, build, task):
+    """To 1e-6 also in float64: fairseq takes softmax and sinusoids in float32."""
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0}
+    model = moved(build(init_type=scheme, **sizes)).double().train()
+    batch = sentences(task.source_dictionary, *lengths, seed=3)
+    found = step(model, batch)
+    with on_reference_kernels(model):
+        assert_same(found, step(model, batch), 1e-6)
+
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8)), min_size=1, max_size=5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(LENGTHS, st.integers(0, 99))
+def test_any_padding_and_empty_rows(build, task, lengths, seed):
+    source, target = zip(*lengths)
+    model = moved(build(encoder_layers=2, decoder_layers=2, dropout=0.0)).double().train()
+    batch = sentences(task.source_dictionary, source, [*target[:-1], 8], seed)
+    found = step(model, batch)
+    filled = batch["prev_output_tokens"].ne(1).any(1)  # the others make fairseq's numbers NaN
+    with on_reference_kernels(model):
+        expected = step(model, {name: value[filled] for name, value in batch.items()})
+    assert_same(found, expected, 1e-6)
+
+
+def test_a_target_may_be_padded_on_the_left(build, task):
+    """As with --left-pad-target."""
+    model = moved(build(encoder_layers=1, decoder_layers=2)).double().eval()
+    lengths = [6, 3, 0, 1]
+    right = sentences(task.source_dictionary, [5, 4, 3, 2], lengths, seed=1)
+    shifted = [row.roll(6 - n) for row, n in zip(right["prev_output_tokens"], lengths)]
+    left = {**right, "prev_output_tokens": torch.stack(shifted)}
+    found, expected = (step(model, batch) for batch in (left, right))
+    assert_same(found, expected, 1e-12)
+
+
+def test_inner_states_are_those_of_whole_batches(build, task):
+    model = moved(build(encoder_layers=2, decoder_layers=3)).double().eval()
+    batch = sentences(task.source_dictionary, [7, 2], [6, 1], seed=1)
+    found = model.encoder(batch["src_tokens"], return_all_hiddens=True)
+    extra = model(**batch)[1]
+    with on_reference_kernels(model):
+        wanted = model.encoder(batch["src_tokens"], return_all_hiddens=True)
+        wanted_extra = model(**batch)[1]
+    pairs = [
+        (found["encoder_states"], wanted["encoder_states"], batch["src_tokens"]),
+        (extra["inner_states"], wanted_extra["inner_states"], batch["prev_output_tokens"]),
+    ]
+    for states, expected, tokens in pairs:
+        real = tokens.ne(1).t()
+        assert len(states) == len(expected) and states[-1].shape == expected[-1].shape
+        for state, other in zip(states[1:], expected[1:]):
+            assert torch.allclose(state[real], other[real], atol=1e-6)
+    real = batch["prev_output_tokens"].ne(1)
+    assert torch.allclose(extra["attn"][0][real], wanted_extra["attn"][0][real], atol=1e-6)
+    assert torch.equal(found["src_lengths"][0], wanted["src_lengths"][0])
+
+
+@pytest.mark.parametrize("heads", [None, 1])
+def test_attention_of_a_layer_that_is_asked_for(build, batch, heads):
+    model = moved(build(encoder_layers=1, decoder_layers=3)).double().eval()
+    asked = {"alignment_layer": 1, "alignment_heads": heads}
+    attention = model(**batch, **asked)[1]["attn"][0]
+    with on_reference_kernels(model):
+        expected = model(**batch, **asked)[1]["attn"][0]
+    real = batch["prev_output_tokens"].ne(1)
+    assert torch.allclose(attention[real], expected[real], atol=1e-6)
+
+
+def test_full_context(build, batch):
+    """Without the causal mask, as for alignments."""
+    model = moved(build(encoder_layers=1, decoder_layers=2)).double().eval()
+    tokens, encoded = batch["prev_output_tokens"], model.encoder(batch["src_tokens"])
+    found = model.decoder(tokens, encoded, full_context_alignment=True)[0]
+    with on_reference_kernels(model):
+        expected = model.decoder(tokens, encoded, full_context_alignment=True)[0]
+    real = batch["prev_output_tokens"].ne(1)
+    assert torch.allclose(found[real], expected[real], atol=1e-6)
+    assert not torch.allclose(found[real], model(**batch)[0][real], atol=1e-3)
+
+
+def test_the_choice_of_kernels_comes_back(build, batch):
+    model = build(encoder_layers=1, decoder_layers=1)
+    with pytest.raises(ZeroDivisionError), on_reference_kernels(model):
+        assert model.encoder.reference_kernels and model.decoder.reference_kernels
+        1 / 0  # noqa: B018
+    assert not model.encoder.reference_kernels and not model.decoder.reference_kernels
+    assert build(reference_kernels=True).encoder.reference_kernels
