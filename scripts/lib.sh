@@ -73,7 +73,7 @@ training_options() {
     option warmup-updates 400 "length of the linear warm-up; 0 takes T-Fixup's schedule, which has none"
     option max-tokens 2048 "tokens in a batch, on each worker"
     option dropout 0.1 "dropout"
-    option optimizer radam "radam, adam or novograd"
+    option optimizer radam "radam, adam, adam_fused or novograd"
     option seed 1 "random seed"
     option precision fp32 "fp32, fp16 or bf16 (on a GPU)"
     flag cpu "train on the CPU even where there is a GPU"

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
+from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.schemes import BASE_WEIGHTS
@@ -28,10 +29,21 @@ def start_training(
     """Draw the weights of ``model`` and, where a training run starts afresh, set ω.
 
     ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
-    AdminError on profiles that do not fit.
+    AdminError on profiles that do not fit, and where the run has a precision of its own.
     """
+    run = _whole_run(cfg)
+    _check_precision(config, run)
     initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
-    set_omegas(model, config, task, _whole_run(cfg))
+    set_omegas(model, config, task, run)
+
+
+def _check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
+    for other in ("fp16", "bf16", "amp"):
+        if config.autocast and run is not None and run.common[other]:
+            raise AdminError(
+                f"--autocast {config.autocast} keeps weights in float32, --{other} has a precision "
+                "of its own; leave one of them out"
+            )
 
 
 def _whole_run(cfg: Any) -> Optional[DictConfig]:
