@@ -1,5 +1,7 @@
 """--autocast and --compile: the layers' own, wherever they run."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -17,7 +19,8 @@ def test_products_in_bfloat16_and_all_else_in_float32(scheme, build, batch):
         model = moved(build(init_type=scheme, autocast=precision, **sizes))
         products = []
         for layer in (*model.encoder.layers.children(), *model.decoder.layers.children()):
-            layer.fc1.register_forward_hook(lambda m, x, out: products.append(out.dtype))
+            note = partial(lambda seen, layer, inputs, out: seen.append(out.dtype), products)
+            layer.fc1.register_forward_hook(note)
         logits, gradients = loss_and_gradients(model, batch)
         assert set(products) == {getattr(torch, precision) if precision else torch.float32}
         assert {p.dtype for p in model.parameters()} == {torch.float32}
