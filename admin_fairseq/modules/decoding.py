@@ -102,7 +102,7 @@ class Past:
     def _grow(self, new: Tensor) -> None:
         rows, two, heads, dim = new.shape
         capacity = FIRST_CAPACITY if self.kept is None else 2 * self.length
-        grown = new.new_zeros(rows, two, heads, capacity, dim)
+        grown = new.new_empty(rows, two, heads, capacity, dim)
         if self.kept is not None:
             grown[:, :, :, : self.length] = self.kept
         self.kept = grown

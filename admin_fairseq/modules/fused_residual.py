@@ -16,8 +16,13 @@ from torch.autograd.function import once_differentiable
 
 from admin_fairseq.modules.compiling import is_compiling
 
+HAS_TRITON = find_spec("triton") is not None
+
 LARGEST_ROW = 8192
 """Channels that one program holds in registers."""
+
+TOGETHER = 4
+"""Rows that share their draws of a dropout mask: Philox makes four numbers at once."""
 
 PROGRAMS = 512
 """Programs of the backward pass; each leaves one row of partial sums for ω and the norm."""
@@ -28,10 +33,12 @@ def fuses(x: Tensor, branch: Tensor) -> bool:
     return (
         x.is_cuda
         and not is_compiling()  # torch.compile fuses the steps itself
+        and HAS_TRITON
+        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton knows none before
+        and x.shape == branch.shape
         and x.dtype != torch.float64
         and branch.dtype != torch.float64
         and x.shape[-1] <= LARGEST_ROW
-        and find_spec("triton") is not None
     )
 
 
@@ -46,11 +53,12 @@ def residual_norm(
 ) -> Tensor:
     """LN(ω ⊙ x + dropout(branch)) · weight + bias, computed in float32.
 
-    x, branch: T x B x C, of any precisions; omega (None: 1), weight, bias: C. ``dropout`` is the
-    probability that applies, 0 outside of training. Returns T x B x C in weight's precision.
+    x, branch: T x B x C, of any precisions up to float32; omega (None: 1), weight, bias: C.
+    ``dropout`` is the probability that applies, 0 outside of training. Returns T x B x C in
+    weight's precision.
     Equal seeds of torch's generator give equal results; the sums have one order.
     """
-    seed = torch.randint(2**31 - 1, (1,), device=x.device) if dropout else None
+    seed = torch.randint(2**63 - 1, (1,), device=x.device) if dropout else None
     return _ResidualNorm.apply(x, branch, omega, weight, bias, seed, eps, dropout)
 
 
@@ -71,19 +79,22 @@ class _ResidualNorm(torch.autograd.Function):
     ) -> Tensor:
         from admin_fairseq.modules.fused_residual_kernels import forward_kernel
 
-        x, branch = x.contiguous(), branch.contiguous()
+        x, branch, weight, bias = (t.contiguous() for t in (x, branch, weight, bias))
+        omega = None if omega is None else omega.contiguous()
         channels = x.shape[-1]
         rows = x.numel() // channels
         out = torch.empty(x.shape, dtype=weight.dtype, device=x.device)
         mean, rstd = torch.empty(2, rows, dtype=torch.float32, device=x.device).unbind(0)
         ctx.save_for_backward(x, branch, omega, weight, seed, mean, rstd)
-        ctx.dropout = dropout
+        ctx.dropout = dropout, 1 / (1 - dropout) if dropout < 1 else 0.0
         if rows:
-            forward_kernel[(rows,)](
-                *(x, branch, omega, weight, bias, seed, out, mean, rstd),
-                *(channels, eps, dropout),
-                **_constants(channels, omega, seed),
-            )
+            constants = _constants(channels, omega, seed)
+            with torch.cuda.device_of(x):  # Triton launches on torch's current device
+                forward_kernel[(-(-rows // constants["ROWS"]),)](
+                    *(x, branch, omega, weight, bias, seed, out, mean, rstd),
+                    *(rows, channels, eps, *ctx.dropout),
+                    **constants,
+                )
         return out
 
     @staticmethod
@@ -93,15 +104,17 @@ class _ResidualNorm(torch.autograd.Function):
 
         x, branch, omega, weight, seed, mean, rstd = ctx.saved_tensors
         rows, channels = mean.numel(), x.shape[-1]
-        programs = min(rows, PROGRAMS)
+        constants = _constants(channels, omega, seed)
+        programs = min(-(-rows // constants["ROWS"]), PROGRAMS)
         dx, dbranch = torch.empty_like(x), torch.empty_like(branch)
-        sums = torch.zeros(3, programs, channels, dtype=torch.float32, device=x.device)
+        sums = torch.empty(3, programs, channels, dtype=torch.float32, device=x.device)
         if rows:
-            backward_kernel[(programs,)](
-                *(gradient.contiguous(), x, branch, omega, weight, seed, mean, rstd),
-                *(dx, dbranch, *sums, rows, channels, programs, ctx.dropout),
-                **_constants(channels, omega, seed),
-            )
+            with torch.cuda.device_of(x):
+                backward_kernel[(programs,)](
+                    *(gradient.contiguous(), x, branch, omega, weight, seed, mean, rstd),
+                    *(dx, dbranch, *sums, rows, channels, programs, *ctx.dropout),
+                    **constants,
+                )
         domega, dweight, dbias = sums.sum(1)
         domega = None if omega is None else domega.to(omega.dtype)
         norms = (total.to(weight.dtype) for total in (dweight, dbias))
@@ -114,6 +127,7 @@ def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -
     return {
         "SCALES": omega is not None,
         "DROPS": seed is not None,
+        "ROWS": 1 if seed is None else TOGETHER,
         "BLOCK": block,
         "num_warps": min(max(block // 256, 1), 16),
     }

@@ -1,7 +1,9 @@
 """Triton kernels of ``fused_residual``; imported where they run.
 
-A row is one position's C channels. All arithmetic is float32. The dropout mask of a row comes from
-Philox, a generator that counts (Salmon et al. 2011): position and seed give it again.
+A row is one position's C channels. All arithmetic is float32. The dropout mask comes from Philox, a
+generator that counts (Salmon et al. 2011): position and seed give it again. One of its draws is
+four numbers, and costs more than all else that an element needs: with dropout, four rows
+(``ROWS``; else 1) are taken together, and each gets one of the numbers.
 """
 
 import triton
@@ -9,19 +11,22 @@ import triton.language as tl
 
 
 @triton.jit
-def _joined(
-    x_of, f_of, omega_of, seed_of, at, columns, inside, p, SCALES: tl.constexpr, DROPS: tl.constexpr
-):
-    """A row of x, of the kept branch's factor (0 or 1/(1 − p)), and of their sum."""
+def _kept(seed_of, at, p):
+    """Which elements four rows keep: a bit each, the first row's the lowest."""
+    a, b, c, d = tl.rand4x(tl.load(seed_of), at)
+    kept = (a >= p).to(tl.int32) + (b >= p).to(tl.int32) * 2
+    return kept + (c >= p).to(tl.int32) * 4 + (d >= p).to(tl.int32) * 8
+
+
+@triton.jit
+def _joined(x_of, f_of, omega, at, inside, factor, SCALES: tl.constexpr):
+    """A row of x, and of its sum with the branch times ``factor``."""
     x = tl.load(x_of + at, mask=inside, other=0.0).to(tl.float32)
     f = tl.load(f_of + at, mask=inside, other=0.0).to(tl.float32)
-    factor = tl.full(f.shape, 1.0, tl.float32)
-    if DROPS:
-        factor = tl.where(tl.rand(tl.load(seed_of), at) >= p, 1.0 / (1.0 - p), 0.0)
     total = x
     if SCALES:
-        total = x * tl.load(omega_of + columns, mask=inside, other=0.0).to(tl.float32)
-    return x, factor, total + f * factor
+        total = x * omega
+    return x, total + f * factor
 
 
 @triton.jit
@@ -35,28 +40,44 @@ def forward_kernel(
     y_of,
     mean_of,
     rstd_of,
+    rows,
     channels,
     eps,
     p,
+    scale,
     SCALES: tl.constexpr,
     DROPS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One row a program."""
-    row = tl.program_id(0).to(tl.int64)
+    """``ROWS`` neighbouring rows a program."""
+    group = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels
-    at = row * channels + columns
-    _, _, total = _joined(x_of, f_of, omega_of, seed_of, at, columns, inside, p, SCALES, DROPS)
-    mean = tl.sum(total, axis=0) / channels
-    centred = tl.where(inside, total - mean, 0.0)
-    rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / channels + eps)
     weight = tl.load(weight_of + columns, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_of + columns, mask=inside, other=0.0).to(tl.float32)
-    y = centred * rstd * weight + bias
-    tl.store(y_of + at, y.to(y_of.dtype.element_ty), mask=inside)
-    tl.store(mean_of + row, mean)
-    tl.store(rstd_of + row, rstd)
+    omega = 1.0
+    if SCALES:
+        omega = tl.load(omega_of + columns, mask=inside, other=0.0).to(tl.float32)
+    if DROPS:
+        kept = _kept(seed_of, group * channels + columns, p)
+    row = group * ROWS
+    end = tl.minimum(row + ROWS, rows)
+    while row < end:  # Triton's interpreter cannot count to a tensor with numpy 2.4
+        factor = 1.0
+        if DROPS:
+            factor = tl.where((kept & 1) == 1, scale, 0.0)
+            kept = kept >> 1
+        at = row * channels + columns
+        _, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
+        mean = tl.sum(total, axis=0) / channels
+        centred = tl.where(inside, total - mean, 0.0)
+        rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / channels + eps)
+        y = centred * rstd * weight + bias
+        tl.store(y_of + at, y.to(y_of.dtype.element_ty), mask=inside)
+        tl.store(mean_of + row, mean)
+        tl.store(rstd_of + row, rstd)
+        row += 1
 
 
 @triton.jit
@@ -78,40 +99,54 @@ def backward_kernel(
     channels,
     programs,
     p,
+    scale,
     SCALES: tl.constexpr,
     DROPS: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Every ``programs``-th row; what it adds up for ω and the norm is one row of theirs."""
+    """Every ``programs``-th group of ``ROWS`` rows, the forward's groups; what it adds up for ω
+    and the norm is one row of theirs."""
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels
     weight = tl.load(weight_of + columns, mask=inside, other=0.0).to(tl.float32)
+    omega = 1.0
+    if SCALES:
+        omega = tl.load(omega_of + columns, mask=inside, other=0.0).to(tl.float32)
     domega = tl.zeros((BLOCK,), tl.float32)
     dweight = tl.zeros((BLOCK,), tl.float32)
     dbias = tl.zeros((BLOCK,), tl.float32)
-    row = program
-    while row < rows:
-        at = row * channels + columns
-        x, factor, total = _joined(
-            x_of, f_of, omega_of, seed_of, at, columns, inside, p, SCALES, DROPS
-        )
-        dy = tl.load(dy_of + at, mask=inside, other=0.0).to(tl.float32)
-        rstd = tl.load(rstd_of + row)
-        normed = tl.where(inside, (total - tl.load(mean_of + row)) * rstd, 0.0)
-        inner = dy * weight
-        along = tl.sum(inner * normed, axis=0) / channels
-        mean = tl.sum(inner, axis=0) / channels
-        dtotal = tl.where(inside, (inner - mean - normed * along) * rstd, 0.0)
-        dx = dtotal
-        if SCALES:
-            dx = dtotal * tl.load(omega_of + columns, mask=inside, other=0.0).to(tl.float32)
-            domega += dtotal * x
-        tl.store(dx_of + at, dx.to(dx_of.dtype.element_ty), mask=inside)
-        tl.store(df_of + at, (dtotal * factor).to(df_of.dtype.element_ty), mask=inside)
-        dweight += dy * normed
-        dbias += dy
-        row += programs
+    group = program
+    while group * ROWS < rows:
+        if DROPS:
+            kept = _kept(seed_of, group * channels + columns, p)
+        row = group * ROWS
+        end = tl.minimum(row + ROWS, rows)
+        while row < end:
+            factor = 1.0
+            if DROPS:
+                factor = tl.where((kept & 1) == 1, scale, 0.0)
+                kept = kept >> 1
+            at = row * channels + columns
+            x, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
+            dy = tl.load(dy_of + at, mask=inside, other=0.0).to(tl.float32)
+            rstd = tl.load(rstd_of + row)
+            normed = tl.where(inside, (total - tl.load(mean_of + row)) * rstd, 0.0)
+            inner = dy * weight
+            along = tl.sum(inner * normed, axis=0) / channels
+            mean = tl.sum(inner, axis=0) / channels
+            dtotal = tl.where(inside, (inner - mean - normed * along) * rstd, 0.0)
+            dx = dtotal
+            if SCALES:
+                dx = dtotal * omega
+                domega += dtotal * x
+            tl.store(dx_of + at, dx.to(dx_of.dtype.element_ty), mask=inside)
+            tl.store(df_of + at, (dtotal * factor).to(df_of.dtype.element_ty), mask=inside)
+            dweight += dy * normed
+            dbias += dy
+            row += 1
+        group += programs
     to = program * channels + columns
     tl.store(domega_of + to, domega, mask=inside)
     tl.store(dweight_of + to, dweight, mask=inside)

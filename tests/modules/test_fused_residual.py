@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
 
 from admin_fairseq.modules import fused_residual
 from admin_fairseq.modules.fused_residual import fuses, residual_norm
@@ -156,3 +157,61 @@ def test_more_rows_than_programs(monkeypatch):
 def test_only_where_there_is_a_gpu():
     x = torch.randn(2, 3, 4)
     assert not fuses(x, x)
+
+
+def test_groups_of_rows_are_dropped_alike_in_both_directions(monkeypatch):
+    """Rows that are no multiple of four, more groups than programs, channels no power of two."""
+    monkeypatch.setattr(fused_residual, "PROGRAMS", 2)
+    p, tensors = 0.4, inputs((11,), 100)
+    torch.manual_seed(3)
+    found = with_gradients(fused(tensors, dropout=p), tensors)
+    kept = found["branch"].ne(0)
+    expected = with_gradients(plain(tensors, mask=kept / (1 - p)), tensors)
+    for name, value in found.items():
+        bound = 4e-6 * max(1.0, float(expected[name].abs().max()))
+        assert torch.allclose(value, expected[name], rtol=0, atol=bound), name
+
+
+def test_rows_are_dropped_independently():
+    """Four rows share their draws: of two rows' masks, half agree at p = 1/2."""
+    tensors = inputs((12,), 128, scaled=False)
+    torch.manual_seed(4)
+    kept = with_gradients(fused(tensors, dropout=0.5), tensors)["branch"].ne(0)
+    agree = [int((a == b).sum()) for i, a in enumerate(kept) for b in kept[:i]]
+    assert all(abs(count - 64) < 5 * math.sqrt(128 / 4) for count in agree)
+
+
+def test_all_of_the_branch_dropped():
+    tensors = inputs((5,), 16)
+    found = with_gradients(fused(tensors, dropout=1.0), tensors)
+    expected = with_gradients(plain(tensors, mask=0.0), tensors)
+    for name, value in found.items():
+        assert torch.allclose(value, expected[name], rtol=1e-5, atol=4e-6), name
+
+
+def test_checkpointing_makes_the_same_mask_again():
+    tensors = inputs((6,), 32)
+    torch.manual_seed(5)
+    expected = with_gradients(fused(tensors, dropout=0.3), tensors)
+    torch.manual_seed(5)
+    out = checkpoint(
+        lambda *given: residual_norm(*given, 1e-5, 0.3), *tensors.values(), use_reentrant=False
+    )
+    for name, value in with_gradients(out, tensors).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_parameters_in_any_order_of_memory():
+    tensors = inputs((3,), 16)
+    strided = {n: torch.stack([t, t], -1)[..., 0] for n, t in tensors.items()}
+    assert torch.equal(fused(strided), fused(tensors))
+
+
+def test_gradients_of_transposed_inputs_and_outputs():
+    tensors = inputs((3, 4), 16)
+    turned = {**tensors, **{n: tensors[n].transpose(0, 1) for n in ("x", "branch")}}
+    # contiguous after the transpose, a gradient is not before it
+    expected = with_gradients(plain(turned).transpose(0, 1).contiguous(), tensors)
+    found = with_gradients(fused(turned).transpose(0, 1).contiguous(), tensors)
+    for name, value in found.items():
+        assert torch.allclose(value, expected[name], rtol=1e-5, atol=4e-6), name
