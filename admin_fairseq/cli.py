@@ -10,7 +10,8 @@ import threading
 import warnings
 from argparse import ArgumentParser
 from contextlib import contextmanager
-from typing import Iterator, NoReturn, Optional, Sequence
+from functools import partial
+from typing import Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from admin_fairseq.commands import (
     analyze,
@@ -101,9 +102,14 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     args = _parser().parse_args(argv)
     command = COMMANDS[args.command]
     del args.command
+    perform(partial(command.run, args))
+
+
+def perform(work: Callable[[], Iterable[str]]) -> None:
+    """Print the lines of ``work``, as a command of its own does."""
     try:
         with _messages_on_stderr(), _cleaning_up_when_told_to_end():
-            for line in command.run(args):
+            for line in work():
                 print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough

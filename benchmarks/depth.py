@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 
 from admin_fairseq.benchmarks import depth, script
 from admin_fairseq.benchmarks.script import Result
-from admin_fairseq.commands.analyze import count, depths
+from admin_fairseq.commands.analyze import depths
 from admin_fairseq.commands.command import positive
 
 
@@ -24,14 +24,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Result:
     layers = ",".join(map(str, default.depths))
     add("--depths", type=depths, default=default.depths, help=f"({layers})")
     add("--decoder-layers", type=positive, help="at every depth, if not as many as the encoder's")
-    add("--updates", type=positive, default=default.updates, help="in a block (%(default)s)")
-    add("--blocks", type=positive, default=default.blocks, help="of each side (%(default)s)")
-    add(
-        "--warmup-updates",
-        type=count,
-        default=default.warmup_updates,
-        help="of each side, before the blocks (%(default)s)",
-    )
+    script.add_blocks(parser, default, "of each side, before the blocks")
     add("--no-memory", action="store_true", help="measure times alone, which is faster")
     args = parser.parse_args(argv)
     asked = args.depths

@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 
 from admin_fairseq.benchmarks import gpu, script
 from admin_fairseq.benchmarks.script import Result
-from admin_fairseq.commands.analyze import count, size
+from admin_fairseq.commands.analyze import size
 from admin_fairseq.commands.command import positive
 
 
@@ -31,14 +31,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Result:
     add("--vocabulary", type=positive, help="of made-up batches, if not the row's own")
     add("--layers", type=positive, help="of both stacks, if not the row's own")
     add("--max-tokens", type=positive, help="in a batch, if not the row's own")
-    add("--updates", type=positive, default=default.updates, help="in a block (%(default)s)")
-    add("--blocks", type=positive, default=default.blocks, help="of each side (%(default)s)")
-    add(
-        "--warmup-updates",
-        type=count,
-        default=default.warmup_updates,
-        help="that do not count, at the beginning of a block (%(default)s)",
-    )
+    script.add_blocks(parser, default, "that do not count, at the beginning of a block")
     add(
         "--peak-tflops",
         type=size,

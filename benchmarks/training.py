@@ -15,7 +15,7 @@ from typing import Optional, Sequence
 from admin_fairseq.benchmarks import script, training
 from admin_fairseq.benchmarks.script import Result
 from admin_fairseq.commands.analyze import count
-from admin_fairseq.commands.command import finite, positive
+from admin_fairseq.commands.command import finite
 
 
 def configuration(text: str) -> tuple[str, tuple[str, ...]]:
@@ -58,14 +58,7 @@ def _args(argv: Optional[Sequence[str]]) -> Namespace:
         help="a configuration of ours: options that stock does not get; the name alone of one that "
         f"is known: {', '.join(training.CONFIGURATIONS)} (may be repeated; default: all of these)",
     )
-    add("--updates", type=positive, default=default.updates, help="in a block (%(default)s)")
-    add("--blocks", type=positive, default=default.blocks, help="of each side (%(default)s)")
-    add(
-        "--warmup-updates",
-        type=count,
-        default=default.warmup_updates,
-        help="of each side, before the blocks (%(default)s)",
-    )
+    script.add_blocks(parser, default, "of each side, before the blocks")
     add(
         "--loss-updates",
         type=count,

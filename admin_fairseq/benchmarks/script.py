@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 import torch
 
 from admin_fairseq.analysis import output
 from admin_fairseq.benchmarks.origin import origin
 from admin_fairseq.benchmarks.sides import Conditions
+from admin_fairseq.cli import perform
+from admin_fairseq.commands.analyze import count
 from admin_fairseq.commands.command import add_force, positive
-from admin_fairseq.fairseq_runs import quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 """What was measured, in plain types, as its JSON file has it."""
@@ -123,8 +128,17 @@ def words(text: str) -> tuple[str, ...]:
         raise ArgumentTypeError(f"{text!r}: {error}") from None
 
 
-def progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def add_blocks(made: ArgumentParser, default: Any, warmup: str) -> None:
+    """How much is timed; ``default`` has the table's own numbers, ``warmup`` says what is not."""
+    add = made.add_argument
+    add("--updates", type=positive, default=default.updates, help="in a block (%(default)s)")
+    add("--blocks", type=positive, default=default.blocks, help="of each side (%(default)s)")
+    add(
+        "--warmup-updates",
+        type=count,
+        default=default.warmup_updates,
+        help=f"{warmup} (%(default)s)",
+    )
 
 
 def run(
@@ -135,29 +149,32 @@ def run(
     ``argv``: the words that ``args`` were read from. Raises AdminError where something is wrong;
     before anything is measured, if that can be told.
     """
-    with quiet():
-        from admin_fairseq import drawing  # matplotlib, which only pictures need
+    given = sys.argv[1:] if argv is None else argv
+    result = {
+        "table": table.name,
+        "command": shlex.join(["python", f"benchmarks/{table.name}.py", *given]),
+    }
+    perform(partial(_measure_and_write, table, args, options, result))
+    return result
+
+
+def _measure_and_write(
+    table: Table, args: Namespace, options: Any, result: Result
+) -> Iterator[str]:
+    """Fill ``result``; gives the lines to print."""
+    from admin_fairseq import drawing  # matplotlib, which only pictures need
 
     names = [f"{table.name}.{ending}" for ending in ("json", *drawing.ENDINGS)]
     output.check_folder(args.output, names, args.force)
     if args.threads:
         torch.set_num_threads(args.threads)
-    given = sys.argv[1:] if argv is None else argv
-    with quiet():
-        result = {
-            "table": table.name,
-            "command": shlex.join(["python", f"benchmarks/{table.name}.py", *given]),
-            **origin(torch.cuda.is_available() and not args.cpu),
-            **table.measure(options, progress),
-        }
+    result.update(origin(torch.cuda.is_available() and not args.cpu))
+    result.update(table.measure(options, logger.info))
     # the numbers first: whatever becomes of the picture, they took long
     content = (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
     output.write({f"{table.name}.json": content}, args.output, args.force)
-    with quiet():
-        pictures = drawing.rendered(table.draw(result))
+    pictures = drawing.rendered(table.draw(result))
     files = {f"{table.name}.{ending}": picture for ending, picture in pictures.items()}
     output.write(files, args.output, args.force)
-    for line in table.report(result):
-        print(line)
-    print(f"written to {args.output}: {', '.join(names)}")
-    return result
+    yield from table.report(result)
+    yield f"written to {args.output}: {', '.join(names)}"
