@@ -11,6 +11,7 @@ import torch
 from fairseq import tasks
 from fairseq.logging import metrics
 
+from admin_fairseq.benchmarks import peaks
 from admin_fairseq.benchmarks.sides import Side
 from admin_fairseq.benchmarks.trainers import OutOfMemory, fresh_block, new_trainer, train
 from admin_fairseq.fairseq_runs import first_batches, quiet
@@ -41,6 +42,7 @@ def peak_of(side: Side, updates: int) -> Peak:
 
 
 def _peak_here(side: Side, updates: int, threads: int) -> Peak:
+    peaks.return_freed_memory()
     torch.set_num_threads(threads)
     with quiet(), metrics.aggregate(new_root=True):
         run = side.run
