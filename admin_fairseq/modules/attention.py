@@ -100,10 +100,12 @@ class Attention(MultiheadAttention):
             state = self._first_state(key, theirs)
             self.set_incremental_state(incremental_state, STATE, state)
         found = state.look_up(query[0], mine.padding)
-        out, weights = self._attend(*found, False, need_weights)
-        if weights is not None:
+        # torch's kernel on a CPU is made for many positions: for one it takes twice as long
+        plainly = need_weights or query.device.type == "cpu"
+        out, weights = self._attend(*found, False, plainly)
+        if need_weights:
             weights = weights.transpose(1, 2).reshape(-1, self.num_heads, 1, weights.shape[-1])
-        return out.transpose(1, 2).reshape_as(query), weights
+        return out.transpose(1, 2).reshape_as(query), weights if need_weights else None
 
     def _first_state(self, key: Optional[Tensor], theirs: Layout) -> Past | Memory:
         if self.self_attention:

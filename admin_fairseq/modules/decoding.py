@@ -59,52 +59,57 @@ class Selection:
 
 
 class Past:
-    """Keys and values of the positions decoded so far, in one tensor with room for more."""
+    """Keys and values of the positions decoded so far, in one tensor with room for more.
+
+    Rows and heads of the keys (and of the values) follow one another without a gap, so that a
+    product over all of them needs no copy.
+    """
 
     def __init__(self, project: Linear, head_dim: int) -> None:
         """``project``: R x C → queries, keys and values, R x 3C."""
         self.project = project
         self.head_dim = head_dim
         self.length = 0
-        self.kept: Optional[Tensor] = None  # R x 2 x H x capacity x D
+        self.kept: Optional[Tensor] = None  # 2 x R x H x capacity x D
         self.spare: Optional[Tensor] = None  # like ``kept``: where reordered rows go
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
     def look_up(self, x: Tensor, padding: Optional[Tensor]) -> Found:
         """Keep what the new position has to say, x: R x C; padding: R x 1, True on padding."""
-        query, new = self.project(x).unflatten(-1, (3, -1, self.head_dim)).split((1, 2), dim=1)
+        made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
+        query, new = made[0], made[1:]
         self._note_padding(padding, x)
         if self.kept is None or self.length == self.kept.shape[3]:
             self._grow(new)
-        self.kept[:, :, :, self.length] = new
+        self.kept[..., self.length, :] = new
         self.length += 1
-        keys, values = self.kept[:, :, :, : self.length].unbind(1)
+        keys, values = self.kept[..., : self.length, :]
         mask = None if self.padding is None else visible(self.padding)
-        return Found(query.transpose(1, 2), keys, values, mask)
+        return Found(query.unsqueeze(2), keys, values, mask)
 
     def reorder(self, selection: Selection) -> None:
-        order, _ = selection.of(len(self.kept))
+        order, _ = selection.of(self.kept.shape[1])
         if order is None:
             return
         if self.padding is not None:
             self.padding = self.padding[order]
         if self.kept.requires_grad:  # autograd needs what was there
-            self.kept = self.kept[order]
+            self.kept = self.kept[:, order]
             return
-        rows = len(order)
-        if self.spare is None or self.spare.shape[3] < self.kept.shape[3] or len(self.spare) < rows:
-            self.spare = self.kept.new_empty(rows, *self.kept.shape[1:])
-        target = self.spare[:rows]
-        used, free = (kept[:, :, :, : self.length] for kept in (self.kept, target))
-        torch.index_select(used, 0, order, out=free)
+        shape = (2, len(order), *self.kept.shape[2:])
+        if self.spare is None or self.spare.shape != shape:
+            self.spare = self.kept.new_empty(shape)
+        target = self.spare
+        used, free = (kept[..., : self.length, :] for kept in (self.kept, target))
+        torch.index_select(used, 1, order, out=free)
         self.kept, self.spare = target, self.kept
 
     def _grow(self, new: Tensor) -> None:
-        rows, two, heads, dim = new.shape
+        two, rows, heads, dim = new.shape
         capacity = FIRST_CAPACITY if self.kept is None else 2 * self.length
-        grown = new.new_empty(rows, two, heads, capacity, dim)
+        grown = new.new_empty(two, rows, heads, capacity, dim)
         if self.kept is not None:
-            grown[:, :, :, : self.length] = self.kept
+            grown[..., : self.length, :] = self.kept
         self.kept = grown
 
     def _note_padding(self, new: Optional[Tensor], x: Tensor) -> None:
