@@ -16,7 +16,7 @@ from admin_fairseq.modules.layout import visible
 
 Linear = Callable[[Tensor], Tensor]
 
-FIRST_CAPACITY = 16  # positions; doubled whenever they are used up
+ROOM = 16  # positions added whenever all are used up
 
 
 class Found(NamedTuple):
@@ -99,15 +99,14 @@ class Past:
         shape = (2, len(order), *self.kept.shape[2:])
         if self.spare is None or self.spare.shape != shape:
             self.spare = self.kept.new_empty(shape)
-        target = self.spare
-        used, free = (kept[..., : self.length, :] for kept in (self.kept, target))
-        torch.index_select(used, 1, order, out=free)
-        self.kept, self.spare = target, self.kept
+        # whole rows, with the room behind them: pieces of rows can take torch many times as long
+        rows = torch.cat([order, order + self.kept.shape[1]])
+        torch.index_select(self.kept.flatten(0, 1), 0, rows, out=self.spare.flatten(0, 1))
+        self.kept, self.spare = self.spare, self.kept
 
     def _grow(self, new: Tensor) -> None:
         two, rows, heads, dim = new.shape
-        capacity = FIRST_CAPACITY if self.kept is None else 2 * self.length
-        grown = new.new_empty(two, rows, heads, capacity, dim)
+        grown = new.new_empty(two, rows, heads, self.length + ROOM, dim)
         if self.kept is not None:
             grown[..., : self.length, :] = self.kept
         self.kept = grown

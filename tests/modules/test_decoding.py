@@ -7,7 +7,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.modules.decoding import FIRST_CAPACITY, Memory, Past, Selection
+from admin_fairseq.modules.decoding import ROOM, Memory, Past, Selection
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
 
 HEADS, DIM = 2, 3
@@ -17,7 +17,7 @@ HEADS, DIM = 2, 3
 def histories(draw):
     """What happens to rows: a list of orders, each choosing rows among those that are there."""
     rows, steps = draw(st.integers(1, 4)), []
-    for _ in range(draw(st.integers(1, 2 * FIRST_CAPACITY + 3))):
+    for _ in range(draw(st.integers(1, 2 * ROOM + 3))):
         chosen = draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=4))
         stays = draw(st.booleans())
         steps.append(list(range(rows)) if stays else chosen)
