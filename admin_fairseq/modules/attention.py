@@ -116,16 +116,14 @@ class Attention(MultiheadAttention):
         return Memory(self.q_proj, self._heads(k), self._heads(v), mask, theirs.hypotheses)
 
     def reorder_incremental_state(
-        self, incremental_state: Optional[dict[str, Any]], new_order: Tensor | Selection
+        self, incremental_state: Optional[dict[str, Any]], new_order: Tensor
     ) -> Optional[dict[str, Any]]:
-        """fairseq calls this between two steps of beam search."""
+        """fairseq calls this between two steps of beam search; our decoder sees to it itself."""
         state = self.get_incremental_state(incremental_state, STATE)
-        if isinstance(new_order, Tensor):
-            new_order = Selection(new_order)
         if isinstance(state, (Past, Memory)):
-            state.reorder(new_order)
+            state.reorder(Selection(new_order))
             return incremental_state
-        return super().reorder_incremental_state(incremental_state, new_order.order)
+        return super().reorder_incremental_state(incremental_state, new_order)
 
     def _heads(self, x: Tensor) -> Tensor:
         """T x B x C → B x H x T x D."""
@@ -182,4 +180,5 @@ def attend_plainly(
         scores = scores.masked_fill(~mask, -torch.inf)
     precise = torch.promote_types(scores.dtype, torch.float32)
     weights = scores.softmax(-1, dtype=precise).type_as(v)
-    return F.dropout(weights, dropout) @ v, weights
+    kept = F.dropout(weights, dropout) if dropout else weights
+    return kept @ v, weights

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from admin_fairseq.modules.layout import visible
@@ -28,6 +29,14 @@ class Found(NamedTuple):
     mask: Optional[Tensor]  # B x 1 x 1 x (t or S), True on what is seen; None: everything
 
 
+class Moves(NamedTuple):
+    """How t positions of R rows follow an order."""
+
+    origins: Tensor  # t x R: in which row each was decoded, once the order is followed
+    sources: Tensor  # places in t x capacity, flat: what is there goes to ...
+    targets: Tensor  # ... these
+
+
 class Selection:
     """Which rows go on: row i of the next step was row ``order[i]`` of the last one.
 
@@ -37,6 +46,7 @@ class Selection:
     def __init__(self, order: Tensor) -> None:
         self.order = order
         self._answers: dict[tuple[int, int], tuple[Optional[Tensor], int]] = {}
+        self._moves: dict[tuple[int, ...], tuple[Optional[Tensor], Moves]] = {}
 
     def of(self, sentences: int, hypotheses: int = 1) -> tuple[Optional[Tensor], int]:
         """What becomes of ``sentences`` with so many ``hypotheses`` side by side.
@@ -57,21 +67,47 @@ class Selection:
         stays = torch.equal(first, torch.arange(sentences).to(first))
         return (None if stays else first), hypotheses
 
+    def moves(self, origins: Optional[Tensor], length: int, rows: int, capacity: int) -> Moves:
+        """What has to move among ``length`` positions of ``rows`` rows, of ``capacity`` with room.
+
+        origins: t x R, t ≤ length, in which row each position was decoded; None, like positions
+        that it does not speak of: in its own.
+        """
+        case = id(origins), length, rows, capacity
+        if case not in self._moves:  # kept with its origins, or another's might get their id
+            self._moves[case] = origins, self._find_moves(origins, length, rows, capacity)
+        return self._moves[case][1]
+
+    def _find_moves(
+        self, origins: Optional[Tensor], length: int, rows: int, capacity: int
+    ) -> Moves:
+        before = torch.arange(rows, device=self.order.device).repeat(length, 1)
+        if origins is not None:
+            before[: len(origins)] = origins
+        after = before.index_select(1, self.order)
+        same_place = F.pad(before, (0, len(self.order) - rows), value=-1)  # or narrower
+        position, row = (after != same_place).nonzero(as_tuple=True)
+        start = position * capacity
+        return Moves(after, start + self.order[row], start + row)
+
 
 class Past:
     """Keys and values of the positions decoded so far, in one tensor with room for more.
 
-    Rows and heads of the keys (and of the values) follow one another without a gap, so that a
-    product over all of them needs no copy.
+    The hypotheses of a sentence have most of their past in common: when they are reordered, only
+    what differs moves, within the memory there is. The rows of one position follow one another, so
+    that each piece is whole; rows and heads lie without a gap, so that a product over all of them
+    needs no copy.
     """
 
     def __init__(self, project: Linear, head_dim: int) -> None:
         """``project``: R x C → queries, keys and values, R x 3C."""
         self.project = project
         self.head_dim = head_dim
-        self.length = 0
-        self.kept: Optional[Tensor] = None  # 2 x R x H x capacity x D
-        self.spare: Optional[Tensor] = None  # like ``kept``: where reordered rows go
+        self.length = 0  # positions, and ...
+        self.rows = 0  # ... rows in use of
+        self.kept: Optional[Tensor] = None  # 2 x (t and room) x (R and room) x H x D
+        self.origins: Optional[Tensor] = None  # as ``Selection.moves`` takes them
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
     def look_up(self, x: Tensor, padding: Optional[Tensor]) -> Found:
@@ -79,36 +115,31 @@ class Past:
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
-        if self.kept is None or self.length == self.kept.shape[3]:
+        if self.kept is None or self.length == self.kept.shape[1]:
             self._grow(new)
-        self.kept[..., self.length, :] = new
+        self.rows = len(x)
+        self.kept[:, self.length, : self.rows] = new
         self.length += 1
-        keys, values = self.kept[..., : self.length, :]
+        keys, values = self.kept[:, : self.length, : self.rows].permute(0, 2, 3, 1, 4)
         mask = None if self.padding is None else visible(self.padding)
         return Found(query.unsqueeze(2), keys, values, mask)
 
     def reorder(self, selection: Selection) -> None:
-        order, _ = selection.of(self.kept.shape[1])
-        if order is None:
-            return
+        order, capacity = selection.order, self.kept.shape[2]
         if self.padding is not None:
             self.padding = self.padding[order]
-        if self.kept.requires_grad:  # autograd needs what was there
-            self.kept = self.kept[:, order]
-            return
-        shape = (2, len(order), *self.kept.shape[2:])
-        if self.spare is None or self.spare.shape != shape:
-            self.spare = self.kept.new_empty(shape)
-        # whole rows, with the room behind them: pieces of rows can take torch many times as long
-        rows = torch.cat([order, order + self.kept.shape[1]])
-        torch.index_select(self.kept.flatten(0, 1), 0, rows, out=self.spare.flatten(0, 1))
-        self.kept, self.spare = self.spare, self.kept
+        moves = selection.moves(self.origins, self.length, self.rows, capacity)
+        self.origins, self.rows = moves.origins, len(order)
+        if len(order) > capacity or self.kept.requires_grad:  # autograd needs what was there
+            self.kept = self.kept.index_select(2, order)
+        elif len(moves.targets):
+            for kept in self.kept.flatten(1, 2):
+                kept.index_copy_(0, moves.targets, kept.index_select(0, moves.sources))
 
     def _grow(self, new: Tensor) -> None:
-        two, rows, heads, dim = new.shape
-        grown = new.new_empty(two, rows, heads, self.length + ROOM, dim)
+        grown = new.new_empty(2, self.length + ROOM, *new.shape[1:])
         if self.kept is not None:
-            grown[..., : self.length, :] = self.kept
+            grown[:, : self.length] = self.kept[:, :, : new.shape[1]]
         self.kept = grown
 
     def _note_padding(self, new: Optional[Tensor], x: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.modules.compiling import compile_for_training
 from admin_fairseq.modules.connections import ConnectedLayers
-from admin_fairseq.modules.decoding import Selection
+from admin_fairseq.modules.decoding import Memory, Past, Selection
 from admin_fairseq.modules.dropout import Dropout
 from admin_fairseq.modules.layout import Layout
 from admin_fairseq.modules.precision import in_precision, precision_of
@@ -113,9 +113,11 @@ class TransformerEncoder(Stack, TransformerEncoderBase):
         known = encoder_out.get("sentences")
         count = encoder_out["encoder_padding_mask"][0].shape[0]
         sentences = known[0] if known else torch.arange(count, device=new_order.device)
-        unread = {"encoder_embedding": [], "encoder_states": []}
-        reordered = super().reorder_encoder_out({**encoder_out, **unread}, new_order)
-        return {**reordered, "sentences": [sentences[new_order]]}
+        chosen = sentences[new_order]
+        found = {**encoder_out, "encoder_embedding": [], "encoder_states": []}
+        if not torch.equal(chosen, sentences):  # rows of the same sentence are the same
+            found = super().reorder_encoder_out(found, new_order)
+        return {**found, "sentences": [chosen]}
 
 
 class TransformerDecoder(Stack, TransformerDecoderBase):
@@ -200,8 +202,13 @@ class TransformerDecoder(Stack, TransformerDecoderBase):
         self, incremental_state: dict[str, Any], new_order: Tensor
     ) -> None:
         """fairseq calls this between two steps of beam search."""
-        order = new_order if self.reference_kernels else Selection(new_order)
-        super().reorder_incremental_state_scripting(incremental_state, order)
+        states = incremental_state.values()
+        if self.reference_kernels or not all(isinstance(s, (Past, Memory)) for s in states):
+            super().reorder_incremental_state_scripting(incremental_state, new_order)
+            return
+        selection = Selection(new_order)  # one for all: what it finds out once, all layers know
+        for state in states:
+            state.reorder(selection)
 
 
 def _read(

@@ -53,14 +53,25 @@ def test_the_past_is_what_each_rows_ancestors_said(history, grad, pads):
             assert torch.equal(found.mask[:, 0, 0], ~hidden | hidden.all(1, keepdim=True))
 
 
-def test_nothing_is_copied_where_nothing_moves():
+def test_fewer_rows_stay_within_the_memory_there_is():
     past = Past(lambda x: x, DIM)
     past.look_up(torch.randn(3, 3 * HEADS * DIM), None)
-    kept = past.kept
-    past.reorder(Selection(torch.arange(3)))
+    kept, selection = past.kept, Selection(torch.arange(2))  # the last row is done
+    past.reorder(selection)
+    past.reorder(Selection(torch.tensor([1])))
     assert past.kept is kept
-    past.reorder(Selection(torch.arange(2)))  # the last row is done
-    assert past.kept.shape[1] == 2
+    assert selection.moves(None, 1, 3, capacity=3).targets.numel() == 0
+
+
+def test_what_hypotheses_have_in_common_stays_where_it_is():
+    past = Past(lambda x: x, DIM)
+    for order in ([0, 0], [0, 1], [1, 0]):  # both go on from row 0; then they change places
+        past.look_up(torch.randn(2, 3 * HEADS * DIM), None)
+        origins, selection = past.origins, Selection(torch.tensor(order))
+        past.reorder(selection)
+    moves = selection.moves(origins, 3, 2, capacity=2)
+    assert moves.origins.tolist() == past.origins.tolist() == [[0, 0], [1, 0], [1, 0]]
+    assert moves.sources.tolist() == [3, 2, 5, 4] and moves.targets.tolist() == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
