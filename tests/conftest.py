@@ -39,6 +39,12 @@ def build(task):
     return build
 
 
+def held(model):
+    """Name → tensor: parameters, and the ω and α that a scheme keeps in buffers."""
+    scales = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
+    return {**dict(model.named_parameters()), **scales}
+
+
 def sentences(dictionary, source_lengths, target_lengths, seed):
     """Random sentences, source padded on the left and target on the right, as fairseq does."""
     generator = torch.Generator().manual_seed(seed)

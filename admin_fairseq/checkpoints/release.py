@@ -91,7 +91,7 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
     for rename in RENAMES:
         weights = rename.apply(weights)
     # DeepNorm's α, which the release computes anew at every start
-    constants = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    constants = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
     weights = {**constants, **weights}
     scales = (name for name in model.state_dict() if ".residuals." in name)
     missing = next((name for name in scales if name not in weights), None)

@@ -19,6 +19,7 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
+from admin_fairseq.modules.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.schemes import BASE_WEIGHTS
 
@@ -26,7 +27,7 @@ from admin_fairseq.schemes import BASE_WEIGHTS
 def start_training(
     model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
 ) -> None:
-    """Draw the weights of ``model`` and, where a training run starts afresh, set ω.
+    """Draw the weights of ``model`` and, where a training run starts afresh, set ω; then shard it.
 
     ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
     AdminError on profiles that do not fit, and where the run has a precision of its own.
@@ -35,6 +36,7 @@ def start_training(
     _check_precision(config, run)
     initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
+    shard_layers(model, config)
 
 
 def _check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:

@@ -27,7 +27,8 @@ class PlainResidual(nn.Module):
 class ScaledResidual(nn.Module):
     """ω ⊙ x + f with a vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
 
-    ``trainable=False`` keeps ω as the scheme sets it: the α of DeepNorm (Wang et al. 2022).
+    ``trainable=False`` keeps ω as the scheme sets it, in a buffer: the α of DeepNorm (Wang et al.
+    2022).
 
     The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
     grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
@@ -37,7 +38,7 @@ class ScaledResidual(nn.Module):
 
     def __init__(self, dim: int, trainable: bool = True) -> None:
         super().__init__()
-        self.omega = nn.Parameter(torch.ones(dim), requires_grad=trainable)
+        _hold(self, "omega", torch.ones(dim), trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
@@ -63,7 +64,7 @@ class GatedResidual(nn.Module):
 
     def __init__(self, dim: int, start: float = 0.0, trainable: bool = True) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.full((1,), start), requires_grad=trainable)
+        _hold(self, "alpha", torch.full((1,), start), trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
@@ -94,6 +95,17 @@ class GrowingResidual(GatedResidual):
         α never falls: a model that is trained further, from update 0 on, keeps its branches.
         """
         self.alpha.clamp_(min=min(1.0, num_updates / self.updates))
+
+
+def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:
+    """Keep ``value`` in the state dict, where it is trained as a parameter.
+
+    Not as a frozen parameter otherwise: FullyShardedDataParallel wants all of a layer's alike.
+    """
+    if trainable:
+        module.register_parameter(name, nn.Parameter(value))
+    else:
+        module.register_buffer(name, value)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from fairseq.models.transformer import (
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
+from admin_fairseq.config import SchemeOptions
 from admin_fairseq.modules.compiling import compile_for_training
 from admin_fairseq.modules.connections import ConnectedLayers
 from admin_fairseq.modules.decoding import Memory, Past, Selection
@@ -250,13 +251,25 @@ def on_reference_kernels(model: nn.Module) -> Iterator[None]:
             stack.reference_kernels = choice
 
 
+def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
+    """Where --ddp-backend fully_sharded is at work, spread every layer over the workers.
+
+    fairseq does so as it builds a layer; but what is spread can no more be initialised, nor
+    profiled. It has to be large enough, or checkpoint its activations, as in fairseq.
+    """
+    least = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
+    for stack in model.modules():
+        if isinstance(stack, Stack):
+            for index in range(len(stack.layers)):
+                stack.layers[index] = fsdp_wrap(stack.layers[index], min_num_params=least)
+
+
 def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
-    """Compiled, in the precision asked for; activation checkpointing and FSDP as in fairseq."""
+    """Compiled, in the precision asked for; activation checkpointing as in fairseq."""
     if cfg.compile:
         compile_for_training(layer)
     if cfg.autocast:
         layer.forward = in_precision(layer.forward, precision_of(cfg))
     if cfg.checkpoint_activations:
-        layer = checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
-        return fsdp_wrap(layer, min_num_params=0)
-    return fsdp_wrap(layer, min_num_params=cfg.min_params_to_wrap)
+        return checkpoint_wrapper(layer, offload_to_cpu=cfg.offload_activations)
+    return layer

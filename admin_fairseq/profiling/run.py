@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
@@ -130,9 +131,11 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     the release measures its one: under its own running ω. All moments are then added up, and
     the final ω come from the pooled variances. Leaves the random state as it was, but the model
     on the device and in the precision of the run, where fairseq's own trainer then finds it.
+    What --ddp-backend fully_sharded is going to spread is measured as a whole, in float32.
 
     Raises AdminError where there is no batch, or a variance is not finite.
     """
+    run = _not_sharded(run)
     trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
     model.to(trainer.device)
     recorder = Recorder(residual_sites(model))
@@ -156,6 +159,17 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
         if not torch.isfinite(variances).all():
             raise AdminError(f"profiling: {site} has variances {variances.tolist()}")
     return _profile(recorder, config, run, batches=int(counts[0]), tokens=int(counts[1]))
+
+
+def _not_sharded(run: DictConfig) -> DictConfig:
+    """The run as it would be on workers that each have the whole model."""
+    if run.distributed_training.ddp_backend != "fully_sharded":
+        return run
+    run = copy.deepcopy(run)
+    run.distributed_training.ddp_backend = "legacy_ddp"
+    run.distributed_training.cpu_offload = False
+    run.common.fp16 = run.common.memory_efficient_fp16 = False  # the shards are of float32 weights
+    return run
 
 
 def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,8 @@ from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfi
 from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
+from ..conftest import held
+
 STOCK = {"stock Post-LN": False, "stock Pre-LN": True}
 KINDS = [*SCHEMES, *STOCK, "language model"]
 PADDED = [("encoder", "src_tokens"), ("decoder", "prev_output_tokens")]
@@ -36,7 +38,7 @@ def model_of(kind, task, noise=0.1):
         )
         model = build_model(config, task)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in held(model).values():
             parameter += noise * torch.randn_like(parameter)
     for module in model.modules():
         if hasattr(module, "ever_training"):

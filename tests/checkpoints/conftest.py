@@ -5,6 +5,8 @@ import torch
 
 from admin_fairseq.config import AdminTransformerConfig, resolve
 
+from ..conftest import held
+
 
 def move(model, seed=0):
     """Every ω and α elementwise different, norms and biases away from 1 and 0."""
@@ -14,7 +16,7 @@ def move(model, seed=0):
         return torch.randn(weight.shape, generator=generator)
 
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in held(model).items():
             if ".residuals." in name:
                 weight.copy_(1.5 + 0.4 * noise(weight))
             elif weight.dim() == 1:

@@ -69,7 +69,7 @@ def release(trained):
             **options,
         )
         if init_type == "deepnet":
-            for name, weight in model.named_parameters():
+            for name, weight in model.named_buffers():
                 if name.endswith("omega"):  # 0.81 (3⁴ · 2)^(1/16) and (3 · 2)^(1/4)
                     weight.data.fill_(1.11320 if name.startswith("encoder") else 1.56508)
         args = {

@@ -25,6 +25,8 @@ from omegaconf import OmegaConf
 import admin_fairseq
 from admin_fairseq.schemes import Norm
 
+from ..conftest import held
+
 if hydra.__version__ < "1.1":
     from hydra.experimental import compose, initialize_config_dir
 
@@ -229,7 +231,7 @@ SEPARATE = SimpleNamespace(source_dictionary=_dictionary(9), target_dictionary=_
 
 
 def _shapes(model):
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    shapes = {name: tuple(weight.shape) for name, weight in held(model).items()}
     return {name: shape for name, shape in shapes.items() if not COPY.search(name)}
 
 

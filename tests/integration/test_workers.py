@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from fairseq.distributed import ModuleProxyWrapper
 from fairseq.models import build_model
 from torch.nn.parallel import DistributedDataParallel
 
+from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.schemes import SCHEMES
 
@@ -24,14 +26,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two(run, data, save_dir, *words):
+def train_on_two(run, data, save_dir, *words, program=("fairseq-train",)):
     method = f"tcp://127.0.0.1:{free_port()}"
     distributed = [
         *("--distributed-world-size", "2", "--distributed-init-method", method),
         *("--distributed-no-spawn", "--distributed-backend", "gloo"),
         *("--ddp-backend", "legacy_ddp", "--fast-stat-sync"),
     ]
-    command = ["fairseq-train", data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
+    command = [*program, data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
     workers = [
         run.start(
             *(*command, "--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words),
@@ -68,6 +70,32 @@ def test_two_workers_train_with_the_same_omega(run, data, tmp_path):
     from_file, _ = train_on_two(run, data, tmp_path / "file", *profile, "--max-update", 3)
     assert len(automatic.losses()) == 3
     assert automatic.losses() == from_file.losses()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--init-type", "adaptive-auto"],
+        ["--init-type", "deepnet"],
+        ["--init-type", "branchnorm", "--optimizer", "adam_fused"],
+        ["--init-type", "dlcl", "--checkpoint-activations"],
+    ],
+    ids=lambda words: words[1],
+)
+def test_sharded_layers_train_as_whole_ones(words, run, data, tmp_path):
+    """Bit for bit, the profile of the first batches included."""
+    pytest.importorskip("fairscale", reason="sharding needs fairscale: pip install fairscale")
+    shard = ["--ddp-backend", "fully_sharded", "--min-params-to-wrap", 1000]
+    program = ["python", Path(__file__).with_name("fairscale_on_cpu.py")]
+    saved = []
+    for folder, more in (("whole", {}), ("sharded", {"program": program})):
+        words = [*words, *(shard if more else [])]
+        train_on_two(run, data, tmp_path / folder, *words, "--max-update", 3, **more)
+        saved.append(read_checkpoint(tmp_path / folder / "checkpoint_last.pt")["model"])
+    whole, sharded = saved
+    assert whole.keys() == sharded.keys()
+    for name, weight in whole.items():
+        assert torch.equal(weight, sharded[name]), name
 
 
 # Every scheme; without a profile the three of Admin are one

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 from admin_fairseq.config import AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.models.building import _check_precision
+from admin_fairseq.modules import transformer_stack
 
 
 @pytest.mark.parametrize("other", ["fp16", "bf16", "amp"])
@@ -18,3 +19,18 @@ def test_one_precision_at_a_time(other):
     with pytest.raises(AdminError, match=f"--autocast bfloat16 .* --{other} "):
         _check_precision(config, run)
     _check_precision(resolve(AdminTransformerConfig()), run)
+
+
+@pytest.mark.parametrize(("options", "least"), [({}, 7), ({"checkpoint_activations": True}, 0)])
+def test_layers_are_sharded_once_their_weights_are_set(options, least, build, monkeypatch):
+    """What is spread over workers has nothing in it that could still be initialised."""
+    found = []
+
+    def shard(layer, min_num_params):
+        found.append((min_num_params, layer.residuals["ffn"].omega.unique().item()))
+        return layer
+
+    monkeypatch.setattr(transformer_stack, "fsdp_wrap", shard)
+    build(init_type="deepnet", min_params_to_wrap=7, **options)
+    assert [number for number, _ in found] == [least] * 12
+    assert len({omega for _, omega in found}) == 2 and min(found)[1] > 1

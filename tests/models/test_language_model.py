@@ -86,8 +86,8 @@ def test_no_word_sees_what_follows_it(build_lm, tokens, name):
 
 
 def start(model, pattern):
-    """Everything that starts in parameters of such a name, in one vector."""
-    found = [p.detach() for n, p in model.named_parameters() if re.fullmatch(pattern, n)]
+    """Everything that starts under such a name, in one vector."""
+    found = [p for n, p in model.state_dict().items() if re.fullmatch(pattern, n)]
     return torch.cat([p.flatten() for p in found])
 
 

@@ -8,7 +8,7 @@ from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.profiling.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES, Norm
 
-from ..conftest import HALF
+from ..conftest import HALF, held
 
 
 def options(arch="postln_transformer_tiny", **given):
@@ -104,7 +104,7 @@ def moved(model, seed=3):
     """Away from the start, where gates are shut and branches are zero."""
     torch.manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in held(model).values():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
