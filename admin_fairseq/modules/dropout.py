@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from fairseq.modules import FairseqDropout
-from torch import Tensor
+from torch import Tensor, nn
 
 from admin_fairseq.modules.compiling import is_compiling
 
@@ -34,6 +34,17 @@ class Dropout(FairseqDropout):
         if not (active and fast and 0 < dropped < STEPS):
             return super().forward(x, inplace)
         return _Masked.apply(x, kept(x.numel(), dropped).view(x.shape), STEPS / (STEPS - dropped))
+
+
+def name_as_in_fairseq(module: nn.Module) -> None:
+    """Name the dropouts of ``module`` by the class of fairseq's that it is made from.
+
+    --retain-dropout-modules goes by these names.
+    """
+    stock = next(c for c in type(module).__mro__ if c.__module__.startswith("fairseq."))
+    for child in module.children():
+        if isinstance(child, FairseqDropout):
+            child.module_name = stock.__name__
 
 
 def kept(count: int, dropped: int) -> Tensor:

@@ -18,7 +18,7 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from admin_fairseq.modules.attention import Attention
-from admin_fairseq.modules.dropout import Dropout
+from admin_fairseq.modules.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.modules.fused_residual import fuses, residual_norm
 from admin_fairseq.modules.inputs import put_before
 from admin_fairseq.modules.layout import Layout
@@ -45,6 +45,7 @@ class SubLayers(nn.Module):
         ``norms``: sub-layer → the name of its norm.
         """
         scheme = scheme_of(cfg)
+        name_as_in_fairseq(self)
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
             self.activation_dropout_module = Dropout.like(self.activation_dropout_module)
@@ -89,7 +90,7 @@ class SubLayers(nn.Module):
     def attention(
         self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
     ) -> Attention:
-        return Attention(
+        attention = Attention(
             embed_dim,
             heads,
             dropout=cfg.attention_dropout,
@@ -97,6 +98,8 @@ class SubLayers(nn.Module):
             qn_block_size=self.quant_noise_block_size,
             **kind,
         )
+        name_as_in_fairseq(attention)
+        return attention
 
     def feed_forward(self, x: Tensor) -> Tensor:
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fairseq.models.transformer import TransformerModelBase
+from fairseq.modules import FairseqDropout
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.profiling.recorder import residual_sites
@@ -216,3 +217,13 @@ def test_large_values_pass_through_a_preln_layer(dtype, build):
     x = torch.randn(5, 2, 64).clamp(-1, 1).mul(6e4).to(dtype)
     out = layer(x, encoder_padding_mask=None)
     assert out.dtype == dtype and torch.isfinite(out).all()
+
+
+def test_dropout_can_be_retained_by_the_names_of_fairseqs_modules(build, stock):
+    """As --retain-dropout-modules does."""
+
+    def names(model):
+        return {n: m.module_name for n, m in model.named_modules() if isinstance(m, FairseqDropout)}
+
+    found = names(build("postln_transformer_tiny", encoder_layers=3, decoder_layers=2))
+    assert "MultiheadAttention" in found.values() and found == names(stock(options()))
