@@ -4,17 +4,16 @@ import shutil
 
 import pytest
 import torch
+from torch._inductor import config
 
 from admin_fairseq.benchmarks.trainers import compiled_graphs
+from admin_fairseq.errors import AdminError
 
 from ..conftest import sentences
 from .test_transformer_layer import moved
 from .test_transformer_stack import assert_same, step
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile wants a C++ compiler"),
-]
+pytestmark = pytest.mark.slow
 SHAPES = [
     ([5, 5], [4, 4]),
     ([6, 2, 4], [7, 3, 1]),
@@ -23,6 +22,10 @@ SHAPES = [
 ]
 
 
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile wants a C++ compiler")
+@pytest.mark.skipif(
+    " " in torch.__path__[0], reason="torch.compile wants torch in a folder without spaces"
+)
 def test_compiled_layers_give_the_same_and_settle(build, task):
     sizes = {"encoder_layers": 2, "decoder_layers": 3, "dropout": 0.0}
     plain, compiled = (moved(build(compile=c, **sizes)).train() for c in (False, True))
@@ -40,3 +43,12 @@ def test_compiled_layers_give_the_same_and_settle(build, task):
     compiled.eval()
     batch = sentences(task.source_dictionary, *SHAPES[1], seed=0)
     assert torch.equal(compiled(**batch)[0], plain.eval()(**batch)[0])
+
+
+def test_where_nothing_can_be_compiled_one_line_says_so(build, task):
+    model = build(compile=True).train()
+    batch = sentences(task.source_dictionary, [3, 4], [5, 6], seed=0)
+    nowhere = config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True})
+    with nowhere, pytest.raises(AdminError, match=r"no-such-compiler.*--compile") as caught:
+        model(**batch)
+    assert "\n" not in str(caught.value)
