@@ -215,22 +215,22 @@ def test_autocast_reaches_the_projection(where, task):
     model = stock_translation(task).train()
     sample = sample_of(task, [5, 2])
     theirs, ours = both(task)
-    plain = step(ours, model, sample)[0]
+    plain = ours(model, sample, reduce=False)[0]
     features = model(**sample["net_input"], features_only=True)[0]
     if where == "decoder":
         projection = model.decoder.output_projection
         features = features.detach().requires_grad_()
         fixed = SimpleNamespace(autocast_dtype=torch.bfloat16, output_projection=projection)
-        loss = ours._losses(fixed, features, sample["target"], True)[0].loss
+        loss = ours._losses(fixed, features, sample["target"], False)[0].loss
         with torch.autocast("cpu", torch.bfloat16):
             logits = projection(features)
-        expected = theirs.compute_loss(model, (logits, None), sample)[0]
+        expected = theirs.compute_loss(model, (logits, None), sample, reduce=False)[0]
     else:
         with torch.autocast("cpu", torch.bfloat16):
-            loss, expected = ours(model, sample)[0], theirs(model, sample)[0]
+            loss, expected = (c(model, sample, reduce=False)[0] for c in (ours, theirs))
     assert torch.allclose(loss, expected, rtol=1e-5)
     assert not torch.allclose(loss, plain, rtol=1e-6)
-    loss.backward()
+    loss.sum().backward()
     assert model.decoder.output_projection.weight.grad.dtype == torch.float32
 
 

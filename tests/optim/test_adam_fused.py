@@ -74,7 +74,9 @@ def assert_same(first, second, tolerance):
         if states[0]:
             assert states[0]["step"] == states[1]["step"]
             for key in ("exp_avg", "exp_avg_sq"):
-                assert torch.allclose(states[0][key], states[1][key], rtol=1e-5, atol=tolerance)
+                theirs, ours = (state[key] for state in states)
+                largest = max(1.0, theirs.abs().max())  # what cancels was rounded when it was large
+                assert torch.allclose(theirs, ours, rtol=1e-5, atol=tolerance * largest)
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "as old torch"])
