@@ -6,12 +6,19 @@ sizes differ, so that fairseq's buckets of lengths do not each have one compiled
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache, partial
+from typing import Any, Callable
 
 import torch
 from torch import nn
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.layout import Layout
+
+MOST_FORMS = 64
+"""Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
+some, enough to pack), each with and without gradients where activations are checkpointed, and
+torch takes a batch of one sentence, or of one position, for another kind."""
 
 if hasattr(torch.compiler, "is_compiling"):
     is_compiling = torch.compiler.is_compiling
@@ -20,26 +27,33 @@ else:  # before torch 2.3
 
 
 def compile_for_training(layer: nn.Module) -> None:
-    """Let ``layer`` run compiled while it trains.
+    """Let ``layer`` run compiled on the fast paths of training.
 
     Its parameters keep their names. Outside of training it runs as it is: decoding step by step
-    changes what it keeps in every step. So does the one layer that shows its attention, which
-    would double the forms of all. Raises AdminError where torch cannot compile.
+    changes what it keeps in every step. So it does on fairseq's own paths, where hooks look on
+    (the profile), and where it shows its attention, which would double the forms of all layers.
+    Raises AdminError where torch cannot compile.
     """
-    from torch._dynamo.exc import BackendCompilerFailed  # takes a second to import
+    layer.forward = partial(_forward, layer)  # no closure: a copy of the layer would call this one
 
-    plain = layer.forward
-    compiled = torch.compile(plain, dynamic=True)
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if not layer.training or kwargs.get("need_attn"):
-            return plain(*args, **kwargs)
-        try:
-            return compiled(*args, **kwargs)
-        except BackendCompilerFailed as error:
-            raise AdminError(_explained(error.inner_exception)) from error
+def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    plain = type(layer).forward
+    fast = any(isinstance(value, Layout) for value in (*args, *kwargs.values()))
+    if not (fast and layer.training) or kwargs.get("need_attn"):
+        return plain(layer, *args, **kwargs)
+    from torch._dynamo import config, exc  # takes a second
 
-    layer.forward = forward
+    try:
+        with config.patch(cache_size_limit=MOST_FORMS):
+            return _compiled(plain)(layer, *args, **kwargs)
+    except exc.BackendCompilerFailed as error:
+        raise AdminError(_explained(error.inner_exception)) from error
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)
 
 
 def _explained(error: Exception) -> str:

@@ -48,8 +48,8 @@ class Layout(NamedTuple):
         return cls(padding, visible(padding, causal), rows)
 
     def pack(self, x: Tensor) -> Tensor:
-        """T x B x C → N x 1 x C; as it is, if the layout does not pack."""
-        return x if self.rows is None else x.flatten(0, 1)[self.rows].unsqueeze(1)
+        """T x B x C → N x 1 x C; as it is, if the layout does not pack. Without gaps in memory."""
+        return x.contiguous() if self.rows is None else x.flatten(0, 1)[self.rows].unsqueeze(1)
 
     def unpack(self, x: Tensor) -> Tensor:
         """The inverse of ``pack``, with zeros on padding."""
