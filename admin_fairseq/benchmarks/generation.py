@@ -117,6 +117,7 @@ def _words(options: Options) -> list[str]:
         *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
         *("--beam", str(options.beam), "--max-tokens", str(conditions.max_tokens)),
         *("--seed", str(conditions.seed), "--num-workers", "0", *lengths),
+        *("--required-batch-size-multiple", "1"),  # fairseq-fixed leaves out the end else
         *(["--cpu"] if conditions.cpu else []),
         *(["--fp16"] if options.fp16 else []),
         *options.words,
@@ -151,11 +152,15 @@ def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseq
     mine = model_options(state)
     arch = ARCHITECTURES.get(mine["_name"])
     if arch is None or arch.model != "admin_transformer":
-        raise AdminError(f"{path}: a model of architecture {mine['_name']}, not one of ours")
+        raise AdminError(
+            f"{path}: a model of architecture {mine['_name']}; generation is measured with "
+            "our translation models"
+        )
     folded, _ = fold_checkpoint(state, path)
+    ours = {**mine, "autocast": None, **_overrides(options)}
     models = {
         "stock": compare.build(model_options(folded), folded["model"], path),
-        "ours": compare.build({**mine, **_overrides(options)}, state["model"], path),
+        "ours": compare.build(ours, state["model"], path, ours["autocast"]),
     }
     types = len(models["ours"].decoder.dictionary)
     if types != len(task.target_dictionary):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from argparse import Namespace
 from types import SimpleNamespace
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 import torch
 from fairseq.data import Dictionary
@@ -20,12 +20,15 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
 
 
-def build(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
+def build(
+    options: Mapping[str, Any], weights: Weights, path: str, autocast: Optional[str] = None
+) -> BaseFairseqModel:
     """The model with these options and weights, for inference, in float32 at least.
 
-    Raises AdminError that names what does not fit; ``path`` is the file to blame.
+    ``autocast`` is the precision of its products, in place of that of its training. Raises
+    AdminError that names what does not fit; ``path`` is the file to blame.
     """
-    model = empty_model(options, weights, path)
+    model = empty_model({**options, "autocast": autocast}, weights, path)
     load_weights(model, weights, path)
     return for_inference(model)
 

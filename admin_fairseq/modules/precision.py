@@ -6,6 +6,7 @@ themselves to bfloat16, and does not run on a CPU.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Optional
 
 import torch
@@ -20,13 +21,15 @@ def precision_of(options: Any) -> Optional[torch.dtype]:
 def in_precision(function: Callable[..., Any], dtype: Optional[torch.dtype]) -> Callable[..., Any]:
     """``function(x, ...)`` with its matrix products in ``dtype``; None: as it is.
 
-    It is each layer's own affair, since activation checkpointing runs a layer again later.
+    It is each layer's own affair, since activation checkpointing runs a layer again later. Where
+    x is in half precision, as the weights of a model made ``half()``, it stays in that.
     """
-    if dtype is None:
-        return function
+    # no closure: a copy of the layer whose method it is would call the method of this one
+    return function if dtype is None else partial(_run, function, dtype)
 
-    def run(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(x.device.type, dtype):
-            return function(x, *args, **kwargs)
 
-    return run
+def _run(
+    function: Callable[..., Any], dtype: torch.dtype, x: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    with torch.autocast(x.device.type, dtype, enabled=x.element_size() >= 4):
+        return function(x, *args, **kwargs)

@@ -12,6 +12,15 @@ def test_a_model_is_rebuilt_from_its_options_and_weights(trained):
     assert not again.training
 
 
+def test_the_precision_of_its_training_is_not_asked_for(trained):
+    model, options = trained(encoder_layers=1, decoder_layers=1)
+    options["autocast"] = "bfloat16"
+    again = compare.build(options, model.state_dict(), "x.pt")
+    assert compare.largest_difference(model, again) == 0
+    fast = compare.build(options, model.state_dict(), "x.pt", autocast="bfloat16")
+    assert compare.largest_difference(model.float(), fast.float()) > 1e-4
+
+
 def test_the_smallest_change_is_seen(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1)
     weights = dict(model.state_dict())

@@ -1,5 +1,7 @@
 """--autocast and --compile: the layers' own, wherever they run."""
 
+import copy
+import pickle
 from functools import partial
 
 import pytest
@@ -43,6 +45,29 @@ def test_a_layer_that_runs_again_does_so_in_the_same_precision(build, batch):
         results.append(loss_and_gradients(model, batch)[1])
     for name, gradient in results[0].items():
         assert torch.equal(gradient, results[1][name]), name
+
+
+@pytest.mark.parametrize("options", [{"autocast": "bfloat16"}, {"compile": True}])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_computes_with_its_own_weights(duplicate, options, build, batch):
+    """fairseq keeps a moving average of the weights (--store-ema) in one."""
+    model = moved(build(encoder_layers=1, decoder_layers=1, **options)).eval()
+    twin, expected = duplicate(model), model(**batch)[0]
+    with torch.no_grad():
+        for stack in (model.encoder, model.decoder):
+            for parameter in stack.layers.parameters():
+                parameter.add_(torch.randn_like(parameter))
+    assert torch.equal(twin(**batch)[0], expected)
+    assert not torch.equal(model(**batch)[0], expected)
+
+
+def test_half_precision_takes_its_place(build, batch):
+    """fairseq-generate --fp16 makes a model's weights half, whatever it was trained in."""
+    model = moved(build(autocast="bfloat16", encoder_layers=1, decoder_layers=1)).eval()
+    plain = moved(build(encoder_layers=1, decoder_layers=1)).eval()
+    plain.load_state_dict(model.state_dict())
+    found, expected = (m.half()(**batch)[0] for m in (model, plain))
+    assert found.dtype == torch.float16 and torch.equal(found, expected)
 
 
 def test_translations_step_by_step_in_bfloat16(build, batch):
