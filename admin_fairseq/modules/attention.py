@@ -139,10 +139,10 @@ class Attention(MultiheadAttention):
 def join(*maps: nn.Linear) -> Linear:
     """One function for what ``maps`` make of the same input, their outputs side by side.
 
-    Maps that something stands in front of (modules/inputs.py, fairseq's quantisation noise) are
-    called one by one.
+    Maps that are more than a product, as something stands in front of them (modules/inputs.py) or
+    fairseq's quantisation takes part, are called one by one.
     """
-    if any(linear._forward_pre_hooks for linear in maps):
+    if any(m._forward_pre_hooks or type(m).forward is not nn.Linear.forward for m in maps):
         return lambda x: torch.cat([linear(x) for linear in maps], dim=-1)
     weight = torch.cat([linear.weight for linear in maps])
     bias = None if maps[0].bias is None else torch.cat([linear.bias for linear in maps])

@@ -124,6 +124,20 @@ def test_empty_rows_change_nothing_for_the_others(batch, causal):
     assert_close(*results, 1e-12)
 
 
+class Noisy(torch.nn.Linear):
+    """What fairseq's --quant-noise-scalar makes of a linear map."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_a_map_that_is_more_than_a_product_is_called():
+    ours, _ = both(**SELF)
+    ours.v_proj.__class__ = Noisy
+    maps, x = (ours.q_proj, ours.k_proj, ours.v_proj), torch.randn(3, 2, 8, dtype=torch.float64)
+    assert torch.equal(join(*maps)(x), torch.cat([linear(x) for linear in maps], -1))
+
+
 def test_one_product_for_all_maps_unless_something_stands_before_them():
     ours, _ = both(**SELF)
     maps = ours.q_proj, ours.k_proj, ours.v_proj
