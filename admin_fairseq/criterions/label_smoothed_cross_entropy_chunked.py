@@ -1,7 +1,6 @@
 """fairseq's ``label_smoothed_cross_entropy`` that never holds the logits of all tokens."""
 
 import inspect
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, NoReturn, Tuple
 
@@ -11,12 +10,16 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
 )
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from admin_fairseq.criterions.chunked_loss import ChunkedLoss, Losses
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.precision import in_precision
 
 NAME = "label_smoothed_cross_entropy_chunked"
+SHARDED = "weights spread over workers by --ddp-backend fully_sharded"
+UNUSED_SOUGHT = "--find-unused-parameters"
 
 
 @dataclass
@@ -29,6 +32,8 @@ class ChunkedConfig(LabelSmoothedCrossEntropyCriterionConfig):
 
 class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     """The same losses, gradients and logged numbers as fairseq's.
+
+    A run may go on with the other of the two from a checkpoint of the one.
 
     B batch, T target time, C channel; N = B·T target positions, less the ignored prefix.
     """
@@ -46,6 +51,18 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         if chunk_tokens < 1:
             raise AdminError(f"--chunk-tokens takes a number from 1 on, not {chunk_tokens}")
         self.chunk_tokens = chunk_tokens
+
+    @classmethod
+    def check_model(cls, model: nn.Module, run: DictConfig) -> None:
+        """Raise AdminError where ``forward`` would in the coming ``run``, but at its start.
+
+        Later, when threads read batches ahead, Python may abort as it exits.
+        """
+        decoder_of(model)
+        if run.distributed_training.ddp_backend == "fully_sharded":
+            _refuse(SHARDED)
+        if run.distributed_training.find_unused_parameters:
+            _refuse(UNUSED_SOUGHT)
 
     def forward(
         self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
@@ -99,25 +116,23 @@ def decoder_of(model: nn.Module) -> nn.Module:
     unused_are_sought = getattr(model, "find_unused_parameters", False)
     while isinstance(getattr(model, "module", None), nn.Module):
         if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(model).__mro__):
-            _refuse("weights spread over workers by --ddp-backend fully_sharded")
+            _refuse(SHARDED)
         model = model.module
     decoder, name = getattr(model, "decoder", None), type(model).__name__
     if getattr(decoder, "adaptive_softmax", None) is not None:
-        _refuse("an adaptive softmax")
+        _refuse("an adaptive softmax", instead="adaptive_loss")
     projection = getattr(decoder, "output_projection", None)
     if not isinstance(projection, nn.Linear) or type(projection).forward is not nn.Linear.forward:
         _refuse(f"a {name}, which has no linear decoder.output_projection")
     if not _takes(model.forward, "features_only"):
         _refuse(f"a {name}, which does not give its features")
     if unused_are_sought:  # DDP takes for unused what the model's own forward does not touch
-        _refuse("--find-unused-parameters")
+        _refuse(UNUSED_SOUGHT)
     return decoder
 
 
-def _refuse(what: str) -> NoReturn:
-    raise AdminError(
-        f"--criterion {NAME} does not work with {what}; use label_smoothed_cross_entropy"
-    )
+def _refuse(what: str, instead: str = "label_smoothed_cross_entropy") -> NoReturn:
+    raise AdminError(f"--criterion {NAME} does not work with {what}; use {instead}")
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
@@ -130,11 +145,8 @@ def _product_dtype(decoder: nn.Module, features: Tensor) -> torch.dtype:
 
     A tiny product tells: the questions to ask for autocast differ between torch's versions.
     """
-    chosen = getattr(decoder, "autocast_dtype", None)
-    kind = features.device.type
     one = features.detach().new_ones(1, 1)
-    with nullcontext() if chosen is None else torch.autocast(kind, chosen):
-        return (one @ one).dtype
+    return in_precision(torch.mm, getattr(decoder, "autocast_dtype", None))(one, one).dtype
 
 
 def _among(values: Tensor, kept: Tensor, length: int) -> Tensor:
@@ -144,3 +156,7 @@ def _among(values: Tensor, kept: Tensor, length: int) -> Tensor:
 
 if NAME not in CRITERION_REGISTRY:  # the module may be imported twice
     register_criterion(NAME, dataclass=ChunkedConfig)(LabelSmoothedCrossEntropyChunked)
+
+# fairseq goes on with an optimiser's state only where the criterion's class has the name it had;
+# only now, as a second class of one name cannot be registered
+LabelSmoothedCrossEntropyChunked.__name__ = LabelSmoothedCrossEntropyCriterion.__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.models import (
     ARCH_CONFIG_REGISTRY,
     ARCH_MODEL_REGISTRY,
@@ -30,22 +31,31 @@ def start_training(
     """Draw the weights of ``model`` and, where a training run starts afresh, set ω; then shard it.
 
     ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
-    AdminError on profiles that do not fit, and where the run has a precision of its own.
+    AdminError on profiles that do not fit, and where the run's precision or criterion does not.
     """
     run = _whole_run(cfg)
-    _check_precision(config, run)
+    check_precision(config, run)
+    _check_criterion(model, run)
     initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
     shard_layers(model, config)
 
 
-def _check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
+def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
+    """Raise AdminError where ``run`` has a precision beside that of --autocast."""
     for other in ("fp16", "bf16", "amp"):
         if config.autocast and run is not None and run.common[other]:
             raise AdminError(
                 f"--autocast {config.autocast} keeps weights in float32, --{other} has a precision "
                 "of its own; leave one of them out"
             )
+
+
+def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None:
+    name = OmegaConf.select(run, "criterion._name") if run is not None else None
+    check = getattr(CRITERION_REGISTRY.get(name), "check_model", None)
+    if check is not None:
+        check(model, run)
 
 
 def _whole_run(cfg: Any) -> Optional[DictConfig]:

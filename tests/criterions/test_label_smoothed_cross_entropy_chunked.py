@@ -353,6 +353,10 @@ def test_training_by_the_real_command(run, data, tmp_path):  # noqa: F811
         for log in logs
     )
     assert len(ours) == 2 + len(VALID) and ours == pytest.approx(theirs, abs=0.0015)
+    for updates, name in (3, NAME), (4, "label_smoothed_cross_entropy"):  # from fairseq's and back
+        words = ["--max-update", updates, "--criterion", name]
+        log = run.train(data, tmp_path / "label_smoothed_cross_entropy", *words)
+        assert len(log.losses()) == 1
 
 
 VALID = ["loss", "nll_loss", "accuracy"]

@@ -1,11 +1,14 @@
 """What is checked when a run builds its model."""
 
+from contextlib import nullcontext
+
 import pytest
 from omegaconf import OmegaConf
 
 from admin_fairseq.config import AdminTransformerConfig, resolve
+from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import NAME
 from admin_fairseq.errors import AdminError
-from admin_fairseq.models.building import _check_precision
+from admin_fairseq.models.building import _check_criterion, check_precision
 from admin_fairseq.modules import transformer_stack
 
 
@@ -13,12 +16,37 @@ from admin_fairseq.modules import transformer_stack
 def test_one_precision_at_a_time(other):
     config = resolve(AdminTransformerConfig(autocast="bfloat16"))
     run = OmegaConf.create({"common": {"fp16": False, "bf16": False, "amp": False}})
-    _check_precision(config, run)
-    _check_precision(config, None)
+    check_precision(config, run)
+    check_precision(config, None)
     run.common[other] = True
     with pytest.raises(AdminError, match=f"--autocast bfloat16 .* --{other} "):
-        _check_precision(config, run)
-    _check_precision(resolve(AdminTransformerConfig()), run)
+        check_precision(config, run)
+    check_precision(resolve(AdminTransformerConfig()), run)
+
+
+@pytest.mark.parametrize(
+    ("options", "distributed", "message"),
+    [
+        ({"adaptive_softmax_cutoff": "5,10"}, {}, "an adaptive softmax; use adaptive_loss"),
+        ({}, {"ddp_backend": "fully_sharded"}, "--ddp-backend fully_sharded; use label_smoothed"),
+        ({}, {"find_unused_parameters": True}, "--find-unused-parameters; use label_smoothed"),
+        ({}, {}, None),
+    ],
+)
+def test_a_criterion_says_at_once_that_it_cannot_take_the_model(
+    options, distributed, message, build
+):
+    untold = {"ddp_backend": "legacy_ddp", "find_unused_parameters": False}
+    run = {"criterion": {"_name": NAME}, "distributed_training": {**untold, **distributed}}
+    refused = nullcontext() if message is None else pytest.raises(AdminError, match=message)
+    with refused:
+        _check_criterion(build(**options), OmegaConf.create(run))
+
+
+def test_other_criterions_are_not_asked(build):
+    model = build(adaptive_softmax_cutoff="5,10")
+    for run in (None, OmegaConf.create({"criterion": {"_name": "cross_entropy"}})):
+        _check_criterion(model, run)
 
 
 @pytest.mark.parametrize(("options", "least"), [({}, 7), ({"checkpoint_activations": True}, 0)])
