@@ -16,6 +16,7 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
+from admin_fairseq.models.building import check_precision
 
 SENTENCE_LENGTH = 30  # of made-up sentences, without end of sentence
 
@@ -67,8 +68,12 @@ class Side(NamedTuple):
         return convert_namespace_to_omegaconf(parse(self.words))
 
     def check(self) -> None:
-        """Raise AdminError where fairseq refuses the words."""
-        parse(self.words)
+        """Raise AdminError where fairseq, our model or the machine refuses the words."""
+        run = self.run
+        if run.common.fp16 and (run.common.cpu or not torch.cuda.is_available()):
+            raise AdminError(f"{self.name}: --fp16 needs a GPU")
+        if getattr(run.model, "autocast", None):
+            check_precision(run.model, run)
 
     @property
     def command(self) -> str:

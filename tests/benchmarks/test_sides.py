@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from admin_fairseq.benchmarks import sides
 from admin_fairseq.benchmarks.sides import Conditions
@@ -41,6 +42,17 @@ def test_command_is_what_runs():
     assert side.command.startswith("fairseq-train --task translation 'my data/bin' ")
     assert "--arch admin_transformer_tiny" in side.command
     assert side.command.endswith("--user-dir admin_fairseq")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_precision_that_the_machine_lacks_is_refused():
+    with pytest.raises(AdminError, match="stock: --fp16 needs a GPU"):
+        sides.stock(conditions(), words=["--fp16"]).check()
+
+
+def test_two_precisions_are_refused():
+    with pytest.raises(AdminError, match=r"--autocast bfloat16 .* --bf16 "):
+        sides.ours(conditions(), words=["--autocast", "bfloat16", "--bf16"]).check()
 
 
 def test_options_that_only_ours_has_are_refused_for_stock():
