@@ -2,6 +2,7 @@
 
 import os
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -43,6 +44,11 @@ def held(model):
     """Name → tensor: parameters, and the ω and α that a scheme keeps in buffers."""
     scales = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
     return {**dict(model.named_parameters()), **scales}
+
+
+def exact_softmax():
+    """Within it fairseq's attention is exact: else its softmax is float32, whatever all else is."""
+    return patch("fairseq.utils.softmax", lambda x, dim, onnx_trace=False: x.softmax(dim))
 
 
 def sentences(dictionary, source_lengths, target_lengths, seed):

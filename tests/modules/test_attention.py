@@ -1,7 +1,5 @@
 """Our attention against fairseq's: the same parameters, the same numbers."""
 
-from unittest.mock import patch
-
 import pytest
 import torch
 from fairseq.modules import MultiheadAttention
@@ -13,6 +11,7 @@ from admin_fairseq.modules.attention import Attention, attend, attend_plainly, j
 from admin_fairseq.modules.inputs import Shift, put_before
 from admin_fairseq.modules.layout import Layout, visible
 
+from ..conftest import exact_softmax
 from .test_layout import padding_of
 
 PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-6)]
@@ -28,11 +27,6 @@ def both(dtype=torch.float64, **kind):
         torch.nn.init.normal_(parameter, std=0.3)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return ours, theirs
-
-
-def exact_softmax(x, dim, onnx_trace=False):
-    """fairseq takes it in float32 also where all else is float64."""
-    return x.softmax(dim)
 
 
 def gradients(module, out, *inputs):
@@ -90,7 +84,7 @@ def test_attention_to_the_encoder_equals_fairseqs(mine, other, heads):
     x = torch.randn(mine[1], count, 8, dtype=torch.float64, requires_grad=True)
     memory = torch.randn(other[1], count, 12, dtype=torch.float64, requires_grad=True)
     asks = {"need_weights": True, "need_head_weights": heads, "static_kv": True}
-    with patch("fairseq.utils.softmax", exact_softmax):
+    with exact_softmax():
         expected, weights = theirs(x, memory, memory, keys, **asks)
     here, there = Layout.of(queries), Layout.of(keys)
     packed = here.pack(x), there.pack(memory), there.pack(memory)
