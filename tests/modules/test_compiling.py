@@ -58,7 +58,7 @@ def test_forms_are_those_of_the_layouts(dynamo_alone, build, task):
     for seed, pair in enumerate(product(sources, targets)):
         step(model, sentences(task.source_dictionary, *pair, seed=seed))
     forms = compiled_graphs() - before
-    assert forms <= 2 * 16  # with and without gradients
+    assert forms <= 2 * (3 + 9 + 2)  # with and without gradients; two for sizes that meet
     for seed in range(20):
         torch.manual_seed(seed)
         pair = torch.randint(2, 12, (2, int(torch.randint(2, 7, ())))).tolist()

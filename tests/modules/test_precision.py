@@ -9,6 +9,7 @@ import torch
 
 from admin_fairseq.schemes import SCHEMES
 
+from ..conftest import HALF
 from .test_transformer_layer import loss_and_gradients, moved
 
 
@@ -61,13 +62,14 @@ def test_a_copy_computes_with_its_own_weights(duplicate, options, build, batch):
     assert not torch.equal(model(**batch)[0], expected)
 
 
-def test_half_precision_takes_its_place(build, batch):
+@pytest.mark.parametrize("half", HALF)
+def test_half_precision_takes_its_place(half, build, batch):
     """fairseq-generate --fp16 makes a model's weights half, whatever it was trained in."""
     model = moved(build(autocast="bfloat16", encoder_layers=1, decoder_layers=1)).eval()
     plain = moved(build(encoder_layers=1, decoder_layers=1)).eval()
     plain.load_state_dict(model.state_dict())
-    found, expected = (m.half()(**batch)[0] for m in (model, plain))
-    assert found.dtype == torch.float16 and torch.equal(found, expected)
+    found, expected = (m.to(half)(**batch)[0] for m in (model, plain))
+    assert found.dtype == half and torch.equal(found, expected)
 
 
 def test_translations_step_by_step_in_bfloat16(build, batch):
