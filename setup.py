@@ -17,6 +17,7 @@ setup(
         "fairseq-fixed==0.12.3.1; python_version >= '3.11'",
         "torch",
         "numpy",
+        "msgspec>=0.18",
         "sacrebleu",
         "sentencepiece",
     ],

@@ -26,7 +26,7 @@ from admin_fairseq.commands import (
     score,
     translate,
 )
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, printable
 
 
 class Parser(ArgumentParser):
@@ -34,6 +34,13 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise AdminError(f"{message} (see {self.prog} --help)")
+
+
+class Printable(logging.Formatter):
+    """Messages may hold names of files; each stays one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 COMMANDS = {
@@ -54,6 +61,9 @@ COMMANDS = {
 
 def _parser() -> ArgumentParser:
     parser = Parser(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error that nobody foresaw"
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
@@ -67,6 +77,7 @@ def _parser() -> ArgumentParser:
 def _messages_on_stderr() -> Iterator[None]:
     """Show what the package logs as it stands; of others, and of warnings, nothing."""
     logger, handler = logging.getLogger("admin_fairseq"), logging.StreamHandler()
+    handler.setFormatter(Printable())
     chatter = [(other, other.level) for other in map(logging.getLogger, ("", "fairseq", "hydra"))]
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -100,22 +111,32 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
     args = _parser().parse_args(argv)
-    command = COMMANDS[args.command]
-    del args.command
-    perform(partial(command.run, args))
+    command, debug = COMMANDS[args.command], args.debug
+    del args.command, args.debug
+    perform(partial(command.run, args), command.verbatim, debug)
 
 
-def perform(work: Callable[[], Iterable[str]]) -> None:
-    """Print the lines of ``work``, as a command of its own does."""
+def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
+    """Print the lines of ``work``, as a command of its own does.
+
+    An error that nobody foresaw is told in one line, unless ``debug`` asks for its traceback.
+    """
     try:
         with _messages_on_stderr(), _cleaning_up_when_told_to_end():
-            for line in work():
-                print(line)
+            for text in work():
+                print(text if verbatim else "\n".join(map(printable, text.split("\n"))))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # as a shell says it
+    except Exception as error:
+        if debug:
+            raise
+        raise AdminError(
+            f"unforeseen {type(error).__name__}: {error} (please report it, with what "
+            "admin-fairseq --debug shows)"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,12 @@
-"""The one exception that users see."""
+"""The one exception that users see, and text that is safe to show them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST_MESSAGE = 2000  # characters: room for a path, not for what lies in a file
+UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories that steer a terminal, end a line, reverse its direction, or do not encode."""
 
 
 class AdminError(SystemExit):
@@ -10,4 +18,24 @@ class AdminError(SystemExit):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"admin-fairseq: error: {message}")
+        super().__init__(f"admin-fairseq: error: {printable(shortened(message))}")
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes (``\\x1b``) for what is not safe to print.
+
+    File names and the contents of files may hold anything, such as codes that make a terminal
+    write to its title.
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSAFE else c
+        for c in text
+    )
+
+
+def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """``text`` with its middle left out if it is longer than ``longest`` characters."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... ({len(text) - longest} characters left out) ... {text[-half:]}"

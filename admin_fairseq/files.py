@@ -1,16 +1,106 @@
-"""Writing files and folders whole or not at all."""
+"""Reading files that may hold anything; writing files and folders whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import glob
 import json
+import math
 import os
+import secrets
 import shutil
-import tempfile
-from contextlib import contextmanager
-from typing import Any, BinaryIO, Iterator
+import stat
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, Iterator, TypeVar
 
-from admin_fairseq.errors import AdminError
+import msgspec
+
+from admin_fairseq.errors import AdminError, shortened
+
+Schema = TypeVar("Schema")
+
+LARGEST_TEXT = 16 << 20
+"""Bytes of the largest file that is read as a whole: profiles and descriptions have far less."""
+
+
+def open_regular(path: str) -> BinaryIO:
+    """``path`` for reading; raises OSError at once for what is no regular file.
+
+    A FIFO or a device may never begin, or never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
+    """The text of a UTF-8 file; raises AdminError where it is something else, or too large."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > largest:
+        raise AdminError(f"{path}: larger than {largest >> 20} MiB; is it the right file?")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise AdminError(f"{path}: not UTF-8 text; is it the right file?") from None
+
+
+def read_json(path: str, schema: type[Schema], what: str) -> Schema:
+    """The file as ``schema`` (anything that msgspec takes) has it; ``what`` is its name in errors.
+
+    Raises AdminError where it cannot be read, or is no such file: see ``check_json``.
+    """
+    return check_json(read_text(path), path, schema, what)
+
+
+def check_json(text: str, path: str, schema: type[Schema], what: str) -> Schema:
+    """``text`` as ``schema`` has it.
+
+    Types are strict: no text for a number, no truth value for one. Raises AdminError for what is
+    no JSON, for a key that occurs twice, and for numbers beyond a double's or 64 bits.
+    """
+    try:
+        content = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_finite,
+            parse_float=_finite,
+            parse_int=_of_64_bits,
+        )
+        json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        return msgspec.convert(content, schema)
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        reason = shortened(str(error), 300)
+        raise AdminError(f"{path}: not {what}, or a damaged one: {reason}") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shortened(text, 30)} is not a finite number")
+    return number
+
+
+def _of_64_bits(text: str) -> int:
+    number = int(text) if len(text) <= 20 else 1 << 63
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"{shortened(text, 30)} is too large a number")
+    return number
 
 
 def refuse_to_overwrite(path: str, force: bool) -> None:
@@ -23,41 +113,44 @@ def refuse_to_overwrite(path: str, force: bool) -> None:
 def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
     """A temporary file beside ``path`` that is renamed to it when the block ends well.
 
-    Killed at any moment, it leaves the whole file or the old one. Raises AdminError where the
-    file cannot be written, and without ``force`` where one has come to be there.
+    Killed at any moment, it leaves the whole file or the old one, and a temporary file that the
+    next call removes. Raises AdminError where the file cannot be written, and without ``force``
+    where one has come to be there.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = None
     try:
         os.makedirs(folder, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}-")
+        clear_remains(path)
+        descriptor, temporary = _new_temporary(path)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        refuse_to_overwrite(path, force)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            refuse_to_overwrite(path, force)
+            os.replace(temporary, path)
     except OSError as error:
         raise AdminError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.remove(temporary)
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                os.remove(temporary)
 
 
 @contextmanager
 def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
     """A temporary folder beside ``path`` that takes its place when the block ends well.
 
-    Raises AdminError where it cannot be written, and without ``force`` where one has come to be
-    there.
+    Killed at any moment, it leaves the whole folder or the old one, and a temporary folder that
+    the next call removes. Raises AdminError where it cannot be written, and without ``force``
+    where one has come to be there.
     """
     path = os.path.abspath(path)
-    parent, name = os.path.split(path)
-    workplace = None
+    descriptor = workplace = None
     try:
-        os.makedirs(parent, exist_ok=True)
-        workplace = tempfile.mkdtemp(dir=parent, prefix=f".{name}-")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        clear_remains(path)
+        descriptor, workplace = _new_temporary(path, folder=True)
         new, old = os.path.join(workplace, "new"), os.path.join(workplace, "old")
         os.mkdir(new)
         yield new
@@ -75,21 +168,57 @@ def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
     finally:
         if workplace is not None:
             shutil.rmtree(workplace, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def clear_remains(path: str) -> None:
-    """Remove what a killed process left of its try to write ``path``, a file or a folder."""
+    """Remove what a killed process left of its try to write ``path``, a file or a folder.
+
+    Whoever still writes it holds a lock, which the kernel drops when a process dies. Where the
+    file system has no locks, what may be somebody's work stays.
+    """
+    pattern = f"{glob.escape(_temporary_prefix(path))}{'[a-z0-9_]' * 8}"
+    for left in glob.glob(pattern):
+        with suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                new, old = os.path.join(left, "new"), os.path.join(left, "old")
+                if os.path.exists(old) and not os.path.lexists(path):
+                    os.rename(new, path)  # killed between the two renames of replacing_folder
+                shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
+            finally:
+                os.close(descriptor)
+
+
+def _temporary_prefix(path: str) -> str:
     folder, name = os.path.split(os.path.abspath(path))
-    random = "[a-z0-9_]" * 8  # as tempfile makes names
-    for left in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}-{random}")):
-        if os.path.isdir(left):
-            shutil.rmtree(left)
+    short = os.fsdecode(os.fsencode(name)[:240])  # with a dot and nine more, 255 are allowed
+    return os.path.join(folder, f".{short}-")
+
+
+def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
+    """A locked descriptor of a new temporary file or folder, and its path.
+
+    Modes follow the umask, as those of any new file.
+    """
+    while True:
+        temporary = _temporary_prefix(path) + secrets.token_hex(4)
+        if folder:
+            os.mkdir(temporary)
+            descriptor = os.open(temporary, os.O_RDONLY)
         else:
-            os.remove(left)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # no locks here: then nobody removes remains either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.exists(temporary):  # else taken for remains before it was locked
+            return descriptor, temporary
+        os.close(descriptor)
 
 
-def write_json(content: Any, path: str) -> None:
+def write_json(content: Any, path: str, force: bool = True) -> None:
     """Write ``content`` as JSON, whole or not at all; raises AdminError where it cannot."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with replacing(path) as file:
+    with replacing(path, force) as file:
         file.write(text.encode())

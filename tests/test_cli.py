@@ -91,3 +91,20 @@ def test_help(words, capsys):
         cli.main([*words, "--help"])
     assert stop.value.code == 0
     assert "usage: admin-fairseq" in capsys.readouterr().out
+
+
+def test_an_unforeseen_error_is_one_line_unless_asked_for(monkeypatch):
+    def fail(options):
+        raise ZeroDivisionError("a reason")
+
+    monkeypatch.setattr(benchmark, "benchmark", fail)
+    with pytest.raises(AdminError, match=r"unforeseen ZeroDivisionError: a reason \(please report"):
+        cli.main(["benchmark"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["--debug", "benchmark"])
+
+
+def test_names_do_not_steer_the_terminal(capsys):
+    cli.perform(lambda: ["wrote \x1b[31mred\u202e\udcff", "a\nb"])
+    cli.perform(lambda: ["\x1b[31mas it is"], verbatim=True)
+    assert capsys.readouterr().out == "wrote \\x1b[31mred\\u202e\\udcff\na\nb\n\x1b[31mas it is\n"

@@ -1,10 +1,21 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import refuse_to_overwrite, replacing, replacing_folder, write_json
+from admin_fairseq.files import (
+    check_json,
+    read_json,
+    read_text,
+    refuse_to_overwrite,
+    replacing,
+    replacing_folder,
+    write_json,
+)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -92,3 +103,125 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
         pass
     assert os.listdir(tmp_path) == ["folder"]
     assert os.listdir(path) == ["old"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_modes_follow_the_umask(mask, tmp_path):
+    old = os.umask(mask)
+    try:
+        write_json({}, str(tmp_path / "file"))
+        with replacing_folder(str(tmp_path / "folder")):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
+    for name in ("n" * 255, "ü" * 127):
+        write_json({}, str(tmp_path / name))
+        write_json({}, str(tmp_path / name))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+WRITER = """
+import sys, time
+from admin_fairseq.files import replacing, replacing_folder
+with {kind}(sys.argv[1]):
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
+def test_what_a_killed_process_leaves_goes_with_the_next_and_no_others_work(kind, tmp_path):
+    path = tmp_path / "output"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER.format(kind=kind), path], stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == b"writing\n"
+    assert len(os.listdir(tmp_path)) == 2, "each has a temporary name of its own"
+    writers[0].send_signal(signal.SIGKILL)
+    writers[0].wait()
+    assert len(os.listdir(tmp_path)) == 2
+    if kind == "replacing":
+        write_json({}, str(path))
+    else:
+        with replacing_folder(str(path)):
+            pass
+    assert len(os.listdir(tmp_path)) == 2, "the output, and the work of the one who lives"
+    writers[1].kill()
+    writers[1].wait()
+    (tmp_path / "other").touch()
+    if kind == "replacing":
+        write_json({}, str(path))
+    else:
+        with replacing_folder(str(path)):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["other", "output"]
+
+
+def test_a_folder_killed_between_its_two_renames_comes_to_its_place(tmp_path):
+    left = tmp_path / ".output-0a1b2c3d"
+    for name in ("old", "new"):
+        (left / name).mkdir(parents=True)
+        (left / name / name).touch()
+    with (
+        pytest.raises(AdminError, match="is there already"),
+        replacing_folder(str(tmp_path / "output"), force=False),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["output"]
+    assert os.listdir(tmp_path / "output") == ["new"]
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path in (tmp_path / "fifo", tmp_path / "zero", tmp_path):
+        with pytest.raises(AdminError, match=f"{path}: cannot be read: not a regular file"):
+            read_text(str(path))
+    with pytest.raises(AdminError, match="nowhere: cannot be read: No such file"):
+        read_text(str(tmp_path / "nowhere"))
+
+
+def test_text_has_a_size_and_an_encoding(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("ü" * 500)
+    assert read_text(str(path), largest=1000) == "ü" * 500
+    with pytest.raises(AdminError, match=f"{path}: larger than"):
+        read_text(str(path), largest=999)
+    path.write_bytes(b"\xff")
+    with pytest.raises(AdminError, match=f"{path}: not UTF-8 text"):
+        read_text(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Expecting value"),
+        ("[1]", "Expected `object`"),
+        ('{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+        ('{"a": NaN}', "NaN is not a finite number"),
+        ('{"a": -Infinity}', "-Infinity is not a finite number"),
+        ('{"a": 1e400}', "1e400 is not a finite number"),
+        ('{"a": 1' + "0" * 5000 + "}", "too large a number"),
+        ('{"a": true}', r"Expected `float`, got `bool` - at `\$\[...\]`"),
+        ('{"a": "1"}', "Expected `float`, got `str`"),
+        ('{"a": "\\ud800"}', "surrogates not allowed"),
+        ('{"a":' * 100_000, "recursion"),
+    ],
+)
+def test_json_is_strict(text, reason):
+    with pytest.raises(AdminError, match=f"x.json: not a letter, or a damaged one: .*{reason}"):
+        check_json(text, "x.json", dict[str, float], "a letter")
+
+
+def test_json_that_fits_is_returned(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": 1, "b": 2.5}')
+    assert read_json(str(tmp_path / "x.json"), dict[str, float], "a letter") == {"a": 1, "b": 2.5}

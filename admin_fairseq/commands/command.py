@@ -13,12 +13,15 @@ from admin_fairseq.checkpoints.storage import run_options
 class Command(NamedTuple):
     """A subcommand; ``run`` gives the lines to print.
 
-    What writes files does so before it gives the first line: nobody may be reading them.
+    What writes files does so before it gives the first line: nobody may be reading them. Lines are
+    printed with escapes for what steers a terminal, unless they are ``verbatim``: data that the
+    next program reads.
     """
 
     help: str
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Iterable[str]]
+    verbatim: bool = False
 
 
 def positive(text: str) -> int:

@@ -64,4 +64,6 @@ def _run(args: Namespace) -> Iterable[str]:
     logger.info("Translated %d sentences in %.1fs (%.2f sentences/s)", number, seconds, speed)
 
 
-COMMAND = Command("translate standard input with an exported model", _add_options, _run)
+COMMAND = Command(
+    "translate standard input with an exported model", _add_options, _run, verbatim=True
+)

@@ -1,0 +1,22 @@
+"""Replacing a name of one module as another module sees it, and nowhere else."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+
+class StandIn(ModuleType):
+    """``original`` with some names replaced.
+
+    ``fairseq.checkpoint_utils.torch = StandIn(torch, load=...)`` changes what fairseq's reader
+    calls, and leaves ``torch.load`` as it is for everybody else.
+    """
+
+    def __init__(self, original: ModuleType, **replaced: Any) -> None:
+        super().__init__(original.__name__, original.__doc__)
+        self.__dict__.update(replaced)
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)

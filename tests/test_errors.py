@@ -1,0 +1,30 @@
+import pytest
+
+from admin_fairseq.errors import AdminError, printable, shortened
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a b é 漢 =", "a b é 漢 ="),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\u202egnp", r"\u202egnp"),
+        ("\u2028", r"\u2028"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_what_steers_a_terminal_is_escaped(text, shown):
+    assert printable(text) == shown
+    assert str(AdminError(text)) == f"admin-fairseq: error: {shown}"
+
+
+def test_long_messages_lose_their_middle():
+    assert shortened("x" * 20, 20) == "x" * 20
+    assert shortened("a" * 10 + "b" * 5 + "c" * 10, 20) == (
+        "a" * 10 + " ... (5 characters left out) ... " + "c" * 10
+    )
+    message = str(AdminError("/path/to/file: holds " + "9" * 100_000_000))
+    assert "/path/to/file: holds 9" in message
+    assert len(message) < 2100
