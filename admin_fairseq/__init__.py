@@ -7,9 +7,10 @@ import os
 
 from fairseq import utils
 
-from admin_fairseq.checkpoints.loading import allow_fairseq_checkpoints
+from admin_fairseq.repairs import reading
 
-allow_fairseq_checkpoints()
+for repair in (reading,):
+    repair.apply()
 
 from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401
 from admin_fairseq.lr_scheduler import inverse_sqrt_nowarmup, linear  # noqa: E402, F401

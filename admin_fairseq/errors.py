@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import contextmanager
+from typing import Iterator
 
 LONGEST_MESSAGE = 2000  # characters: room for a path, not for what lies in a file
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -19,6 +21,16 @@ class AdminError(SystemExit):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"admin-fairseq: error: {printable(shortened(message))}")
+        self.message = message
+
+
+@contextmanager
+def blaming(path: str) -> Iterator[None]:
+    """Let errors inside say that ``path`` is the file where the mistake lies."""
+    try:
+        yield
+    except AdminError as error:
+        raise AdminError(f"{path}: {error.message}") from None
 
 
 def printable(text: str) -> str:

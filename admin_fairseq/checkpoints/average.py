@@ -116,7 +116,9 @@ def best_checkpoints(folder: str, count: int) -> list[str]:
         score = (state.get("extra_state") or {}).get("val_loss")
         score = plain(score)  # numpy's numbers among them
         history = state.get("optimizer_history")
-        if isinstance(score, (int, float)) and math.isfinite(score) and history:
+        if not isinstance(score, (int, float, type(None))):
+            raise AdminError(f"{path}: damaged checkpoint: its val_loss is {score!r}")
+        if score is not None and math.isfinite(score) and history:
             cost = -score if _maximizes(state) else score
             costs.setdefault(history[-1].get("num_updates", 0), (cost, path))
     ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # the later of equals

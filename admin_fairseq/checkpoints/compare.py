@@ -16,8 +16,13 @@ from fairseq.models import BaseFairseqModel, build_model
 from torch import Tensor, nn
 
 from admin_fairseq.checkpoints.storage import Weights
-from admin_fairseq.errors import AdminError
+from admin_fairseq.config import SchemeOptions, resolve
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
+
+STACKS = ("encoder", "decoder")
+MOST_POSITIONS = 1_000_000
+"""More than any model of fairseq has; sinusoids are computed for each of them."""
 
 
 def build(
@@ -42,15 +47,52 @@ def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
     return model.eval()
 
 
+def resolved(options: Mapping[str, Any], path: str) -> SchemeOptions:
+    """The complete options of one of our models; raises AdminError that blames ``path``."""
+    try:
+        with blaming(path):
+            return resolve(Namespace(**options))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise AdminError(f"{path}: the model's options are damaged: {error}") from None
+
+
+def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None:
+    """Raise AdminError where the options ask for a model of another size than ``weights`` are.
+
+    Found out before anything is built: options can ask for 10^9 layers in a small file.
+    """
+    for stack in STACKS:
+        layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
+        if not layers:
+            continue
+        dim = weights.get(f"{stack}.layers.0.fc1.weight", torch.empty(0, 0)).shape[-1]
+        found = {f"{stack}_layers": len(layers), f"{stack}_embed_dim": dim}
+        for name, size in found.items():
+            if options.get(name, size) != size:
+                raise AdminError(
+                    f"{path}: damaged checkpoint: its weights have {name} {size}, "
+                    f"its options {options[name]!r}"
+                )
+    for side in ("source", "target"):
+        positions = options.get(f"max_{side}_positions")
+        if positions is not None and positions not in range(1, MOST_POSITIONS):
+            raise AdminError(
+                f"{path}: damaged checkpoint: its option max_{side}_positions is {positions!r}"
+            )
+
+
 def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
     """The model with these options, its vocabulary as large as that of ``weights``."""
     # weights come from the checkpoint: files of pretrained embeddings are not needed again
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
+    check_sizes(options, weights, path)
     task = _stand_in_task(weights, path)
     try:
-        model = build_model(Namespace(**options), task)
+        with blaming(path):
+            model = build_model(Namespace(**options), task)
     except Exception as error:  # whatever damaged options make fairseq raise
-        raise AdminError(f"{path}: no model can be built from its options: {error}") from None
+        reason = textwrap.shorten(str(error), 500)
+        raise AdminError(f"{path}: no model can be built from its options: {reason}") from None
     dtypes = {weight.dtype for weight in weights.values()}
     return model.to(torch.float64 if torch.float64 in dtypes else torch.float32)
 

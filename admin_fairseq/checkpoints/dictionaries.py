@@ -10,6 +10,7 @@ from fairseq.data import Dictionary, data_utils
 
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
+from admin_fairseq.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def data_bin(
 
 def _dictionary(file: str) -> Dictionary:
     try:
+        open_regular(file).close()  # a FIFO would keep fairseq waiting
         return Dictionary.load(file)
     except OSError as error:
         raise AdminError(

@@ -16,7 +16,6 @@ Shapes: C channels, V types in the vocabulary; ω is C (or 1), linear weights ar
 
 from __future__ import annotations
 
-from argparse import Namespace
 from dataclasses import dataclass, field
 from operator import mul, truediv
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
@@ -35,8 +34,8 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
     without_training_state,
 )
-from admin_fairseq.config import CONFIGS, OWN_OPTIONS, resolve
-from admin_fairseq.errors import AdminError
+from admin_fairseq.config import CONFIGS, OWN_OPTIONS
+from admin_fairseq.errors import AdminError, blaming
 
 Options = dict[str, Any]
 """A model's options by their flat names, as on the command line."""
@@ -100,6 +99,7 @@ def fold(
     it names.
     """
     check_weights(weights, path)
+    compare.check_sizes(options, weights, path)
     folding = _Folding(dict(weights), dict(options), path)
     for kind in ("omega", "alpha"):
         folding.check_all_or_none(kind, required=kind in scales)
@@ -116,7 +116,8 @@ def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     options, scales = _stock_options(state, path)
     folded = fold(state["model"], options, path, scales)
     compare.build(folded.options, folded.weights, path)
-    cfg = run_options(state)
+    with blaming(path):
+        cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
         cfg["common"]["user_dir"] = None  # nothing of the plugin is needed any more
@@ -134,10 +135,7 @@ def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[s
     if model not in STOCK_MODELS:
         raise AdminError(f"{path}: cannot fold a model of architecture {name}")
     if model in CONFIGS:
-        try:
-            config = resolve(Namespace(**options))
-        except (TypeError, ValueError) as error:
-            raise AdminError(f"{path}: the model's options are damaged: {error}") from None
+        config = compare.resolved(options, path)
         if config.scheme.no_stock_form:
             raise AdminError(
                 f"{path}: {config.scheme.title} (--init-type {config.init_type}) has no stock "
@@ -295,7 +293,11 @@ class _Folding:
         """Multiply or divide a weight, in float64; it keeps its type, but float32 at least."""
         weight = self._weight(name)
         dtype = torch.promote_types(torch.promote_types(weight.dtype, scale.dtype), torch.float32)
-        scaled = operation(weight.double(), scale.double()).to(dtype)
+        try:
+            scaled = operation(weight.double(), scale.double()).to(dtype)
+        except RuntimeError:
+            shape = tuple(weight.shape)
+            raise AdminError(f"{self.path}: damaged checkpoint: {name} is {shape}") from None
         if not scaled.isfinite().all():
             raise AdminError(f"{self.path}: {name} would become too large; it cannot be folded")
         self.weights[name] = scaled

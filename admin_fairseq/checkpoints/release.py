@@ -17,8 +17,8 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
     without_training_state,
 )
-from admin_fairseq.config import UNSUPPORTED, resolve
-from admin_fairseq.errors import AdminError
+from admin_fairseq.config import UNSUPPORTED
+from admin_fairseq.errors import AdminError, blaming
 
 INIT_TYPES = {
     "default": "default",
@@ -101,7 +101,8 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
     compare.load_weights(model, weights, path)
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
 
-    cfg = run_options(state)
+    with blaming(path):
+        cfg = run_options(state)
     cfg["model"] = options
     cfg["task"].update(data=data.folder, source_lang=data.source_lang, target_lang=data.target_lang)
     cfg["common"]["user_dir"] = "admin_fairseq"
@@ -112,8 +113,7 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
 def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Our model's options, from those of the release."""
     args = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
-    init_type = args.get("init_type")
-    arch, task = str(args.get("arch")), args.get("task")
+    arch, init_type, task = (str(args.get(name)) for name in ("arch", "init_type", "task"))
     if init_type not in INIT_TYPES or not arch.startswith("transformer"):
         raise AdminError(
             f"{path}: not a transformer of the original Admin release "
@@ -125,16 +125,12 @@ def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
     if unsupported:
         option = unsupported[0].replace("_", "-")
         raise AdminError(f"{path}: was trained with --{option}, which our models do not have")
-    config = resolve(
-        Namespace(
-            **{
-                **args,
-                "_name": "admin_transformer",
-                "init_type": INIT_TYPES[init_type],
-                "encoder_embed_path": None,  # the weights are in the checkpoint
-                "decoder_embed_path": None,
-                "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
-            }
-        )
-    )
-    return dict(vars(config))
+    ours = {
+        **args,
+        "_name": "admin_transformer",
+        "init_type": INIT_TYPES[init_type],
+        "encoder_embed_path": None,  # the weights are in the checkpoint
+        "decoder_embed_path": None,
+        "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
+    }
+    return dict(vars(compare.resolved(ours, path)))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-import zipfile
-from typing import Any, BinaryIO, Mapping
+from typing import Any, BinaryIO, Callable, Mapping
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from fairseq.registry import REGISTRIES
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from admin_fairseq.checkpoints.loading import explaining
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import replacing
+from admin_fairseq.repairs import reading
 
 Weights = dict[str, Tensor]
 """A state dict: name → tensor."""
@@ -28,24 +27,51 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     It is read at once, not mapped into memory: a training run may replace the file at any time.
     Raises AdminError for what is no checkpoint of fairseq, and for what might run code.
     """
-    try:
-        with explaining(path):
-            state = torch.load(path, map_location="cpu")
-    except OSError as error:
-        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, zipfile.BadZipFile):
-        raise AdminError(f"{path}: not a checkpoint, or a damaged one") from None
-    weights = state.get("model") if isinstance(state, dict) else None
-    if not isinstance(weights, Mapping) or not weights:
+    state = reading.read(path)
+    weights = state["model"]
+    if not weights:
         raise AdminError(f"{path}: not a checkpoint of fairseq (it holds no model)")
-    odd = [name for name, weight in weights.items() if not isinstance(weight, Tensor)]
-    if odd:
-        raise AdminError(f"{path}: damaged checkpoint: {odd[0]} is not a tensor")
-    cfg = state.get("cfg")
-    options = state.get("args") or (cfg.get("model") if isinstance(cfg, dict) else None)
-    if not isinstance(options, (argparse.Namespace, dict)) or not options:
+    odd = next((part for part, holds in PARTS.items() if not holds(state.get(part))), None)
+    if odd is not None:
+        raise AdminError(f"{path}: damaged checkpoint: {odd} is not what fairseq keeps there")
+    for name, weight in weights.items():
+        if not (isinstance(name, str) and _is_weight(weight)):
+            raise AdminError(f"{path}: damaged checkpoint: {name} is not a tensor of numbers")
+        if name.endswith("embed_tokens.weight") and weight.dim() != 2:
+            raise AdminError(f"{path}: damaged checkpoint: {name} is not a table of embeddings")
+    if not (state.get("args") or (state.get("cfg") or {}).get("model")):
         raise AdminError(f"{path}: not a checkpoint of fairseq (it does not say which model)")
+    if not isinstance(model_options(state)["_name"], str):
+        raise AdminError(f"{path}: damaged checkpoint: it does not name its architecture")
     return state
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether ``value`` has a number of its own for each of its elements.
+
+    A view can claim 10^9 rows that are one in memory, until somebody computes with it.
+    """
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_complex() or value.is_quantized)
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def _holds(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: value is None or isinstance(value, kinds)
+
+
+OPTIONS = _holds(dict, argparse.Namespace)
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "args": _holds(argparse.Namespace),
+    "cfg": lambda cfg: _holds(dict)(cfg) and all(map(OPTIONS, (cfg or {}).values())),
+    "extra_state": _holds(dict),
+    "optimizer_history": lambda all_: _holds(list)(all_) and all(map(_holds(dict), all_ or [])),
+}
+"""Part of a checkpoint → whether a value is what fairseq keeps there, beside None."""
 
 
 def write_checkpoint(state: Mapping[str, Any], path: str, force: bool = True) -> None:
@@ -103,21 +129,27 @@ def model_options(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the whole run, in plain types, also where fairseq < 0.10 wrote it."""
-    cfg = state.get("cfg")
-    if state.get("args"):
-        args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
+    """The configuration of the whole run, in plain types, also where fairseq < 0.10 wrote it.
+
+    Raises AdminError where fairseq cannot read its own old options.
+    """
+    if not state.get("args"):
+        return plain(state.get("cfg"))
+    args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # hydra's, of fairseq's way to call it
             nested = convert_namespace_to_omegaconf(args)
-        cfg = OmegaConf.to_container(nested, resolve=True, enum_to_str=True)
-    return plain(cfg)
+        return plain(OmegaConf.to_container(nested, resolve=True, enum_to_str=True))
+    except Exception as error:  # hydra's, omegaconf's and Python's own, for whatever stands there
+        reason = shortened(" ".join(str(error).split()), 200)
+        raise AdminError(f"the options of its run are damaged: {reason}") from None
 
 
 def _is_registered(option: tuple[str, Any]) -> bool:
     """False for an optimiser, say, that only another fairseq knows."""
     name, value = option
-    return name not in REGISTRIES or value is None or value in REGISTRIES[name]["registry"]
+    return name not in REGISTRIES or value is None or str(value) in REGISTRIES[name]["registry"]
 
 
 def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:

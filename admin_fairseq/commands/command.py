@@ -8,6 +8,7 @@ from typing import Callable, Iterable, Mapping, NamedTuple
 
 from admin_fairseq.checkpoints.dictionaries import DataBin, data_bin
 from admin_fairseq.checkpoints.storage import run_options
+from admin_fairseq.errors import blaming
 
 
 class Command(NamedTuple):
@@ -55,5 +56,6 @@ def add_data(parser: ArgumentParser) -> None:
 
 def data_of(args: Namespace, state: Mapping) -> DataBin:
     """The data that ``add_data``'s options mean for a checkpoint."""
-    task = run_options(state).get("task") or {}
+    with blaming(args.input):
+        task = run_options(state).get("task") or {}
     return data_bin(args.data, task, args.source_lang, args.target_lang)

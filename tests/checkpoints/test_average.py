@@ -126,7 +126,6 @@ def run_folder(tmp_path):
     checkpoint(run, "checkpoint_avg.pt", weights, 7, 0.1)  # made by hand: not of the run
     checkpoint(run, "checkpoint_1_60.pt", weights, 60, None)
     checkpoint(run, "checkpoint_1_70.pt", weights, 70, float("nan"))
-    checkpoint(run, "checkpoint_1_80.pt", weights, 80, "not a number")
     return run
 
 
@@ -191,3 +190,9 @@ def test_too_few_checkpoints_or_no_folder(run_folder, tmp_path):
         extra = () if choose is best_checkpoints else (BY_EPOCH,)
         with pytest.raises(AdminError, match="not a folder of checkpoints"):
             choose(str(tmp_path / "none"), 1, *extra)
+
+
+def test_a_score_that_is_no_number_is_damage(run_folder):
+    checkpoint(run_folder, "checkpoint_1_80.pt", {"w": torch.ones(1)}, 80, "not a number")
+    with pytest.raises(AdminError, match=r"checkpoint_1_80.pt: damaged checkpoint: its val_loss"):
+        best_checkpoints(str(run_folder), 2)

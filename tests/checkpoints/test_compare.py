@@ -49,7 +49,29 @@ def test_models_with_few_positions(trained):
 def test_options_of_which_no_model_can_be_built(trained):
     model, options = trained(encoder_layers=1, decoder_layers=1)
     with pytest.raises(AdminError, match=r"x.pt: no model can be built from its options"):
-        compare.build({**options, "encoder_attention_heads": 7}, model.state_dict(), "x.pt")
+        compare.build({**options, "activation_fn": "magic"}, model.state_dict(), "x.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder_layers": 10**9},
+        {"decoder_layers": 0},
+        {"encoder_embed_dim": 10**9},
+        {"decoder_embed_dim": "64"},
+        {"max_source_positions": 10**12},
+        {"max_target_positions": "x"},
+        {"max_target_positions": 0},
+    ],
+)
+def test_options_of_another_size_than_the_weights_are_told_before_anything_is_built(
+    change, trained
+):
+    model, options = trained(encoder_layers=1, decoder_layers=1)
+    (name,) = change
+    with pytest.raises(AdminError, match=rf"x.pt: damaged checkpoint: .*{name}"):
+        compare.check_sizes({**options, **change}, model.state_dict(), "x.pt")
+    compare.check_sizes(options, model.state_dict(), "x.pt")
 
 
 @pytest.mark.parametrize(

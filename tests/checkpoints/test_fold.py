@@ -328,8 +328,10 @@ def test_checkpoints_of_older_fairseq_fold_too(checkpoint):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"init_type": "magic"}, "unknown --init-type magic"),
-        ({"encoder_layers": "two"}, "options are damaged"),
+        ({"init_type": "magic"}, "x.pt: unknown --init-type magic"),
+        ({"encoder_layers": "two"}, "x.pt: "),
+        ({"encoder_layers": 10**9}, "x.pt: "),
+        ({"encoder_normalize_before": True}, "x.pt: --encoder-normalize-before asks for Pre-LN"),
         ({"activation_fn": "magic"}, "no model can be built"),
     ],
 )

@@ -1,8 +1,7 @@
 import pytest
-from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
-from admin_fairseq.checkpoints.loading import allow_fairseq_checkpoints, restores_weights
+from admin_fairseq.checkpoints.loading import restores_weights
 
 
 @pytest.fixture
@@ -39,10 +38,3 @@ def test_a_named_file_is_restored_if_it_is_there(cfg, tmp_path):
 def test_fine_tuning_restores(cfg):
     cfg.finetune_from_model = "elsewhere.pt"
     assert restores_weights(cfg)
-
-
-def test_fairseqs_reader_is_wrapped_once():
-    reader = checkpoint_utils.load_checkpoint_to_cpu
-    allow_fairseq_checkpoints()
-    assert checkpoint_utils.load_checkpoint_to_cpu is reader
-    assert not hasattr(reader.__wrapped__, "__wrapped__")

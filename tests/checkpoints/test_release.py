@@ -177,9 +177,12 @@ def test_rename_splits_or_repeats():
         ({"char_inputs": True}, "was trained with --char-inputs"),
         ({"layer_wise_attention": True}, "was trained with --layer-wise-attention"),
         ({"task": "of their own"}, "was trained for --task of their own"),
-        ({"encoder_layers": 4}, "becomes encoder.layers.3.residuals.self_attn.omega"),
-        ({"encoder_layers": 2}, "weights do not fit the model's options"),
-        ({"encoder_normalize_before": True}, "asks for Pre-LN"),
+        ({"init_type": ["adaptive"]}, "not a transformer of the original Admin release"),
+        ({"task": ["translation"]}, r"was trained for --task \['translation'\]"),
+        ({"encoder_layers": 4}, "its weights have encoder_layers 3, its options 4"),
+        ({"encoder_normalize_before": True}, "x.pt: --encoder-normalize-before asks for Pre-LN"),
+        ({"lr": "x"}, "x.pt: the options of its run are damaged"),
+        ({"source_lang": "a\\'b"}, "x.pt: the options of its run are damaged"),
     ],
 )
 def test_what_does_not_fit_is_refused(release, data, change, message):

@@ -1,0 +1,110 @@
+"""Options that fairseq hands to ``eval``, which from a checkpoint must not be code.
+
+A checkpoint of plain types is data for torch, but fairseq builds a model from its options, and
+evaluates some that are text: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from typing import Any, Iterator, Mapping
+
+from admin_fairseq.errors import AdminError, shortened
+
+EVALUATED = {
+    *("adafactor_eps", "adam_betas", "adamax_betas", "lamb_betas", "wer_args"),
+    *("adaptive_input_cutoff", "adaptive_softmax_cutoff", "character_filters"),
+    *("xformers_att_config", "encoder_xformers_att_config", "decoder_xformers_att_config"),
+    *("conv_aggregator_layers", "conv_feature_layers", "feature_encoder_spec"),
+    *("conv_dec_config", "conv_enc_config", "vggblock_enc_config"),
+    *("transformer_context", "transformer_dec_config", "transformer_enc_config"),
+    *("transformer_sampling", "in_channels"),
+    *("encoder_attention", "decoder_attention", "encoder_layers", "decoder_layers"),
+    *("downsample", "gated_attention", "pretrained", "project_input", "self_attention"),
+    *("decoder_zero_init", "left_pad_source", "left_pad_target", "model_overrides"),
+    *("pipeline_balance", "pipeline_encoder_balance", "pipeline_decoder_balance"),
+    *("pipeline_devices", "pipeline_encoder_devices", "pipeline_decoder_devices"),
+}
+"""Every option that a model, task, criterion or optimiser of fairseq 0.12 evaluates."""
+
+MOST_NODES, DEEPEST = 2_000_000, 100
+"""Bounds on what a checkpoint nests: one of 1,000 layers has some 50,000 values, 6 levels deep."""
+LONGEST = 10_000  # characters of an expression
+MOST_REPEATS = 10_000  # in "[(512, 3)] * 20"
+RESOLVER = re.compile(r"\$\{[^}]*:")
+
+
+def check(state: Any, path: str) -> None:
+    """Raise AdminError where the options in a checkpoint would run or read something.
+
+    Texts that fairseq evaluates may be numbers, lists and the like, and sums and multiples of
+    lists, which convolutions are written as; ``${name}`` may stand for another option, but not
+    ``${oc.env:NAME}`` for what a function returns. ``path`` is the file to blame.
+    """
+    for _ in _values(state, path):
+        pass  # bounded, whoever goes through it later
+    if not isinstance(state, dict):
+        return
+    for name, value in _values([state.get("args"), state.get("cfg")], path):
+        if not isinstance(value, str):
+            continue
+        if name in EVALUATED and not is_plain(value):
+            raise AdminError(
+                f"{path}: refused: its option {name} is {shortened(value, 100)!r}, which fairseq "
+                "would run as code; only numbers, lists and None may stand there"
+            )
+        if RESOLVER.search(value):
+            raise AdminError(
+                f"{path}: refused: its option {name} is {shortened(value, 100)!r}, which would be "
+                "replaced by what a function returns"
+            )
+
+
+def _values(value: Any, path: str) -> Iterator[tuple[Any, Any]]:
+    """Every value inside ``value``, with the key it has or that its list has."""
+    waiting = [(None, value, 0)]
+    seen = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        yield name, value
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            inside = list(value.items())
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            inside = [(name, item) for item in value]
+        else:
+            continue
+        seen += len(inside)
+        if depth >= DEEPEST or seen > MOST_NODES:
+            raise AdminError(f"{path}: refused: its values are nested beyond any checkpoint's")
+        waiting += [(key, item, depth + 1) for key, item in inside]
+
+
+def is_plain(text: str) -> bool:
+    """Whether evaluating ``text`` makes a value and does nothing else."""
+    if len(text) > LONGEST:
+        return False
+    try:
+        return _makes_a_value(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _makes_a_value(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _makes_a_value(node.left) and _makes_a_value(node.right)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        times = ast.literal_eval(node.right)
+        return isinstance(times, int) and times <= MOST_REPEATS and _is_literal(node.left)
+    return _is_literal(node)
+
+
+def _is_literal(node: ast.AST) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (TypeError, ValueError):
+        return False
+    return True

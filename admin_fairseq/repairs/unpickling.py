@@ -1,0 +1,125 @@
+"""Reading a file of ``torch.save`` that may come from anyone: damage is noticed, nothing is run.
+
+torch reads on past a wrong check sum, takes flipped bits for weights, and before 2.6 (or told by
+``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``) calls whatever a file names.
+"""
+
+from __future__ import annotations
+
+import _compat_pickle
+import argparse
+import io
+import pickle
+import re
+import zipfile
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from fairseq.logging.meters import AverageMeter, StopwatchMeter, TimeMeter
+from torch import _weights_only_unpickler
+
+from admin_fairseq.errors import AdminError
+
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+"""How files of ``torch.save`` begin, of today and of before torch 1.6."""
+METERS = (AverageMeter, StopwatchMeter, TimeMeter)
+KEEPS_AN_ALLOW_LIST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
+"""Whether torch can be told what to allow beside tensors; it takes pairs from 2.6 on."""
+
+
+def allowed_types() -> list[Any]:
+    """What fairseq keeps in a checkpoint beside tensors and plain containers.
+
+    Options as a Namespace; numpy numbers and arrays (--eval-bleu logs its counts as such), under
+    the names of numpy 1 and of numpy 2, as a checkpoint may come from either; and the meters that
+    fairseq up to 0.8 kept, the original release among it.
+    """
+    makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
+    kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
+    return [
+        *(argparse.Namespace, np.ndarray, np.dtype, *kinds),
+        *((maker, f"numpy.core.multiarray.{name}") for name, maker in makers.items()),
+        *((maker, f"numpy._core.multiarray.{name}") for name, maker in makers.items()),
+        *((meter, f"fairseq.meters.{meter.__name__}") for meter in METERS),
+    ]
+
+
+def load(file: BinaryIO, path: str) -> Any:
+    """What ``torch.save`` put into ``file``, on the CPU; ``path`` is its name in errors.
+
+    Raises AdminError for what is no such file, is damaged, or would run code.
+    """
+    try:
+        _check_sums(file, path)
+        if KEEPS_AN_ALLOW_LIST:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", pickle_module=_restricted_pickle())
+    except MemoryError:
+        raise AdminError(f"{path}: does not fit into memory") from None
+    except Exception as error:  # bytes that may be anything make torch raise anything
+        raise AdminError(f"{path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
+    if refused:
+        return (
+            f"refused: loading it would call {refused[1]}, which is not on the list of what "
+            "fairseq checkpoints hold, and might run code"
+        )
+    if "can't allocate memory" in str(error):
+        return "does not fit into memory"
+    return "not a checkpoint, or a damaged one"
+
+
+def _check_sums(file: BinaryIO, path: str) -> None:
+    """Raise AdminError where a member of torch's zip archive is not what was written.
+
+    torch stores members as they are: compressed ones, or more bytes of members than the file has,
+    are somebody's attempt at a file that grows when it is read. torch's older format, a pickle,
+    has no sums.
+    """
+    head = file.read(4)
+    if not head.startswith((ZIP, PICKLE)):
+        raise AdminError(f"{path}: not a checkpoint, or a damaged one")
+    size = file.seek(0, io.SEEK_END)
+    if head == ZIP:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            grows = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if grows or sum(member.file_size for member in members) > size:
+                raise AdminError(f"{path}: not a checkpoint of torch: its members are compressed")
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise AdminError(f"{path}: damaged: the check sum of {damaged} is wrong")
+    file.seek(0)
+
+
+def _restricted_pickle() -> SimpleNamespace:
+    """The part of the module ``pickle`` that ``torch.load`` uses, with torch 2.6's refusals.
+
+    ``find_class`` is asked for every function and class that a pickle names, and for no other.
+    """
+    # torch's own list, of its weights_only=True, which before 2.6 nobody could extend
+    allowed = {**_weights_only_unpickler._get_allowed_globals(), "builtins.set": set}
+    for entry in allowed_types():
+        kind, name = entry if isinstance(entry, tuple) else (entry, _name(entry))
+        allowed[name] = kind
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            wanted = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
+            if wanted not in allowed:
+                raise pickle.UnpicklingError(f"GLOBAL {wanted} was not an allowed global")
+            return allowed[wanted]
+
+    def load(file: BinaryIO, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    return SimpleNamespace(Unpickler=Unpickler, load=load, __name__="restricted pickle")
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

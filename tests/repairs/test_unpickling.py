@@ -1,0 +1,119 @@
+import io
+import os
+import pickle
+import zipfile
+from argparse import Namespace
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs import unpickling
+
+
+class Runs:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture(params=["allow-list", "restricted pickle"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways of reading: torch's own from 2.6 on, and ours for what is older."""
+    if request.param == "restricted pickle":
+        monkeypatch.setattr(unpickling, "KEEPS_AN_ALLOW_LIST", False)
+    elif not unpickling.KEEPS_AN_ALLOW_LIST:
+        pytest.skip("this torch has no allow-list")
+    return request.param
+
+
+def saved(content, legacy=False):
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    file.seek(0)
+    return file
+
+
+def same(one, other):
+    if isinstance(one, (torch.Tensor, np.ndarray)):
+        return type(one) is type(other) and bool((one == other).all())
+    return one == other
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_fairseq_keeps_is_read(legacy):
+    shared = torch.arange(3.0)
+    content = {
+        "model": OrderedDict(a=shared, b=shared, half=torch.ones(2).half()),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "args": Namespace(arch="transformer", lr=[0.1], nested={"x": (1, None, True)}),
+        "numbers": (np.float64(1.5), np.int64(3), np.arange(4), {1, 2}),
+        "types": (torch.float16, torch.Size([1, 2]), torch.device("cpu")),
+    }
+    read = unpickling.load(saved(content, legacy), "x.pt")
+    assert read["args"] == content["args"]
+    assert torch.equal(read["model"]["a"], shared)
+    assert read["model"]["a"].data_ptr() == read["model"]["b"].data_ptr()
+    assert isinstance(read["parameter"], torch.nn.Parameter)
+    for one, other in zip(read["numbers"] + read["types"], content["numbers"] + content["types"]):
+        assert same(one, other)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("place", [lambda x: x, lambda x: {"args": Namespace(a=[x])}])
+@pytest.mark.parametrize("setting", ["", "1"])
+def test_nothing_is_called(legacy, place, setting, tmp_path, monkeypatch):
+    """Whatever torch is told: the variable is the usual advice for fairseq under torch 2.6."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", setting)
+    file = saved(place(Runs(str(tmp_path / "made"))), legacy)
+    with pytest.raises(AdminError, match=r"x.pt: refused: loading it would call \w+.mkdir, which"):
+        unpickling.load(file, "x.pt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_nothing_is_called_by_a_bare_pickle_either(tmp_path):
+    for content in (Runs(str(tmp_path / "made")), eval, __import__):
+        with pytest.raises(AdminError, match=r"x.pt: "):
+            unpickling.load(io.BytesIO(pickle.dumps(content)), "x.pt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_flipped_bit_is_noticed():
+    content = bytearray(saved({"w": torch.zeros(1000)}).getvalue())
+    unpickling.load(io.BytesIO(content), "x.pt")
+    content[len(content) // 2] ^= 1
+    with pytest.raises(AdminError, match=r"x.pt: damaged: the check sum of .*data/0 is wrong"):
+        unpickling.load(io.BytesIO(content), "x.pt")
+
+
+def rewritten(**how):
+    """The archive of a tensor, written again by ``zipfile``."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(saved(torch.zeros(1000))) as old, zipfile.ZipFile(file, "w", **how) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    file.seek(0)
+    return file
+
+
+def test_an_archive_that_grows_when_it_is_read_is_refused():
+    assert torch.equal(unpickling.load(rewritten(), "x.pt"), torch.zeros(1000))
+    with pytest.raises(AdminError, match=r"x.pt: not a checkpoint of torch: its members are com"):
+        unpickling.load(rewritten(compression=zipfile.ZIP_DEFLATED), "x.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"P", b"text\n", b"<html>404</html>", b"PK\x05\x06" + bytes(18), bytes(100)),
+        *(pickle.dumps({"a": 1})[:-1], b"\x80\x04\x96" + (8 << 30).to_bytes(8, "little") + b"."),
+        *(b"PK\x03\x04" + bytes(100), saved({"w": torch.ones(1000)}).getvalue()[:1500]),
+    ],
+)
+def test_other_bytes_are_no_checkpoint(content):
+    with pytest.raises(AdminError, match=r"x.pt: (not a checkpoint|does not fit)"):
+        unpickling.load(io.BytesIO(content), "x.pt")
