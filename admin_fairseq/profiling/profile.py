@@ -5,29 +5,38 @@ Written as JSON; the text files of the original release (``INDEX RATIO`` lines) 
 
 from __future__ import annotations
 
-import json
-import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, Iterable, Optional
+from typing import Annotated, Iterable, Literal, Optional, Union
 
-from admin_fairseq.errors import AdminError
-from admin_fairseq.files import write_json
+import msgspec
+import torch
+from msgspec import Meta
+
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import check_json, read_text, write_json
 from admin_fairseq.profiling.recorder import Site
 
-FORMAT = "admin-fairseq profile"
-VERSION = 1
+FORMAT, VERSION = "admin-fairseq profile", 1
+WHAT = f"a profile of version {VERSION}, as --init-type adaptive-profiling writes it"
+
+_FLOAT32 = torch.finfo(torch.float32)
+Omega = Annotated[float, Meta(ge=_FLOAT32.tiny, le=_FLOAT32.max)]
+"""ω as the model holds it: positive, finite, and with all its digits."""
+Variance = Optional[Annotated[float, Meta(ge=0)]]
+ReleaseLine = tuple[Annotated[int, Meta(ge=1)], Omega]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One sub-layer. Variances are over all elements; the release's text files have none."""
 
-    stack: str
-    layer: int
-    sublayer: str
-    input_variance: Optional[float]
-    branch_variance: Optional[float]
-    omega: float
+    stack: Literal["encoder", "decoder"]
+    layer: Annotated[int, Meta(ge=0)]
+    sublayer: Literal["self_attn", "encoder_attn", "ffn"]
+    input_variance: Variance
+    branch_variance: Variance
+    omega: Omega
 
     @property
     def site(self) -> Site:
@@ -35,25 +44,30 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class _File:
+    """The JSON file."""
+
+    format: Literal[FORMAT]
+    version: Literal[VERSION]
+    model: dict[str, int]
+    measurement: dict[str, Union[int, float, str, None]]
+    packages: dict[str, str]
+    sublayers: Annotated[list[Entry], Meta(min_length=1)]
+
+
+@dataclass(frozen=True)
 class Profile:
     """Entries in order, encoder first, and what produced them."""
 
     entries: list[Entry]
-    model: dict[str, Any] = field(default_factory=dict)
-    measurement: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, int] = field(default_factory=dict)
+    measurement: dict[str, Union[int, float, str, None]] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: str) -> None:
         """Write JSON, whole or not at all."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": self.model,
-            "measurement": self.measurement,
-            "packages": self.packages,
-            "sublayers": [asdict(entry) for entry in self.entries],
-        }
-        write_json(content, path)
+        content = _File(FORMAT, VERSION, self.model, self.measurement, self.packages, self.entries)
+        write_json(asdict(content), path)
 
     def omegas_for(self, sites: Iterable[Site], dims: dict[str, int], path: str) -> list[float]:
         """ω of each of ``sites``, in order; raises AdminError unless the profile fits exactly.
@@ -66,15 +80,7 @@ class Profile:
             profiled = self.model.get(name, dim)
             if profiled != dim:
                 raise AdminError(f"{path}: made for {name} {profiled}, the model has {dim}")
-        found: dict[Site, float] = {}
-        for entry in self.entries:
-            if entry.site in found:
-                raise AdminError(f"{path}: {entry.site} occurs twice")
-            if not (math.isfinite(entry.omega) and entry.omega > 0):
-                raise AdminError(
-                    f"{path}: {entry.site} has omega {entry.omega}; it must be positive and finite"
-                )
-            found[entry.site] = entry.omega
+        found = {entry.site: entry.omega for entry in self.entries}
         _check_depths(list(found), sites, path)
         for site in sites:
             if site not in found:
@@ -106,75 +112,22 @@ def read_profile(path: str, sites: Iterable[Site]) -> Profile:
 
     Raises AdminError for a file that is neither.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except UnicodeDecodeError:
-        raise AdminError(f"{path}: not a profile (it is not text)") from None
-    except OSError as error:
-        raise AdminError(f"{path}: the profile cannot be read: {error.strerror}") from None
+    text = read_text(path)
     if text.lstrip().startswith("{"):
         return _from_json(text, path)
     return _from_release_text(text, list(sites), path)
 
 
 def _from_json(text: str, path: str) -> Profile:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AdminError(f"{path}: not a profile, or a damaged one: {error}") from None
-    if content.get("format") != FORMAT:
-        raise AdminError(f"{path}: not a profile (its format is {content.get('format')!r})")
-    if content.get("version") != VERSION:
-        raise AdminError(
-            f"{path}: format version {content.get('version')}, this program reads {VERSION}"
-        )
-    try:
-        model, measurement, packages = (
-            dict(content[key]) for key in ("model", "measurement", "packages")
-        )
-        entries = [_entry(fields) for fields in content["sublayers"]]
-    except KeyError as error:
-        raise AdminError(f"{path}: damaged profile: {error} is missing") from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AdminError(f"{path}: damaged profile: {error}") from None
-    return Profile(entries, model, measurement, packages)
-
-
-def _entry(fields: dict[str, Any]) -> Entry:
-    if fields["stack"] not in ("encoder", "decoder"):
-        raise ValueError(f"{fields['stack']!r} is not a stack")
-    return Entry(
-        fields["stack"],
-        int(fields["layer"]),
-        str(fields["sublayer"]),
-        fields["input_variance"],
-        fields["branch_variance"],
-        float(fields["omega"]),
-    )
+    file = check_json(text, path, _File, WHAT)
+    site, times = Counter(entry.site for entry in file.sublayers).most_common(1)[0]
+    if times > 1:
+        raise AdminError(f"{path}: damaged profile: {site} occurs twice; make it again")
+    return Profile(file.sublayers, file.model, file.measurement, file.packages)
 
 
 def _from_release_text(text: str, sites: list[Site], path: str) -> Profile:
-    """``INDEX RATIO`` lines: the encoder's sub-layers from 1, then the decoder's, again from 1."""
-    ratios: dict[str, list[float]] = {"encoder": [], "decoder": []}
-    stack = "encoder"
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            first, second = line.split()
-            index, ratio = int(first), float(second)
-        except ValueError:
-            raise AdminError(
-                f"{path}: line {number} is neither JSON nor the release's 'INDEX RATIO'"
-            ) from None
-        if index == 1 and ratios["encoder"]:
-            stack = "decoder"
-        if index != len(ratios[stack]) + 1:
-            raise AdminError(
-                f"{path}: line {number} has index {index} where {len(ratios[stack]) + 1} is due"
-            )
-        ratios[stack].append(ratio)
-    if not ratios["encoder"]:
-        raise AdminError(f"{path}: not a profile (it is empty)")
+    ratios = _release_ratios(text, path)
     if not text.endswith("\n"):
         raise AdminError(f"{path}: cut off: its last line has no end")
     entries = []
@@ -186,3 +139,27 @@ def _from_release_text(text: str, sites: list[Site], path: str) -> Profile:
             kind = kinds[i % len(kinds)]
             entries.append(Entry(stack, i // len(kinds), kind, None, None, ratio))
     return Profile(entries)
+
+
+def _release_ratios(text: str, path: str) -> dict[str, list[float]]:
+    """``INDEX RATIO`` lines: the encoder's sub-layers from 1, then the decoder's, again from 1."""
+    ratios: dict[str, list[float]] = {"encoder": [], "decoder": []}
+    stack = "encoder"
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            index, ratio = msgspec.convert(line.split(), ReleaseLine, strict=False)
+        except msgspec.ValidationError as error:
+            raise AdminError(
+                f"{path}: line {number}, {shortened(line, 60)!r}, is neither {WHAT}, nor the "
+                f"release's 'INDEX RATIO': {error}"
+            ) from None
+        if index == 1 and ratios["encoder"]:
+            stack = "decoder"
+        if index != len(ratios[stack]) + 1:
+            raise AdminError(
+                f"{path}: line {number} has index {index} where {len(ratios[stack]) + 1} is due"
+            )
+        ratios[stack].append(ratio)
+    if not ratios["encoder"]:
+        raise AdminError(f"{path}: not a profile (it is empty)")
+    return ratios

@@ -10,6 +10,7 @@ import torch
 from fairseq.modules import LayerDropModuleList
 from torch import Tensor, nn
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import admin_next_omega
 from admin_fairseq.modules.residual import ScaledResidual
 
@@ -61,7 +62,7 @@ class Recorder:
                 moments = torch.stack([_moments(t) for t in inputs]).cpu()
                 self.moments[row] += moments
                 omega = running[site.stack]
-                residual.omega.fill_(omega)
+                set_omega(residual, omega)
                 running[site.stack] = admin_next_omega(omega, *_variances(moments).tolist())
 
             return record
@@ -93,6 +94,10 @@ def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
 
 @torch.no_grad()
 def set_omega(residual: ScaledResidual, omega: float) -> None:
+    """Raises AdminError where ω is more than the model's precision holds."""
+    dtype = residual.omega.dtype
+    if omega > torch.finfo(dtype).max:
+        raise AdminError(f"ω of {omega:.4g} is more than {dtype} holds: the network explodes")
     residual.omega.fill_(omega)
 
 

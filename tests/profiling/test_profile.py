@@ -2,7 +2,6 @@ import errno
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +42,7 @@ PROFILE = Profile(
     packages={"torch": "2"},
 )
 RELEASE_TEXT = "1 1.0\n2 1.25\n3 1.5\n4 2.125\n1 1.0\n2 1.1875\n3 3.5\n"
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal numbers of float32
 WRITE_FAILS = OSError(errno.ENOSPC, "No space left on device")
 any_input = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -97,7 +97,7 @@ def test_read_is_what_was_written(path):
 
 
 @any_input
-@given(omegas=st.lists(st.floats(0, 1e30, exclude_min=True), min_size=7, max_size=7))
+@given(omegas=st.lists(st.floats(SMALLEST, LARGEST), min_size=7, max_size=7))
 def test_every_number_survives_exactly(path, omegas):
     entries = [Entry(*site, omega, omega / 3, omega) for site, omega in zip(SITES, omegas)]
     Profile(entries).write(path)
@@ -150,23 +150,29 @@ def test_directory_in_place_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        pytest.param(b"\x80\x02}q\x00\xff\xfe", "not text", id="binary"),
+        pytest.param(b"\x80\x02}q\x00\xff\xfe", "not UTF-8 text", id="binary"),
         pytest.param("", "empty", id="empty"),
         pytest.param("\n", "line 1", id="blank"),
         pytest.param(json.dumps(content())[:200], "damaged", id="truncated JSON"),
-        pytest.param({}, "format is None", id="empty JSON"),
+        pytest.param({}, "field `format`", id="empty JSON"),
         pytest.param({"format": "tensorboard"}, "tensorboard", id="other JSON"),
         pytest.param('{"a": ' * 100_000, "damaged", id="JSON nested too deeply"),
-        pytest.param([1, 2], "neither JSON", id="JSON that is no object"),
-        pytest.param({**content(), "version": 2}, "version 2", id="newer version"),
+        pytest.param([1, 2], "neither a profile", id="JSON that is no object"),
+        pytest.param({**content(), "version": 2}, "Invalid enum value 2", id="newer version"),
+        pytest.param({**content(), "version": True}, "got `bool`", id="version that is no number"),
+        pytest.param({**content(), "version": 1.0}, "got `float`", id="version with a fraction"),
         pytest.param({**content(), "sublayers": 7}, "damaged", id="no list of sub-layers"),
-        pytest.param({**content(), "sublayers": []}, "0 encoder", id="no sub-layers"),
+        pytest.param({**content(), "sublayers": []}, "length >= 1", id="no sub-layers"),
         pytest.param("1 1.0\n2 one\n", "line 2", id="text with letters"),
         pytest.param("1 1.0\n2\n", "line 2", id="text without a ratio"),
         pytest.param("1 1.0\n3 1.5\n", "index 3 where 2 is due", id="text with skipped index"),
         pytest.param("2 1.0\n3 1.5\n", "index 2 where 1 is due", id="text without its start"),
         pytest.param(RELEASE_TEXT.replace("1.25", "nan"), "nan", id="text with nan"),
         pytest.param(RELEASE_TEXT.replace("1.25", "-1.25"), "-1.25", id="text below zero"),
+        pytest.param(RELEASE_TEXT.replace("1.25", "1e-320"), "1e-320", id="text with a denormal"),
+        pytest.param(RELEASE_TEXT.replace("1.25", "1e39"), "1e39", id="text beyond float32"),
+        pytest.param("9" * 5000 + " 1.0\n", "out of range", id="text with 5000 digits"),
+        pytest.param("1 1.0\n" * 3_000_000, "larger than 16 MiB", id="too large a text"),
         pytest.param(RELEASE_TEXT + "4 4.0\n", "2 decoder layers", id="text with one ratio more"),
         pytest.param(RELEASE_TEXT + "1 1.0\n", "index 1 where 4 is due", id="text of three stacks"),
     ],
@@ -219,29 +225,40 @@ def test_repeated_sublayer(path):
     assert "encoder layer 0 self_attn occurs twice" in refusal(path)
 
 
-@pytest.mark.parametrize("extra", [{"sublayer": "conv"}, {"stack": "decoder", "layer": -1}])
-def test_extra_sublayer(path, extra):
+def test_extra_sublayer(path):
     damaged = content()
-    damaged["sublayers"].append({**damaged["sublayers"][0], **extra})
+    damaged["sublayers"].append({**damaged["sublayers"][0], "sublayer": "encoder_attn"})
     save(path, damaged)
-    assert "is not in the model" in refusal(path)
+    assert "encoder layer 0 encoder_attn is not in the model" in refusal(path)
 
 
-def test_unknown_stack(path):
+DAMAGES = {
+    "omega": [0.0, -1.0, math.inf, math.nan, None, "1.5", True, [1.0], 5e-324, 1e39, 1e308],
+    "layer": [-1, 0.7, 0.0, "0", False, None],
+    "stack": ["middle", {}, None],
+    "sublayer": ["conv", [], "x\n\x1b[2J"],
+    "branch_variance": [-1.0, math.nan, math.inf, "x", [1], True],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in DAMAGES.items() for value in values]
+)
+def test_value_that_a_sublayer_cannot_have(path, key, value):
     damaged = content()
-    damaged["sublayers"][0]["stack"] = "middle"
+    damaged["sublayers"][3][key] = value
     save(path, damaged)
-    assert "'middle'" in refusal(path)
+    assert "not a profile" in refusal(path)
 
 
-@pytest.mark.parametrize("omega", [0.0, -1.0, math.inf, -math.inf, math.nan, None, "high"])
-def test_omega_that_is_no_positive_number(path, omega):
-    damaged = content()
-    damaged["sublayers"][3]["omega"] = omega
-    save(path, damaged)
-    message = refusal(path)
-    if isinstance(omega, float):
-        assert f"encoder layer 1 ffn has omega {omega}" in message
+def test_key_that_occurs_twice(path):
+    save(path, json.dumps(content()).replace('"omega": 1.25', '"omega": 7.0, "omega": 1.25'))
+    assert "'omega' occurs twice" in refusal(path)
+
+
+def test_a_fifo_is_refused_at_once(path):
+    os.mkfifo(path)
+    assert "not a regular file" in refusal(path)
 
 
 @any_input
@@ -374,7 +391,7 @@ def test_unwritable_folder(path, monkeypatch):
     def refuse(*args, **options):  # root may write everywhere, so no mode makes a folder refuse
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(AdminError, match="Permission denied") as error:
         PROFILE.write(path)
     assert len(str(error.value).splitlines()) == 1

@@ -3,6 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from admin_fairseq.errors import AdminError
+from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.recorder import (
     Recorder,
     _moments,
@@ -125,3 +127,11 @@ def test_moments_do_not_overflow_in_half_precision():
     large = torch.full((400, 30), 6e4, dtype=torch.float16)
     large[::2] *= -1
     assert _variances(_moments(large)).item() == pytest.approx(6e4**2, rel=1e-3)
+
+
+def test_omega_is_within_the_models_precision():
+    residual = ScaledResidual(2).half()
+    set_omega(residual, 65504.0)
+    assert residual.omega.tolist() == [65504.0] * 2
+    with pytest.raises(AdminError, match="float16"):
+        set_omega(residual, 1e5)
