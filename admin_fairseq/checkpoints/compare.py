@@ -65,8 +65,8 @@ def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
         if not layers:
             continue
-        dim = weights.get(f"{stack}.layers.0.fc1.weight", torch.empty(0, 0)).shape[-1]
-        found = {f"{stack}_layers": len(layers), f"{stack}_embed_dim": dim}
+        first = weights.get(f"{stack}.layers.0.fc1.weight", torch.empty(0))
+        found = {f"{stack}_layers": len(layers), f"{stack}_embed_dim": (0, *first.shape)[-1]}
         for name, size in found.items():
             if options.get(name, size) != size:
                 raise AdminError(

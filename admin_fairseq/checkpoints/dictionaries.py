@@ -41,8 +41,9 @@ def data_bin(
     task: Mapping[str, Any],
     source_lang: Optional[str] = None,
     target_lang: Optional[str] = None,
+    path: str = "the checkpoint",
 ) -> DataBin:
-    """``folder`` with the languages asked for, or else those of the checkpoint's ``task``.
+    """``folder`` with the languages asked for, or else those of the ``task`` that ``path`` is for.
 
     Raises AdminError where there is no such folder, or its languages are not to be found out.
     """
@@ -52,7 +53,9 @@ def data_bin(
     if not (source and target):
         source, target = data_utils.infer_language_pair(folder)
     if not (source and target):
-        raise AdminError(f"{folder}: which languages? Say --source-lang and --target-lang")
+        raise AdminError(
+            f"{folder}: which languages? {path} does not say; use --source-lang and --target-lang"
+        )
     return DataBin(os.path.abspath(folder), source, target)
 
 
