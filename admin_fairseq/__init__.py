@@ -7,9 +7,10 @@ import os
 
 from fairseq import utils
 
-from admin_fairseq.repairs import reading
+from admin_fairseq import starting
+from admin_fairseq.repairs import reading, save_dir, saving
 
-for repair in (reading,):
+for repair in (reading, saving, save_dir, starting):
     repair.apply()
 
 from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401

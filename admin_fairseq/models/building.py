@@ -22,6 +22,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.modules.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
+from admin_fairseq.repairs import batches
 from admin_fairseq.schemes import BASE_WEIGHTS
 
 
@@ -36,6 +37,8 @@ def start_training(
     run = _whole_run(cfg)
     check_precision(config, run)
     _check_criterion(model, run)
+    if run is not None:
+        batches.apply(task, run)
     initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
     shard_layers(model, config)

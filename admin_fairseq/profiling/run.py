@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 import re
-import shlex
 import sys
 from types import ModuleType
 from typing import Any, Iterator, Optional
@@ -21,7 +20,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from admin_fairseq import schemes
-from admin_fairseq.checkpoints.loading import restores_weights
 from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.residual import ScaledResidual
@@ -36,6 +34,7 @@ from admin_fairseq.profiling.recorder import (
     set_omega,
 )
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.starting import command_line, restores_weights
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +102,7 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
 
 def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
     """The command line ``argv`` of the module ``main``, changed to make its profile."""
-    words = [os.path.basename(argv[0]), *argv[1:]]
-    if words[0].endswith(".py") and getattr(main, "__spec__", None):
-        words[:1] = ["python", "-m", main.__spec__.name]
-    line = shlex.join(words)
+    line = command_line(argv, main)
     asked = r"""(init[-_]type[= ]["']*)adaptive(?![\w-])"""
     if re.search(asked, line):
         return re.sub(asked, r"\1adaptive-profiling", line)

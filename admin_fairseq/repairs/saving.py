@@ -1,0 +1,83 @@
+"""Checkpoints that are whole under their names, whenever a run is killed.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): checkpoint_best.pt and
+checkpoint_last.pt are overwritten in place, so that a kill leaves them empty; and after an
+interrupt or a write error ``torch.save`` starts again behind what it had written.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from typing import Any, BinaryIO, Callable
+
+import torch
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+
+from admin_fairseq.files import replacing
+
+TRIES, PAUSE = 3, 2.5
+"""How often fairseq tries to write a checkpoint, and the seconds in between."""
+
+
+def apply() -> None:
+    """Write and copy checkpoints under temporary names, which are renamed at the end.
+
+    Paths that iopath looks after, and --write-checkpoints-asynchronously, stay with fairseq.
+    """
+    checkpoint_utils.torch_persistent_save = _whole(checkpoint_utils.torch_persistent_save)
+    checkpoint_utils.PathManager = WholeCopies
+
+
+def _whole(write: Callable[..., None]) -> Callable[..., None]:
+    """fairseq's ``torch_persistent_save``, which leaves the whole file or the old one."""
+
+    @functools.wraps(write)
+    def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
+        if async_write or not PathManager.supports_rename(filename):
+            write(obj, filename, async_write)
+            return
+        with replacing(filename) as file:
+            save_patiently(obj, file)
+
+    return torch_persistent_save
+
+
+def save_patiently(content: Any, file: BinaryIO) -> None:
+    """``save``, from the start of the file again where writing fails for a while."""
+    for left in reversed(range(TRIES)):
+        try:
+            file.seek(0)
+            file.truncate()
+            save(content, file)
+            return
+        except OSError:
+            if not left:
+                raise
+            time.sleep(PAUSE)
+
+
+def save(content: Any, file: BinaryIO) -> None:
+    """``torch.save``, whose writer hides what stopped it: a full disk, or an interrupt."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise (error.__context__ or error) from None
+
+
+class WholeCopies(PathManager):
+    """fairseq's ``PathManager``, whose copies replace what was there when they are whole.
+
+    They are copies, not hard links: what lies under one name must not change with the other
+    where somebody writes over it in place, as ``cp`` and fairseq without this plugin do.
+    """
+
+    @staticmethod
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        if any(map(PathManager.path_requires_pathmanager, (src_path, dst_path))):
+            return PathManager.copy(src_path, dst_path, overwrite)
+        with open(src_path, "rb") as source, replacing(dst_path, force=overwrite) as target:
+            shutil.copyfileobj(source, target, 16 << 20)
+        return True

@@ -1,0 +1,140 @@
+"""Where a training run starts: from a checkpoint's weights, or afresh.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils.load_checkpoint``): a
+checkpoint that was asked for and is not there, or a folder in place of checkpoint_last.pt, is
+passed over; training starts from zero and overwrites what there is.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import re
+import shlex
+import sys
+from types import ModuleType
+from typing import Any, Callable, Iterator, Optional
+
+from fairseq import checkpoint_utils
+from fairseq.file_io import PathManager
+from fairseq.trainer import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs import reading
+
+DEFAULT = "checkpoint_last.pt"  # of --restore-file: the one in --save-dir
+
+logger = logging.getLogger(__name__)
+
+
+def apply() -> None:
+    """Let fairseq refuse what it cannot start from, whatever the architecture.
+
+    What passes such a file over costs the checkpoints of any model.
+    """
+    checkpoint_utils.load_checkpoint = _careful(checkpoint_utils.load_checkpoint)
+
+
+def restores_weights(cfg: DictConfig) -> bool:
+    """Whether a run with this checkpoint configuration starts from a checkpoint's weights.
+
+    The same question that fairseq's ``checkpoint_utils.load_checkpoint`` asks later. Raises
+    AdminError where it is to start from what is not there.
+    """
+    return (_asked_for(cfg) or _left_by_a_kill(cfg)) is not None
+
+
+def _asked_for(cfg: DictConfig) -> Optional[str]:
+    """The checkpoint that is to be restored; None for a run that starts afresh."""
+    last, asked = _last(cfg), cfg.restore_file
+    if asked != DEFAULT:
+        asked = asked.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt")  # as fairseq does
+        if os.path.abspath(asked) != os.path.abspath(last):
+            return _regular(asked, "correct --restore-file")
+    if os.path.lexists(last):
+        return _regular(last, "move it away to start afresh")
+    for option in ("continue_once", "finetune_from_model"):
+        if cfg.get(option) is not None:
+            return _regular(cfg[option], f"correct --{option.replace('_', '-')}")
+    return None
+
+
+def _last(cfg: DictConfig) -> str:
+    return os.path.join(cfg.save_dir, f"checkpoint_last{cfg.checkpoint_suffix or ''}.pt")
+
+
+def _regular(path: str, remedy: str) -> str:
+    """``path``, if it is a file, or if each worker has one of its own (--use-sharded-state)."""
+    sharded = path.replace(".pt", "-shard0.pt")
+    if PathManager.path_requires_pathmanager(path) or any(map(os.path.isfile, (path, sharded))):
+        return path
+    what = "not a regular file" if os.path.lexists(path) else "no such file"
+    raise AdminError(f"{path}: {what}, and training is to start from it; {remedy}")
+
+
+def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
+    """The newest checkpoint where a run was killed before it had written checkpoint_last.pt."""
+    there = os.path.lexists(_last(cfg))
+    return None if there else next(_newest_first(cfg.save_dir, cfg.checkpoint_suffix or ""), None)
+
+
+def _newest_first(folder: str, suffix: str) -> Iterator[str]:
+    """fairseq's checkpoints in ``folder``: by epoch and update, then the best ones."""
+    pattern = rf"checkpoint(?:(\d+)|_(\d+)_(\d+)|_best|\.best_.*){re.escape(suffix)}\.pt"
+    found = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        match = re.fullmatch(pattern, name)
+        if match:
+            end_of, epoch, updates = (float(number or 0) for number in match.groups())
+            found.append(((end_of or epoch, math.inf if end_of else updates), name))
+    return (os.path.join(folder, name) for _, name in sorted(found, reverse=True))
+
+
+def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_checkpoint(cfg: DictConfig, trainer: Trainer, **options: Any) -> Any:
+        asked_for = _asked_for(cfg)
+        left = None if asked_for else _left_by_a_kill(cfg)
+        if left is not None:
+            logger.warning(f"{_last(cfg)}: not there; training goes on from {left}")
+            unsuffixed = left.replace(f"{cfg.checkpoint_suffix or ''}.pt", ".pt")
+            cfg = OmegaConf.merge(cfg, {"restore_file": unsuffixed})
+        try:
+            return load(cfg, trainer, **options)
+        except AdminError as error:
+            raise _with_a_way_out(error, asked_for or left, cfg.save_dir) from None
+
+    return load_checkpoint
+
+
+def _with_a_way_out(error: AdminError, path: Optional[str], save_dir: str) -> AdminError:
+    """``error``; for a damaged file of ``save_dir``, with a command that goes on without it."""
+    if path is None or os.path.dirname(path) != save_dir.rstrip(os.sep) or _is_whole(path):
+        return error
+    others = (other for other in _newest_first(save_dir, "") if other != path)
+    whole = next(filter(_is_whole, others), None)
+    if whole is None:
+        return error
+    command = command_line(sys.argv, sys.modules["__main__"])
+    option = "checkpoint.restore_file=" if "hydra" in command else "--restore-file "
+    way_out = f"{command} {option}{shlex.quote(whole)}"
+    return AdminError(f"{error.message}; go on from the newest whole one with: {way_out}")
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        reading.read(path)
+    except AdminError:
+        return False
+    return True
+
+
+def command_line(argv: list[str], main: Optional[ModuleType] = None) -> str:
+    """The words ``argv`` of the module ``main`` as a shell takes them."""
+    words = [os.path.basename(argv[0]), *argv[1:]]
+    if words[0].endswith(".py") and getattr(main, "__spec__", None):
+        words[:1] = ["python", "-m", main.__spec__.name]
+    return shlex.join(words)

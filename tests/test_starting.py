@@ -1,0 +1,165 @@
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.starting import _careful, command_line, restores_weights
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    return OmegaConf.create(
+        {
+            "save_dir": str(tmp_path),
+            "restore_file": "checkpoint_last.pt",
+            "checkpoint_suffix": "",
+            "finetune_from_model": None,
+        }
+    )
+
+
+@pytest.fixture
+def loaded(cfg):
+    """Which file fairseq's ``load_checkpoint`` is told to restore."""
+    return lambda: _careful(lambda cfg, trainer: cfg.restore_file)(cfg, None)
+
+
+def test_a_fresh_run_restores_nothing(cfg, loaded):
+    assert not restores_weights(cfg)
+    assert loaded() == "checkpoint_last.pt"
+
+
+def test_a_folder_that_is_not_there_yet_holds_nothing(cfg, tmp_path):
+    cfg.save_dir = str(tmp_path / "new")
+    assert not restores_weights(cfg)
+
+
+def test_a_last_checkpoint_is_restored(cfg, tmp_path):
+    (tmp_path / "checkpoint_last.pt").touch()
+    assert restores_weights(cfg)
+    cfg.checkpoint_suffix = "-part-0"
+    assert not restores_weights(cfg)
+    (tmp_path / "checkpoint_last-part-0.pt").touch()
+    assert restores_weights(cfg)
+
+
+def test_a_named_file_is_restored(cfg, tmp_path):
+    cfg.restore_file = str(tmp_path / "other.pt")
+    (tmp_path / "other.pt").touch()
+    assert restores_weights(cfg)
+
+
+def test_a_file_of_each_worker_is_restored(cfg, tmp_path):
+    cfg.restore_file = str(tmp_path / "other.pt")
+    (tmp_path / "other-shard0.pt").touch()
+    assert restores_weights(cfg)
+
+
+def test_naming_the_last_checkpoint_is_as_naming_none(cfg, tmp_path):
+    """Scripts do it from their first start on."""
+    cfg.restore_file = str(tmp_path / "." / "checkpoint_last.pt")
+    assert not restores_weights(cfg)
+    (tmp_path / "checkpoint_last.pt").touch()
+    assert restores_weights(cfg)
+
+
+@pytest.mark.parametrize("option", ["restore_file", "finetune_from_model", "continue_once"])
+def test_what_is_to_be_restored_must_be_there(option, cfg, loaded):
+    """fairseq goes on without it, and overwrites what is in the folder."""
+    OmegaConf.update(cfg, option, "nowhere.pt", force_add=True)
+    name = option.replace("_", "-")
+    for ask in (lambda: restores_weights(cfg), loaded):
+        with pytest.raises(AdminError, match=rf"nowhere\.pt: no such file, .* --{name}$"):
+            ask()
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
+def test_what_lies_under_the_name_of_the_last_checkpoint_must_be_one(kind, cfg, loaded, tmp_path):
+    last = tmp_path / "checkpoint_last.pt"
+    make = {"folder": os.mkdir, "fifo": os.mkfifo, "link": lambda last: os.symlink("x", last)}
+    make[kind](last)
+    with pytest.raises(AdminError, match=r"checkpoint_last\.pt: not a regular file, .*move it"):
+        loaded()
+
+
+def test_the_last_checkpoint_goes_before_the_one_to_fine_tune(cfg, tmp_path):
+    cfg.finetune_from_model = "nowhere.pt"
+    (tmp_path / "checkpoint_last.pt").touch()
+    assert restores_weights(cfg)
+
+
+@pytest.mark.parametrize(
+    "names, newest",
+    [
+        (["checkpoint_1_3.pt"], "checkpoint_1_3.pt"),
+        (["checkpoint_1_9.pt", "checkpoint_1_12.pt"], "checkpoint_1_12.pt"),
+        (["checkpoint9.pt", "checkpoint10.pt", "checkpoint_10_99.pt"], "checkpoint10.pt"),
+        (["checkpoint2.pt", "checkpoint_3_40.pt", "checkpoint_best.pt"], "checkpoint_3_40.pt"),
+        (["checkpoint_best.pt"], "checkpoint_best.pt"),
+        (["checkpoint_avg.pt", "mine.pt", "checkpoint1.pt.tmp"], None),
+    ],
+)
+def test_killed_before_there_was_a_last_checkpoint(names, newest, cfg, loaded, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    assert restores_weights(cfg) == (newest is not None)
+    assert loaded() == (str(tmp_path / newest) if newest else "checkpoint_last.pt")
+    cfg.finetune_from_model = str(tmp_path / names[0])
+    assert loaded() == "checkpoint_last.pt"  # what is asked for goes first
+
+
+def test_killed_before_there_was_a_last_checkpoint_with_a_suffix(cfg, loaded, tmp_path):
+    cfg.checkpoint_suffix = "-part-0"
+    (tmp_path / "checkpoint2.pt").touch()
+    assert loaded() == "checkpoint_last.pt"
+    (tmp_path / "checkpoint1-part-0.pt").touch()
+    assert loaded() == str(tmp_path / "checkpoint1.pt")  # to which fairseq adds the suffix
+
+
+@pytest.fixture
+def damaged(cfg, tmp_path, monkeypatch):
+    """``load_checkpoint`` that finds checkpoint_last.pt damaged."""
+    monkeypatch.setattr(sys, "argv", ["/bin/fairseq-train", "my data", "--cpu"])
+    (tmp_path / "checkpoint_last.pt").write_bytes(b"")
+
+    def load(cfg, trainer):
+        raise AdminError("damaged")
+
+    return lambda: _careful(load)(cfg, None)
+
+
+def test_damage_names_the_newest_whole_checkpoint(damaged, tmp_path):
+    torch.save({"model": {"w": torch.ones(9)}}, tmp_path / "checkpoint2.pt")
+    content = (tmp_path / "checkpoint2.pt").read_bytes()
+    (tmp_path / "checkpoint_3_50.pt").write_bytes(content[:-10])
+    (tmp_path / "checkpoint1.pt").write_bytes(content)
+    with pytest.raises(AdminError) as error:
+        damaged()
+    command = f"fairseq-train 'my data' --cpu --restore-file {tmp_path}/checkpoint2.pt"
+    assert error.value.message == f"damaged; go on from the newest whole one with: {command}"
+
+
+def test_damage_where_nothing_is_whole(damaged, tmp_path):
+    (tmp_path / "checkpoint1.pt").write_bytes(b"")
+    with pytest.raises(AdminError) as error:
+        damaged()
+    assert error.value.message == "damaged"
+
+
+def test_errors_of_a_whole_checkpoint_stay_as_they_are(damaged, tmp_path):
+    torch.save({"model": {}}, tmp_path / "checkpoint_last.pt")
+    torch.save({"model": {}}, tmp_path / "checkpoint1.pt")
+    with pytest.raises(AdminError) as error:
+        damaged()
+    assert error.value.message == "damaged"
+
+
+def test_command_line():
+    assert command_line(["/opt/bin/fairseq-train", "my data"]) == "fairseq-train 'my data'"
+    main = SimpleNamespace(__spec__=SimpleNamespace(name="fairseq_cli.train"))
+    words = ["/lib/fairseq_cli/train.py", "data"]
+    assert command_line(words, main) == "python -m fairseq_cli.train data"
