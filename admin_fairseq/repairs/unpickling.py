@@ -6,6 +6,7 @@ torch reads on past a wrong check sum, takes flipped bits for weights, and befor
 
 from __future__ import annotations
 
+import _codecs
 import _compat_pickle
 import argparse
 import io
@@ -103,7 +104,9 @@ def _restricted_pickle() -> SimpleNamespace:
     ``find_class`` is asked for every function and class that a pickle names, and for no other.
     """
     # torch's own list, of its weights_only=True, which before 2.6 nobody could extend
-    allowed = {**_weights_only_unpickler._get_allowed_globals(), "builtins.set": set}
+    allowed = dict(_weights_only_unpickler._get_allowed_globals())
+    allowed.update({"builtins.set": set, "torch.device": torch.device})
+    allowed["_codecs.encode"] = _codecs.encode  # numpy keeps bytes as text
     for entry in allowed_types():
         kind, name = entry if isinstance(entry, tuple) else (entry, _name(entry))
         allowed[name] = kind

@@ -97,7 +97,10 @@ def evaluated_in(path):
         if name not in EVALUATORS or (name == "eval" and isinstance(function, ast.Attribute)):
             continue
         argument = node.args[0]
-        yield argument.attr if isinstance(argument, ast.Attribute) else ast.unparse(argument)
+        if isinstance(argument, ast.Subscript):
+            yield ast.literal_eval(argument.slice)
+        else:
+            yield argument.attr if isinstance(argument, ast.Attribute) else ast.unparse(argument)
 
 
 OTHERWISE = {
