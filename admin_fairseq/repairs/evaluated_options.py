@@ -1,4 +1,4 @@
-"""Options that fairseq hands to ``eval``, which from a checkpoint must not be code.
+"""Text that fairseq hands to ``eval``, which from a checkpoint or from data must not be code.
 
 A checkpoint of plain types is data for torch, but fairseq builds a model from its options, and
 evaluates some that are text: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would run.
@@ -10,6 +10,8 @@ import argparse
 import ast
 import re
 from typing import Any, Iterator, Mapping
+
+from fairseq.data import codedataset
 
 from admin_fairseq.errors import AdminError, shortened
 
@@ -34,6 +36,11 @@ MOST_NODES, DEEPEST = 2_000_000, 100
 LONGEST = 10_000  # characters of an expression
 MOST_REPEATS = 10_000  # in "[(512, 3)] * 20"
 RESOLVER = re.compile(r"\$\{[^}]*:")
+
+
+def apply() -> None:
+    """Read the lines of speech manifests as the dictionaries that they are; fairseq runs them."""
+    codedataset.eval = ast.literal_eval
 
 
 def check(state: Any, path: str) -> None:

@@ -60,21 +60,23 @@ class Runs:
         return os.system, (self.command,)
 
 
-needs_protection = pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6),
-    reason="torch loads with weights_only=True from 2.6",
-)
-
-
-@needs_protection
-def test_a_pickle_that_would_run_code_is_refused(run, data, tmp_path):
+def test_what_would_run_code_is_refused(run, data, tmp_path, monkeypatch):
+    """A pickle that calls, and options that fairseq evaluates."""
+    # the usual advice for fairseq under torch 2.6 and later
+    monkeypatch.setitem(run.environment, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     ran, checkpoint = tmp_path / "ran", tmp_path / "evil.pt"
-    torch.save({"model": {}, "args": Runs(f"touch {ran}")}, checkpoint)
-    failed = run.generate(data, checkpoint, "--user-dir", "admin_fairseq", status=1)
-    line = failed.errors.strip().splitlines()[-1]
-    assert line.startswith(f"admin-fairseq: error: {checkpoint}: refused")
-    assert "system" in line and "Traceback" not in failed.errors
-    assert not ran.exists()
+    options = {"_name": "transformer", "adaptive_softmax_cutoff": f"open({str(ran)!r}, 'w')"}
+    for state in (
+        {"model": {}, "args": Runs(f"touch {ran}")},
+        {"model": {}, "args": None, "cfg": {"model": options, "task": {"_name": "translation"}}},
+    ):
+        torch.save(state, checkpoint)
+        failed = run.generate(data, checkpoint, "--user-dir", "admin_fairseq", status=1)
+        line = failed.errors.strip().splitlines()[-1]
+        assert line.startswith(f"admin-fairseq: error: {checkpoint}: refused")
+        assert "system" in line or "adaptive_softmax_cutoff" in line
+        assert "Traceback" not in failed.errors
+        assert not ran.exists()
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut", "pickle"])
