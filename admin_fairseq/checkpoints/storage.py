@@ -135,8 +135,8 @@ def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not state.get("args"):
         return plain(state.get("cfg"))
-    args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
     try:
+        args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # hydra's, of fairseq's way to call it
             nested = convert_namespace_to_omegaconf(args)
