@@ -13,8 +13,7 @@ from typing import Hashable, Optional, Sequence
 
 import numpy as np
 
-from admin_fairseq.errors import AdminError
-from admin_fairseq.files import replacing
+from admin_fairseq.errors import AdminError, printable, shortened
 from admin_fairseq.pictures import AnyPanel, HeatMap, Line, Panel
 
 try:
@@ -47,6 +46,8 @@ HEIGHT = 0.9  # of a panel, in widths of it
 SPACE = 0.1  # inches around everything
 TITLE, LABEL = 9, 11  # letters that fit in an inch
 LEGEND = 40  # letters in a line of the legend
+LONGEST = 300  # letters of any text
+LARGEST = 1e100  # beyond it matplotlib finds no places for ticks
 ENDS = {
     (False, False): "neither",
     (True, False): "min",
@@ -107,7 +108,9 @@ def _write_labels(axes: Axes, panel: AnyPanel, width: float) -> None:
 
 
 def _wrapped(text: str, letters: float) -> str:
-    return textwrap.fill(text, int(letters), break_on_hyphens=False)
+    """``text`` in lines of so many letters, dollars shown as they are: they begin no formula."""
+    lines = textwrap.fill(printable(shortened(text, LONGEST)), int(letters), break_on_hyphens=False)
+    return lines.replace("$", r"\$")
 
 
 def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
@@ -135,11 +138,11 @@ def _mark_depths(axes: Axes, panel: Panel) -> None:
 def _draw_line(axes: Axes, line: Line) -> Line2D:
     turn, number = divmod(line.color, len(PALETTE))
     color = PALETTE[number]
-    y = np.asarray(line.y, dtype=float)
+    y = _numbers(line.y)
     dots = "." if len(y) < FEW and not line.steps else ""
     (drawn,) = axes.plot(
         line.x,
-        np.where(np.isfinite(y), y, np.nan),
+        y,
         color=color,
         linestyle=STYLES[line.style % len(STYLES)],
         drawstyle="steps-mid" if line.steps else "default",
@@ -150,9 +153,8 @@ def _draw_line(axes: Axes, line: Line) -> Line2D:
     )
     if line.low is not None and line.high is not None:
         step = "mid" if line.steps else None
-        axes.fill_between(
-            line.x, line.low, line.high, step=step, color=color, alpha=0.2, linewidth=0
-        )
+        low, high = _numbers(line.low), _numbers(line.high)
+        axes.fill_between(line.x, low, high, step=step, color=color, alpha=0.2, linewidth=0)
     return drawn
 
 
@@ -176,7 +178,7 @@ def _draw_heat_maps(placed: Sequence[tuple[Axes, HeatMap]], share: bool) -> None
 def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
     """Draw heat maps of one scale, a colour bar to the right of each row."""
     some = placed[0][1]
-    numbers = np.concatenate([_numbers(heat_map).ravel() for _, heat_map in placed])
+    numbers = np.concatenate([_numbers(heat_map.values).ravel() for _, heat_map in placed])
     numbers = numbers[np.isfinite(numbers)]
     scale = Normalize(some.low, some.high)
     scale.autoscale_None(numbers if len(numbers) else [0, 1])
@@ -195,7 +197,7 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     return axes.imshow(
-        _numbers(heat_map),
+        _numbers(heat_map.values),
         cmap=HEAT,
         norm=scale,
         aspect="auto",
@@ -204,8 +206,10 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage
     )
 
 
-def _numbers(heat_map: HeatMap) -> np.ndarray:
-    return np.asarray(heat_map.values, dtype=float)
+def _numbers(values: Sequence) -> np.ndarray:
+    """The numbers, NaN for what cannot be drawn."""
+    numbers = np.asarray(values, dtype=float)
+    return np.where(np.abs(numbers) < LARGEST, numbers, np.nan)
 
 
 def _add_legend(figure: Figure, handles: dict[str, Line2D]) -> None:
@@ -235,10 +239,3 @@ def rendered(figure: Figure) -> dict[str, bytes]:
             figure.savefig(file, format=ending, dpi=100, metadata=metadata)
         pictures[ending] = file.getvalue()
     return pictures
-
-
-def write(figure: Figure, path: str, force: bool = False) -> None:
-    """Write ``path``.png and ``path``.svg."""
-    for ending, picture in rendered(figure).items():
-        with replacing(f"{path}.{ending}", force) as file:
-            file.write(picture)

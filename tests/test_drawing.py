@@ -1,4 +1,6 @@
 import math
+from html import unescape
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ pytest.importorskip("matplotlib")
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from admin_fairseq import drawing
-from admin_fairseq.drawing import draw, write
-from admin_fairseq.errors import AdminError
+from admin_fairseq.drawing import draw, rendered
+from admin_fairseq.errors import printable
 from admin_fairseq.pictures import HeatMap, Line, Panel
 
 
@@ -190,18 +192,53 @@ def test_nothing_overlaps_and_nothing_is_cut_off(count, label, columns):
     assert width > 0.5 * max(drawing.NARROW, min(drawing.WIDE, drawing.FULL / columns))
 
 
-def test_files_are_the_same_every_time(tmp_path):
-    for name in ("a", "b"):
-        line = Line([1, 2], [3.0, 4.0], "a label", low=[2, 3], high=[4, 5])
-        write(draw([*panels(line), heat_map()]), str(tmp_path / name))
-    for ending in drawing.ENDINGS:
-        one, other = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("a", "b"))
-        assert one == other and len(one) > 1000
-    with pytest.raises(AdminError, match="is there already"):
-        write(draw(panels()), str(tmp_path / "a"))
+def test_files_are_the_same_every_time():
+    line = Line([1, 2], [3.0, 4.0], "a label", low=[2, 3], high=[4, 5])
+    one, other = (rendered(draw([*panels(line), heat_map()])) for _ in range(2))
+    assert one == other and set(one) == set(drawing.ENDINGS)
+    assert all(len(picture) > 1000 for picture in one.values())
 
 
-def test_files_are_small(tmp_path):
+def test_files_are_small():
     maps = [heat_map(np.tril(np.random.default_rng(1).random((n, n)))) for n in (36, 54)]
-    write(draw(maps), str(tmp_path / "a"))
-    assert all((tmp_path / f"a.{ending}").stat().st_size < 150 * 1024 for ending in drawing.ENDINGS)
+    assert all(len(picture) < 150 * 1024 for picture in rendered(draw(maps)).values())
+
+
+NAMES = [
+    "$\\frac{$",
+    "a$b{$c",
+    "$x^$",
+    "\\$x$",
+    "_hidden",
+    "\x1b[31m\0",
+    "\ud800",
+    "<svg>]]>&amp;",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_shown_as_it_is(name):
+    panel = Panel(name, name, name, [Line([1, 2], [1, 2], name)])
+    figure = draw([panel, HeatMap(name, name, name, [[1.0]], name)])
+    picture = rendered(figure)["svg"].decode()
+    shown = [unescape(comment.text).strip() for comment in comments(picture)]
+    assert shown.count(printable(name)) >= 4
+
+
+def comments(svg):
+    """matplotlib draws letters as curves, and tells the text in a comment beside them."""
+    parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+    return ElementTree.fromstring(svg, parser).iter(ElementTree.Comment)
+
+
+def test_long_names_are_shortened():
+    (legend,) = draw(panels(Line([1, 2], [1, 2], "n" * 5000))).legends
+    assert len(legend.get_texts()[0].get_text()) < 400
+
+
+def test_numbers_without_places_for_ticks_are_gaps():
+    large = [1.0, 1.7e308, 2.0]
+    line = Line([1, 2, 3], large, "a", low=large, high=large)
+    figure = draw([Panel("", "", "", [line]), heat_map([large])])
+    assert np.isnan(figure.axes[0].lines[0].get_ydata()).tolist() == [False, True, False]
+    rendered(figure)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from typing import Any, Iterable
 
 from admin_fairseq.analysis.studies.study import Result, Study
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import refuse_to_overwrite, replacing
-
-Files = dict[str, bytes]
-"""Name → content."""
+from admin_fairseq.files import refuse_to_overwrite
+from admin_fairseq.formats import Files, as_csv, as_json
+from admin_fairseq.formats import write as write
 
 
 def names_of(name: str, study: Study) -> list[str]:
@@ -39,8 +35,8 @@ def files_of(name: str, study: Study, result: Result) -> Files:
     from admin_fairseq import drawing
 
     files = {
-        f"{name}.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
-        f"{name}.csv": _as_csv(study.rows(result)).encode(),
+        f"{name}.json": f"{as_json(result)}\n".encode(),
+        f"{name}.csv": _table(study.rows(result)).encode(),
     }
     for picture, described in study.draw(result).items():
         figure = drawing.draw(described.panels, described.columns, described.share)
@@ -49,16 +45,7 @@ def files_of(name: str, study: Study, result: Result) -> Files:
     return files
 
 
-def write(files: Files, folder: str, force: bool) -> None:
-    """Write the files, each whole or not at all; they are all there before the first is written."""
-    for name, content in files.items():
-        with replacing(os.path.join(folder, name), force) as file:
-            file.write(content)
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _table(rows: list[dict[str, Any]]) -> str:
+    """The rows as CSV, below the names of their columns."""
+    names = list(rows[0])
+    return as_csv([names, *([row.get(name) for name in names] for row in rows)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from html import escape
 from typing import Iterable, Mapping, Sequence
+
+from admin_fairseq.formats import as_html
 
 STYLE = """\
 :root { color-scheme: light; }
@@ -45,12 +46,12 @@ def page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> s
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
+<title>{as_html(title)}</title>
 <style>
 {STYLE}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
+<h1>{as_html(title)}</h1>
 {_facts(facts)}
 {_contents(sections)}
 {_lines(_section(number, section) for number, section in enumerate(sections, 1))}
@@ -65,7 +66,7 @@ def _lines(texts: Iterable[str]) -> str:
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = [
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        f'<tr><th scope="row">{as_html(name)}</th><td>{as_html(value)}</td></tr>'
         for name, value in facts.items()
     ]
     return _lines(["<table>", *rows, "</table>"]) if rows else ""
@@ -73,7 +74,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 def _contents(sections: Sequence[Section]) -> str:
     entries = [
-        f'<li><a href="#{_anchor(number)}">{escape(section.title)}</a></li>'
+        f'<li><a href="#{_anchor(number)}">{as_html(section.title)}</a></li>'
         for number, section in enumerate(sections, 1)
     ]
     return _lines(['<nav aria-label="Contents">', "<ol>", *entries, "</ol>", "</nav>"])
@@ -87,8 +88,8 @@ def _section(number: int, section: Section) -> str:
     return _lines(
         [
             f'<section id="{_anchor(number)}">',
-            f"<h2>{number}. {escape(section.title)}</h2>",
-            f"<pre><code>{escape(section.command)}</code></pre>",
+            f"<h2>{number}. {as_html(section.title)}</h2>",
+            f"<pre><code>{as_html(section.command)}</code></pre>",
             _reading(section.reading),
             *(_figure(caption, svg) for caption, svg in section.pictures),
             "</section>",
@@ -97,12 +98,12 @@ def _section(number: int, section: Section) -> str:
 
 
 def _reading(lines: Sequence[str]) -> str:
-    items = [f"<li>{escape(line)}</li>" for line in lines]
+    items = [f"<li>{as_html(line)}</li>" for line in lines]
     return _lines(["<ul>", *items, "</ul>"]) if items else ""
 
 
 def _figure(caption: str, svg: bytes) -> str:
-    text, source = escape(caption), f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
+    text, source = as_html(caption), f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
     return (
         f'<figure>\n<img src="{source}" alt="{text}">\n<figcaption>{text}</figcaption>\n</figure>'
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import statistics
 import textwrap
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
 
+from admin_fairseq.errors import printable
+from admin_fairseq.formats import as_csv, as_json, as_markdown
 from admin_fairseq.results import published
 from admin_fairseq.results.runs import RULE, VERDICTS, Run
 
@@ -167,11 +166,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
     """What stands under a table."""
     sources = {row.published["source"]: None for row in rows if row.published}
     signatures = {
-        f"{kind}: {score['signature']}": None
+        f"{kind}: {score.signature}": None
         for row in rows
         for run in row.runs
-        for kind, score in run.evaluation.get("bleu", {}).items()
-        if score.get("signature")
+        for kind, score in run.scores.items()
+        if score.signature
     }
     return [
         NOTE,
@@ -185,26 +184,20 @@ def notes(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    table = cells(rows)
+def _as_text(rows: Sequence[Row]) -> str:
+    table = [list(map(printable, line)) for line in cells(rows)]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-    return "\n".join([*lines, "", *(textwrap.fill(note, 100) for note in notes(rows))])
+    return "\n".join([*lines, "", *(textwrap.fill(printable(note), 100) for note in notes(rows))])
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
-    head, *lines = ([cell.replace("|", "\\|") for cell in line] for line in cells(rows))
+def _as_markdown(rows: Sequence[Row]) -> str:
+    head, *lines = (list(map(as_markdown, line)) for line in cells(rows))
     table = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
-    return "\n".join([*table, "", *(f"{note}\n" for note in notes(rows))]).rstrip()
+    return "\n".join([*table, "", *(f"{as_markdown(note)}\n" for note in notes(rows))]).rstrip()
 
 
-def as_csv(table: Iterable[Sequence]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(table)
-    return file.getvalue().rstrip("\n")
-
-
-def as_json(rows: Sequence[Row]) -> str:
+def _as_json(rows: Sequence[Row]) -> str:
     content = {
         "notes": NOTE,
         "rule": {name: verdict.rule for name, verdict in VERDICTS.items()},
@@ -217,7 +210,7 @@ def as_json(rows: Sequence[Row]) -> str:
             for row in rows
         ],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    return as_json(content)
 
 
 def _everything(run: Run) -> dict[str, Any]:
@@ -229,8 +222,8 @@ def _everything(run: Run) -> dict[str, Any]:
         "validation": [[point.update, _plain(point.loss)] for point in run.log.validation],
         "seconds_per_update": run.log.seconds_per_update,
         "settings": run.settings,
-        "evaluation": _plain(run.evaluation),
-        "profile": _plain(run.profile),
+        "evaluation": asdict(run.evaluation) if run.evaluation else None,
+        "profile": run.profile,
     }
 
 
@@ -246,10 +239,10 @@ def _plain(value: Any) -> Any:
 
 
 FORMATS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
-    "text": ("txt", as_text),
-    "markdown": ("md", as_markdown),
-    "csv": ("csv", lambda rows: as_csv(cells(rows))),
-    "json": ("json", as_json),
+    "text": ("txt", _as_text),
+    "markdown": ("md", _as_markdown),
+    "csv": ("csv", lambda rows: as_csv(cells(rows)).rstrip("\n")),
+    "json": ("json", _as_json),
 }
 """--format → the ending of its file, and the table in it."""
 

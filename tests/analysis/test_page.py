@@ -100,3 +100,9 @@ def test_facts_are_a_table():
 def test_what_is_not_there_leaves_nothing_behind():
     reader = Reader(page("report", {}, [section()]))
     assert not reader.texts("table", "ul", "figure")
+
+
+def test_text_that_steers_a_terminal_or_does_not_encode_is_shown_by_escapes():
+    text = page("\ud800", {"\x1b": "\u202e"}, [section("\0")])
+    text.encode()
+    assert all(f"\\{escape}" in text for escape in ("ud800", "x1b", "u202e", "x00"))

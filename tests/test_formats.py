@@ -1,0 +1,68 @@
+import csv
+import io
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from admin_fairseq.errors import AdminError, printable
+from admin_fairseq.formats import as_csv, as_html, as_json, as_markdown, write
+
+ANY = st.text(st.characters(), max_size=20)  # halves of surrogate pairs too
+
+
+@pytest.mark.parametrize("text", ["=LINK(1)", "+1+1", "@SUM(1)", "-1+cmd|' /C calc'!A0", "-2±1"])
+def test_a_spreadsheet_takes_no_text_for_a_formula(text):
+    assert next(csv.reader(io.StringIO(as_csv([[text]])))) == ["'" + text]
+
+
+@pytest.mark.parametrize("number", [-1.5, "-1.5", "+2", "-inf", "-1e5"])
+def test_numbers_stay_numbers(number):
+    assert as_csv([[number, None]]) == f"{number},\n"
+
+
+def test_markdown_has_no_markup_of_a_name():
+    assert as_markdown("<script>&") == "&lt;script&gt;&amp;"
+    assert as_markdown("[x](javascript:1) a|b `c` *d* $e$") == (
+        r"\[x\](javascript:1) a\|b \`c\` \*d\* \$e\$"
+    )
+    assert as_markdown("_a_ wmt14_en_de \\") == r"\_a\_ wmt14_en_de \\"
+    assert as_markdown("a\n# b") == r"a\\n# b"
+
+
+@given(ANY)
+def test_every_format_holds_any_text_in_one_line(text):
+    cell = as_csv([[text, 1]])
+    (read,) = csv.reader(io.StringIO(cell))
+    assert read[0].lstrip("'") == printable(text).lstrip("'")
+    for told in (cell.rstrip("\n"), as_markdown(text), as_html(text), as_json(text)):
+        assert printable(told) == told
+        told.encode()
+    assert json.loads(as_json(text)) == text
+
+
+@given(ANY)
+def test_html_has_no_markup_of_a_name(text):
+    assert not set("<>\"'") & set(as_html(text))
+
+
+def test_files_are_written_all_or_none(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def fail_at_last(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    files = {name: name.encode() for name in "abc"}
+    monkeypatch.setattr(os, "fsync", fail_at_last)
+    with pytest.raises(AdminError, match="c: cannot be written: No space left on device"):
+        write(files, str(tmp_path), force=False)
+    assert not list(tmp_path.iterdir())
+    write(files, str(tmp_path), force=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    with pytest.raises(AdminError, match="is there already"):
+        write(files, str(tmp_path), force=False)
