@@ -8,10 +8,11 @@ from argparse import ArgumentParser, Namespace
 from typing import Iterable, Sequence
 
 from admin_fairseq.commands.command import Command, add_force
-from admin_fairseq.files import refuse_to_overwrite, replacing
+from admin_fairseq.files import refuse_to_overwrite
+from admin_fairseq.formats import as_csv, write
 from admin_fairseq.pictures import Line, Panel
 from admin_fairseq.results.runs import RULE, find_runs
-from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, as_csv, curves, rows_of
+from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, curves, rows_of
 
 CURVES = {"training": "training loss", "validation": "validation loss"}
 UNIT = "loss (bits per token, without label smoothing)"
@@ -59,12 +60,11 @@ def _run(args: Namespace) -> Iterable[str]:
 def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
     from admin_fairseq import drawing
 
-    texts = {f"results.{ending}": text(rows) for ending, text in FORMATS.values()}
-    texts["curves.csv"] = as_csv(curves(rows))
-    for name, text in texts.items():
-        with replacing(os.path.join(folder, name), force) as file:
-            file.write(f"{text}\n".encode())
-    drawing.write(drawing.draw(_panels(rows)), os.path.join(folder, "curves"), force)
+    files = {f"results.{ending}": f"{text(rows)}\n".encode() for ending, text in FORMATS.values()}
+    files["curves.csv"] = as_csv(curves(rows)).encode()
+    for ending, picture in drawing.rendered(drawing.draw(_panels(rows))).items():
+        files[f"curves.{ending}"] = picture
+    write(files, folder, force)
 
 
 def _panels(rows: Sequence[Row]) -> list[Panel]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from typing import Iterable
+from typing import Iterable, Optional
 
 from admin_fairseq.commands.command import Command, add_force, finite, positive
 from admin_fairseq.corpora.prepare import read_prepared
 from admin_fairseq.corpora.rules import detokenise
-from admin_fairseq.corpora.streams import read_lines
-from admin_fairseq.errors import AdminError
-from admin_fairseq.files import refuse_to_overwrite, write_json
-from admin_fairseq.results.scoring import Score, bleu, compound_split, tokenised
+from admin_fairseq.errors import AdminError, printable
+from admin_fairseq.files import read_text, refuse_to_overwrite
+from admin_fairseq.results.evaluation import Evaluation, Score
+from admin_fairseq.results.scoring import bleu, compound_split, tokenised
+
+LONGEST_LINE = 100_000  # characters: sacreBLEU keeps every n-gram of a line
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -45,15 +47,15 @@ def _run(args: Namespace) -> Iterable[str]:
         scores = {"detokenised": bleu(hypotheses, _lines(args.reference))}
         dataset = args.dataset
     if args.output:
-        content = {
-            "dataset": dataset,
-            "subset": "test",
-            "checkpoint": args.checkpoint,
-            "averaged": args.averaged,
-            "options": {"beam": args.beam, "lenpen": args.lenpen},
-            "bleu": {kind: score._asdict() for kind, score in scores.items()},
-        }
-        write_json(content, args.output)
+        evaluation = Evaluation(
+            _name(dataset),
+            "test",
+            _name(args.checkpoint),
+            args.averaged,
+            {"beam": args.beam, "lenpen": args.lenpen},
+            scores,
+        )
+        evaluation.write(args.output, args.force)
     return [f"{kind}: {score.score:.2f}  {score.signature}" for kind, score in scores.items()]
 
 
@@ -73,10 +75,20 @@ def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, S
     }
 
 
+def _name(given: Optional[str]) -> Optional[str]:
+    """As JSON holds it for everyone: names of files may be no text."""
+    return None if given is None else printable(given)
+
+
 def _lines(path: str) -> list[str]:
-    if not os.path.isfile(path):
-        raise AdminError(f"{path}: not found")
-    return list(read_lines(path))
+    """The lines of a text; only a newline ends one."""
+    lines = read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    longest = max(map(len, lines), default=0)
+    if longest > LONGEST_LINE:
+        raise AdminError(f"{path}: has a line of {longest:,} characters; is it the right file?")
+    return lines
 
 
 COMMAND = Command("BLEU: tokenised, compound-split and sacreBLEU's", _add_options, _run)

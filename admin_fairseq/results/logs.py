@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
+import math
+import os
 import re
 import statistics
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping, NamedTuple, Optional
+from typing import Annotated, Any, Iterable, Mapping, NamedTuple, Optional
 
-from admin_fairseq.errors import AdminError
+import msgspec
+
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import open_regular
+
+LARGEST = 256 << 20  # bytes of a log: a million updates, each with its line
+LONGEST_LINE = 1 << 18  # characters; the configuration has some 20,000
+LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # fairseq computes it in 32 bits
 
 # "2026-11-23 00:36:24 | INFO | valid | ..." or hydra's "[2026-11-23 00:37:26,066][valid][INFO] - "
-MESSAGE = re.compile(r"(?:\| INFO \| (\S+) \| |\]\[(\S+)\]\[INFO\] - )(.*)")
-STATISTIC = re.compile(r"(\w+)[= ]([^\s,|=]+)(?=,| \||$)")
-END_OF_EPOCH = re.compile(r"end of epoch (\d+)")
+MESSAGE = re.compile(r"(?:\| INFO \| (\S{1,99}) \| |\]\[(\S{1,99})\]\[INFO\] - )(.*)")
+STATISTIC = re.compile(r"\b(\w{1,99})[= ]([^\s,|=]{1,99})(?=,| \||$)")
+END_OF_EPOCH = re.compile(r"end of epoch (\d{1,9})\b")
 OVERFLOW = ("Minimum loss scale reached", "gradients are Nan/Inf")
+
+
+class Statistics(msgspec.Struct):
+    """What a line tells of the loss, from its text; cross_entropy has no nll_loss."""
+
+    num_updates: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+    loss: float
+    nll_loss: Optional[float] = None
+    wall: float = math.nan
 
 
 class Point(NamedTuple):
@@ -59,24 +78,27 @@ class Log:
         times = [
             (b.wall - a.wall) / (b.update - a.update)
             for a, b in zip(self.training, self.training[1:])
-            if a.start == b.start and b.wall > a.wall
+            if a.start == b.start and 0 < b.wall - a.wall < math.inf
         ]
         return statistics.median(times) if times else None
 
 
 def read_log(path: str) -> Log:
-    """Raises AdminError where the file cannot be read."""
+    """Raises AdminError where the file cannot be read, or is too large for a log."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return parse(file)
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="replace") as file:
+            if os.fstat(file.fileno()).st_size > LARGEST:
+                raise AdminError(f"{path}: larger than {LARGEST >> 20} MiB; is it a log?")
+            return parse(iter(lambda: file.readline(LONGEST_LINE), ""))
     except OSError as error:
-        raise AdminError(f"{path}: cannot be read: {error.strerror}") from None
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def parse(lines: Iterable[str]) -> Log:
     log = Log()
     for line in lines:
-        message = MESSAGE.search(line) if line.endswith("\n") else None  # else half written
+        # else half written, or a part of something too long
+        message = MESSAGE.search(line) if line.endswith("\n") else None
         if message:
             _take(log, message[1] or message[2], message[3])
         elif any(words in line for words in OVERFLOW):
@@ -110,32 +132,34 @@ def _validation_name(config: Mapping) -> str:
 
 
 def _take_point(
-    log: Log, points: list[Point], later: list[Point], statistics: Mapping[str, str]
+    log: Log, points: list[Point], later: list[Point], texts: Mapping[str, Any]
 ) -> None:
     """Add to ``points``; whatever is known from this update on was repeated by a resumed run.
 
     ``later`` are the points that fairseq logs only after those of the same update.
     """
     try:
-        update = int(statistics["num_updates"])
-        loss = statistics.get("nll_loss") or statistics["loss"]  # cross_entropy has no nll_loss
-        point = Point(update, float(loss), float(statistics.get("wall", "nan")), log.starts)
-    except (KeyError, ValueError):
+        found = msgspec.convert(texts, Statistics, strict=False)
+    except msgspec.ValidationError:
+        return
+    loss = found.loss if found.nll_loss is None else found.nll_loss
+    if LARGEST_LOSS < abs(loss) < math.inf:
         return
     for known in (points, later):
-        while known and known[-1].update >= update:
+        while known and known[-1].update >= found.num_updates:
             known.pop()
-    points.append(point)
+    points.append(Point(found.num_updates, loss, found.wall, log.starts))
 
 
-def _statistics(name: str, text: str) -> dict[str, str]:
+def _statistics(name: str, text: str) -> dict[str, Any]:
     """Statistic → its text, for every --log-format."""
     if not text.startswith("{"):
         return dict(STATISTIC.findall(text))
     try:
-        return {key.replace(f"{name}_", "", 1): str(x) for key, x in json.loads(text).items()}
-    except ValueError:
+        content = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
         return {}
+    return {key.replace(f"{name}_", "", 1): value for key, value in content.items()}
 
 
 def configuration(text: str) -> dict[str, dict[str, Any]]:
@@ -144,19 +168,23 @@ def configuration(text: str) -> dict[str, dict[str, Any]]:
     fairseq prints a part that is no dictionary as ``Namespace(...)``, and choices as bare words,
     ``'init_type': adaptive-auto``: it is parsed, never evaluated.
     """
+    text = text.strip()
     try:
-        sections = _value(ast.parse(text.strip(), mode="eval").body, text.strip())
+        sections = _value(ast.parse(text, mode="eval").body, text.encode())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
-    return {name: section for name, section in sections.items() if isinstance(section, dict)}
+    found = sections if isinstance(sections, dict) else {}
+    return {name: section for name, section in found.items() if isinstance(section, dict)}
 
 
-def _value(node: ast.AST, text: str) -> Any:
+def _value(node: ast.AST, source: bytes) -> Any:
     if isinstance(node, ast.Dict):
-        return {_value(k, text): _value(v, text) for k, v in zip(node.keys, node.values) if k}
+        pairs = zip(node.keys, node.values)
+        return {str(_value(k, source)): _value(v, source) for k, v in pairs if k}
     if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Namespace":
-        return {keyword.arg: _value(keyword.value, text) for keyword in node.keywords}
+        return {k.arg: _value(k.value, source) for k in node.keywords if k.arg}
     try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.get_source_segment(text, node)
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):  # no literal, or a set of what no set can hold
+        value = source[node.col_offset : node.end_col_offset].decode(errors="replace")
+    return shortened(value) if isinstance(value, str) else value

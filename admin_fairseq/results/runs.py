@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
-
-import numpy as np
-from fairseq.data.data_utils import infer_language_pair
-from fairseq.data.indexed_dataset import MMapIndexedDataset, infer_dataset_impl
+from functools import cached_property
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Union
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import apply_architecture
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.profiling.profile import read_profile
+from admin_fairseq.results.binarised import training_target, unigram_bits
+from admin_fairseq.results.evaluation import Evaluation, Score, read_evaluation
 from admin_fairseq.results.logs import Log, Point, read_log
 from admin_fairseq.results.published import DATASETS
 from admin_fairseq.schemes import SCHEMES, Profile
 
 LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
-CHUNK = 1 << 22  # tokens counted at a time
+LONGEST_NAME = 100  # characters that tables show of a log's text
+MOST_LAYERS = 1_000_000
 
 OTHER_PROGRAMS = ("common_eval", "eval_lm", "generation", "interactive", "job_logging_cfg")
 PLACES = (
@@ -57,23 +55,25 @@ class Run:
 
     folder: str
     log: Log
-    evaluation: dict[str, Any]
-    profile: Optional[dict[str, Any]]
+    evaluation: Optional[Evaluation] = None
+    profile: Optional[dict[str, Any]] = None
 
     @cached_property
     def model(self) -> Namespace:
         """The model's options, with what the architecture decides."""
-        options = dict(self.log.config.get("model") or {})
-        model, name = Namespace(**options), options.get("_name") or options.get("arch")
+        options, model = self.log.config.get("model", {}), Namespace()
+        vars(model).update(options)
+        name = str(options.get("_name") or options.get("arch"))
         if name in ARCHITECTURES:
             # options that contradict one another are those of a run that failed
-            with suppress(AdminError, KeyError):
+            with suppress(AdminError, KeyError, TypeError):
                 apply_architecture(model, name)
         return model
 
     @property
-    def seed(self) -> Any:
-        return self.log.config.get("common", {}).get("seed", "?")
+    def seed(self) -> Union[int, str]:
+        seed = self.log.config.get("common", {}).get("seed", "?")
+        return seed if isinstance(seed, int) and abs(seed) < 1 << 63 else _text(seed)
 
     @property
     def data(self) -> str:
@@ -85,13 +85,14 @@ class Run:
         parts = [part for part in self.data.split("/") if part]
         known = (part for part in reversed(parts) if part in {*DATASETS, "multi30k"})
         folder = next((part for part in reversed(parts) if part != "bin"), "?")
-        return str(self.evaluation.get("dataset") or next(known, folder))
+        scored = self.evaluation.dataset if self.evaluation else None
+        return _text(scored or next(known, folder))
 
     @property
     def depths(self) -> tuple[int, int]:
         """(N, M), 0 where there is no such stack or the log does not tell."""
         encoder, decoder = (getattr(self.model, f"{s}coder_layers", None) for s in ("en", "de"))
-        return encoder or 0, decoder or 0
+        return _layers(encoder), _layers(decoder)
 
     @property
     def depth(self) -> str:
@@ -100,7 +101,7 @@ class Run:
     @property
     def scheme(self) -> str:
         """Its name among the published results."""
-        name = getattr(self.model, "init_type", None) or "default"
+        name = _text(getattr(self.model, "init_type", None) or "default")
         if not self.log.config:
             return "?"
         if name in SCHEMES and SCHEMES[name].profile is not Profile.NONE:
@@ -108,8 +109,8 @@ class Run:
         if name != "default":
             return name
         options = (f"{stack}_normalize_before" for stack in ("encoder", "decoder"))
-        before = tuple(getattr(self.model, name) for name in options if name in self.model)
-        return PLAIN.get(before, str(getattr(self.model, "_name", "?")))
+        before = tuple(bool(getattr(self.model, name)) for name in options if name in self.model)
+        return PLAIN.get(before, _text(getattr(self.model, "_name", "?")))
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -121,7 +122,7 @@ class Run:
         if not self.log.config:
             return {"run.folder": self.folder}
         return {
-            f"{section}.{name}": _text(name, value)
+            f"{section}.{name}": _setting(name, value)
             for section, options in {**self.log.config, "model": vars(self.model)}.items()
             if section not in OTHER_PROGRAMS
             for name, value in options.items()
@@ -138,8 +139,12 @@ class Run:
         finite = (point for point in self.log.validation if math.isfinite(point.loss))
         return min(finite, key=lambda point: point.loss, default=None)
 
+    @property
+    def scores(self) -> Mapping[str, Score]:
+        return self.evaluation.bleu if self.evaluation else {}
+
     def bleu(self, kind: str) -> Optional[float]:
-        return self.evaluation.get("bleu", {}).get(kind, {}).get("score")
+        return self.scores[kind].score if kind in self.scores else None
 
     @cached_property
     def verdict(self) -> str:
@@ -147,10 +152,18 @@ class Run:
         return next((name for name, verdict in VERDICTS.items() if verdict.holds(self)), "")
 
 
-def _text(name: str, value: Any) -> str:
+def _setting(name: str, value: Any) -> str:
     if name == "data":  # its parent is a place, or the data set's name
-        return os.path.basename(str(value).rstrip("/"))
-    return str(value[0] if isinstance(value, list) and len(value) == 1 else value)
+        return _text(os.path.basename(str(value).rstrip("/")))
+    return _text(value[0] if isinstance(value, list) and len(value) == 1 else value)
+
+
+def _text(value: Any) -> str:
+    return shortened(str(value), LONGEST_NAME)
+
+
+def _layers(value: Any) -> int:
+    return value if isinstance(value, int) and 0 < value < MOST_LAYERS else 0
 
 
 class Verdict(NamedTuple):
@@ -168,7 +181,7 @@ def _diverged(run: Run) -> bool:
 def _stuck(run: Run) -> bool:
     if not (run.best and os.path.isdir(run.data)):
         return False
-    target = _training_target(run.data, run.log.config)
+    target = training_target(run.data, run.log.config)
     return target is not None and run.best.loss > unigram_bits(target) - 1
 
 
@@ -195,33 +208,6 @@ VERDICTS = {
 RULE = "; ".join(f"{name}: {verdict.rule}" for name, verdict in VERDICTS.items())
 
 
-def _training_target(data: str, config: Mapping) -> Optional[str]:
-    """The path, without its ending, of the binarised training data that is predicted."""
-    task = config.get("task", {})
-    subset = config.get("dataset", {}).get("train_subset") or "train"
-    if "source_lang" not in task:
-        candidates = [subset]
-    else:
-        pair = task["source_lang"], task.get("target_lang")
-        first, second = infer_language_pair(data) if None in pair else pair
-        candidates = [f"{subset}.{p}.{second}" for p in (f"{first}-{second}", f"{second}-{first}")]
-    paths = (os.path.join(data, name) for name in candidates)
-    return next((path for path in paths if infer_dataset_impl(path) == "mmap"), None)
-
-
-@cache
-def unigram_bits(path: str) -> float:
-    """The entropy of the tokens of binarised data, counted alone, in bits per token."""
-    tokens = np.memmap(f"{path}.bin", MMapIndexedDataset.Index(f"{path}.idx").dtype, "r")
-    counts = np.zeros(0, np.int64)
-    for start in range(0, len(tokens), CHUNK):
-        more = np.bincount(tokens[start : start + CHUNK], minlength=len(counts))
-        more[: len(counts)] += counts
-        counts = more
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
-
-
 def find_runs(folders: Iterable[str]) -> list[Run]:
     """The runs that ``folders`` are or have below them; raises AdminError for one without any."""
     found: dict[str, Run] = {}
@@ -239,7 +225,7 @@ def read_run(folder: str) -> Run:
     return Run(
         folder,
         read_log(os.path.join(folder, LOG)),
-        _read_evaluation(evaluation) if os.path.exists(evaluation) else {},
+        read_evaluation(evaluation) if os.path.exists(evaluation) else None,
         _read_profile(profile) if os.path.exists(profile) else None,
     )
 
@@ -247,19 +233,3 @@ def read_run(folder: str) -> Run:
 def _read_profile(path: str) -> dict[str, Any]:
     profile = read_profile(path, ())
     return {"path": path, "measurement": profile.measurement, "packages": profile.packages}
-
-
-def _read_evaluation(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            evaluation = json.load(file)
-        for score in evaluation.get("bleu", {}).values():
-            if not math.isfinite(score["score"]):
-                raise ValueError(f"a score of {score['score']}")
-        if not isinstance(evaluation.get("dataset"), (str, type(None))):
-            raise ValueError("its dataset is not a name")
-    except OSError as error:
-        raise AdminError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise AdminError(f"{path}: not an evaluation, or a damaged one: {error!r}") from None
-    return evaluation

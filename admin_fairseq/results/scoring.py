@@ -9,20 +9,14 @@ which alone compares across papers.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 from sacrebleu.metrics import BLEU
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.results.evaluation import Score
 
 _HYPHEN = re.compile(r"(\S)-(\S)")
-
-
-class Score(NamedTuple):
-    """BLEU in per cent, and how it was computed."""
-
-    score: float
-    signature: str
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> Score:

@@ -6,7 +6,7 @@ import pytest
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
 from admin_fairseq.results.runs import VERDICTS, find_runs
-from admin_fairseq.results.table import as_text, rows_of
+from admin_fairseq.results.table import FORMATS, rows_of
 
 from .conftest import log_of
 
@@ -21,7 +21,7 @@ def test_table_is_printed(make, capsys):
     make("b", log_of([12.5, 8.0, 4.0], init_type="tfixup"))
     cli.main(["results", make.folder])
     printed, errors = capsys.readouterr()
-    assert printed == as_text(rows_of(find_runs([make.folder]))) + "\n" and errors == ""
+    assert printed == FORMATS["text"][1](rows_of(find_runs([make.folder]))) + "\n" and errors == ""
     cli.main(["results", make.folder, "--format", "csv", "--sort", "training loss"])
     assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()] == [
         *("scheme", "tfixup", "admin")

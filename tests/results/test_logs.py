@@ -1,10 +1,13 @@
 import math
+import os
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.results import logs
 from admin_fairseq.results.logs import configuration, parse, read_log
 
 from .conftest import DONE, config_line, train_line, valid_line
@@ -132,3 +135,73 @@ def test_loss_scale_of_the_last_start(tmp_path):
     assert not parse([*stopped, config_line()]).overflowed
     with pytest.raises(AdminError, match="cannot be read"):
         read_log(str(tmp_path))
+
+
+INNER = "2026-11-23 00:36:04 | INFO | train_inner | "
+CONFIG = "2026-11-23 00:36:00 | INFO | fairseq_cli.train | {'model': {"
+ODD = [
+    *("loss=1, num_updates=" + digits for digits in ("9" * 30, "9" * 400, "-5", "1.5", "x")),
+    *("loss=1e308, num_updates=999", "num_updates=999", "loss=x, num_updates=999"),
+    *('{"loss": ' + "[" * 100_000, '{"num_updates": [1], "loss": {"a": 1}}', '{"num_updates": 1'),
+]
+
+
+@pytest.mark.parametrize("statement", ODD)
+def test_what_fairseq_does_not_log_does_not_count(statement):
+    lines = [train_line(50, 9.0), f"{INNER}{statement}\n", train_line(100, 8.0)]
+    assert [(point.update, point.loss) for point in parse(lines).training] == [(50, 9), (100, 8)]
+
+
+def test_epochs_beyond_counting_do_not_count():
+    text = "2026-11-23 00:36:05 | INFO | fairseq_cli.train | end of epoch "
+    assert parse([f"{text}3 (average\n", f"{text}{'9' * 5000} (average\n"]).epochs == 3
+
+
+@pytest.mark.parametrize("walls", [(1, math.inf), (-math.inf, 2), (math.nan, 2), (2, 1)])
+def test_seconds_are_finite(walls):
+    lines = [train_line(50 * n, 9.0, wall) for n, wall in enumerate(walls)]
+    assert parse(lines).seconds_per_update is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{[1]: 2}", "{1, 2}", "{} + 1", "{'model': {[1]}}", "{'a': 'b\0'}"),
+        *("{'a':" + deep for deep in ("[" * 50_000 + "]" * 50_000 + "}", "-" * 100_000 + "1}")),
+        *("{'a':" * 3000 + "1" + "}" * 3000, "{'a': x" + ".a" * 100_000 + "}"),
+    ],
+)
+def test_what_is_no_configuration_has_no_options(text):
+    assert not any(configuration(text).values())
+
+
+def test_long_texts_of_a_configuration_are_shortened():
+    long = "x" * 9999
+    found = configuration(f"{{'a': {{'b': '{long}', 'c': {long}}}}}")["a"]
+    assert all(len(value) < 2100 for value in found.values())
+
+
+@pytest.mark.parametrize("size", [logs.LONGEST_LINE - 999, 10_000_000])
+@pytest.mark.parametrize(
+    ("start", "part", "end"),
+    [(INNER, "x", ""), (INNER, "loss=1, ", ""), ("", "][", ""), (CONFIG, "'a': b, ", "}}")],
+)
+def test_long_lines_take_no_time(tmp_path, size, start, part, end):
+    path = tmp_path / "train.log"
+    line = start + part * (size // len(part)) + end
+    path.write_text(f"{train_line(50, 9.0)}{line}\n{train_line(100, 8.0)}")
+    begin = time.process_time()
+    assert [point.update for point in read_log(str(path)).training] == [50, 100]
+    assert time.process_time() - begin < 5
+
+
+def test_what_is_no_log_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "train.log"
+    os.mkfifo(path)
+    with pytest.raises(AdminError, match="not a regular file"):
+        read_log(str(path))
+    path.unlink()
+    path.write_text(train_line(50, 9.0) * 10_000)
+    monkeypatch.setattr(logs, "LARGEST", 1 << 20)
+    with pytest.raises(AdminError, match="larger than 1 MiB; is it a log"):
+        read_log(str(path))

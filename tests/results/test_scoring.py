@@ -1,10 +1,13 @@
 import json
+import os
+from dataclasses import asdict
 
 import pytest
 from sacrebleu import corpus_bleu
 
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
+from admin_fairseq.results.evaluation import read_evaluation
 from admin_fairseq.results.scoring import _split, bleu, compound_split, tokenised
 
 REFERENCES = [
@@ -96,7 +99,7 @@ def test_plain_text_has_one_score(tmp_path, capsys):
     cli.main(["score", str(tmp_path / "hyp"), *words, "--output", str(output)])
     result = json.loads(output.read_text())
     assert result["dataset"] == "multi30k"
-    assert result["bleu"] == {"detokenised": bleu(HYPOTHESES, REFERENCES)._asdict()}
+    assert result["bleu"] == {"detokenised": asdict(bleu(HYPOTHESES, REFERENCES))}
     with pytest.raises(AdminError, match="--force"):
         cli.main(["score", str(tmp_path / "hyp"), *words, "--output", str(output)])
 
@@ -109,9 +112,43 @@ def test_mistakes_are_told_in_one_line(data, tmp_path):
     with pytest.raises(AdminError, match="--dataset goes with --reference"):
         score(data, tmp_path, ["one"] * 2, "--dataset", "x")
     (data / "prepared.json").write_text("[]")
-    with pytest.raises(AdminError, match="damaged"):
+    with pytest.raises(AdminError, match=r"prepared\.json: not "):
         score(data, tmp_path, ["one"])
     with pytest.raises(AdminError, match="nothing to score"):
         bleu([], [])
-    with pytest.raises(AdminError, match="hyp: not found"):
+    with pytest.raises(AdminError, match="hyp: cannot be read: No such file"):
         cli.main(["score", str(tmp_path / "no" / "hyp"), "--data-dir", str(data)])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "directory|not a regular file"),
+        (lambda path: path.write_bytes(b"\xff\xfea\0"), "not UTF-8"),
+        (lambda path: path.write_text("word " * 30_000), "a line of 150,000 characters"),
+        (lambda path: path.write_text("word\n" * 4_000_000), "larger than 16 MiB"),
+    ],
+)
+def test_what_is_no_translation_is_told(tmp_path, make, told):
+    make(tmp_path / "hyp")
+    words = ["score", str(tmp_path / "hyp"), "--reference", str(tmp_path / "hyp")]
+    with pytest.raises(AdminError, match=told):
+        cli.main(words)
+
+
+def test_results_reads_what_score_writes_of_any_name(tmp_path):
+    (tmp_path / "hyp").write_text("a b c d\n")
+    words = [str(tmp_path / "hyp"), "--reference", str(tmp_path / "hyp"), "--dataset", "\x1b\udcff"]
+    output = str(tmp_path / "evaluation.json")
+    cli.main(["score", *words, "--checkpoint", "\udcff.pt", "--output", output])
+    found = read_evaluation(output)
+    assert (found.dataset, found.checkpoint) == ("\\x1b\\udcff", "\\udcff.pt")
+
+
+@pytest.mark.parametrize("option", ["beam", "averaged"])
+@pytest.mark.parametrize("value", ["0", "1e3", "9" * 30, "9" * 5000])
+def test_counts_have_bounds(tmp_path, option, value):
+    with pytest.raises(AdminError, match=f"--{option}") as error:
+        cli.main(["score", "hyp", "--reference", "ref", f"--{option}", value])
+    assert len(str(error.value)) < 400

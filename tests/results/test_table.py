@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_fairseq.results import published
+from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.logs import parse
 from admin_fairseq.results.runs import VERDICTS, Run
 from admin_fairseq.results.table import (
     COLUMNS,
     FORMATS,
-    as_json,
-    as_markdown,
-    as_text,
     cells,
     curves,
     rows_of,
@@ -25,13 +23,14 @@ from admin_fairseq.results.table import (
 
 from .conftest import log_of
 
+as_text, as_markdown, as_csv, as_json = (FORMATS[name][1] for name in FORMATS)
 FINITE = st.floats(-1e6, 1e6)
 
 
 def run_of(losses=(12.5, 8.0, 5.0), bleu=None, **options):
-    scores = {"tokenised": {"score": bleu, "signature": "tok:none"}} if bleu else {}
+    evaluation = Evaluation(bleu={"tokenised": Score(bleu, "tok:none")}) if bleu else None
     log = parse(log_of(losses, **options).splitlines(keepends=True))
-    return Run(f"runs/{options}", log, {"bleu": scores} if bleu else {}, None)
+    return Run(f"runs/{options}", log, evaluation)
 
 
 def table_of(*runs, sort=None):
@@ -103,7 +102,7 @@ def test_option_of_a_later_version_is_no_difference():
 
 
 def test_failed_runs_are_told_by_their_folders():
-    rows = table_of(*(Run(name, parse([]), {}, None) for name in ("a", "b")))
+    rows = table_of(*(Run(name, parse([])) for name in ("a", "b")))
     assert [(row["settings"], row["verdict"]) for row in rows] == [
         ("folder=a", "failed"),
         ("folder=b", "failed"),
@@ -115,7 +114,7 @@ def test_order():
         run_of([9, 4, 3], layers=12, init_type="deepnet"),
         run_of([9, 4, math.nan], init_type="tfixup"),
         run_of([9, 4, 2], init_type="deepnet"),
-        Run("folder", parse([]), {}, None),
+        Run("folder", parse([])),
     ]
     assert [(row["scheme"], row["depth"]) for row in table_of(*runs)] == [
         ("?", "?"),
@@ -152,7 +151,7 @@ def test_markdown_and_csv_have_the_cells():
     lines = as_markdown(rows).split("\n\n")[0].splitlines()
     assert lines[0].startswith("| dataset | scheme | depth | settings |")
     assert lines[2].startswith(r"| iwslt14_de_en | admin | 6L-6L | a\|b |")
-    assert list(csv.reader(io.StringIO(FORMATS["csv"][1](rows)))) == cells(rows)
+    assert list(csv.reader(io.StringIO(as_csv(rows)))) == cells(rows)
 
 
 def test_json_has_everything_and_no_nan():

@@ -1,0 +1,85 @@
+"""The tokens of training data that fairseq-preprocess wrote."""
+
+from __future__ import annotations
+
+import os
+import struct
+from functools import cache
+from typing import Iterator, Mapping, Optional
+
+import numpy as np
+from fairseq.data.data_utils import infer_language_pair
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import open_regular
+
+HEADER = struct.Struct("<9sQB")  # of an index: what it is, its version, the type of the tokens
+MMAP = b"MMIDIDX\x00\x00"
+TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2", 9: "<u4", 10: "<u8"}
+"""fairseq's numbers for the types of whole numbers → numpy's names."""
+CHUNK = 1 << 22  # tokens counted at a time
+LARGEST_VOCABULARY = 1 << 24
+
+
+def training_target(data: str, config: Mapping) -> Optional[str]:
+    """The path, without its ending, of the data in ``data`` that a model learned to predict.
+
+    None where they are not there, or in another than fairseq's usual form.
+    """
+    task = config.get("task", {})
+    subset = str(config.get("dataset", {}).get("train_subset") or "train")
+    try:
+        if "source_lang" not in task:
+            candidates = [subset]
+        else:
+            pair = task["source_lang"], task.get("target_lang")
+            first, second = infer_language_pair(data) if None in pair else pair
+            directions = (f"{first}-{second}", f"{second}-{first}")
+            candidates = [f"{subset}.{direction}.{second}" for direction in directions]
+    except OSError:
+        return None
+    paths = (os.path.join(data, name) for name in candidates)
+    return next((path for path in paths if _header(path)[:9] == MMAP), None)
+
+
+def _header(path: str) -> bytes:
+    try:
+        with open_regular(f"{path}.idx") as file:
+            return file.read(HEADER.size)
+    except (OSError, ValueError):  # or no name of a file
+        return b""
+
+
+@cache
+def unigram_bits(path: str) -> float:
+    """The entropy of the tokens of binarised data, counted alone, in bits per token.
+
+    Raises AdminError for data that are damaged.
+    """
+    counts = np.zeros(0, np.int64)
+    try:
+        for tokens in _tokens(path):
+            more = np.bincount(tokens, minlength=len(counts))
+            more[: len(counts)] += counts
+            counts = more
+        if not len(counts):
+            raise ValueError("there are no tokens")
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise AdminError(
+            f"{path}.bin, .idx: not fairseq's binarised data, or damaged ones; run "
+            f"fairseq-preprocess again, or take them away: {error}"
+        ) from None
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _tokens(path: str) -> Iterator[np.ndarray]:
+    """The tokens, chunk by chunk."""
+    _, _, number = HEADER.unpack(_header(path))
+    kind = np.dtype(TYPES[number])
+    with open_regular(f"{path}.bin") as file:
+        while content := file.read(CHUNK * kind.itemsize):
+            tokens = np.frombuffer(content, kind)
+            if tokens.min() < 0 or tokens.max() >= LARGEST_VOCABULARY:
+                raise ValueError("there are tokens that no dictionary has")
+            yield tokens.astype(np.int64)
