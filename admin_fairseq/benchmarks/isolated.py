@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import NamedTuple, Optional
 
 import torch
@@ -15,6 +13,7 @@ from admin_fairseq.benchmarks import peaks
 from admin_fairseq.benchmarks.sides import Side
 from admin_fairseq.benchmarks.trainers import OutOfMemory, fresh_block, new_trainer, train
 from admin_fairseq.fairseq_runs import first_batches, quiet
+from admin_fairseq.workers import apart
 
 ONE_LAYER = ("--encoder-layers", "1", "--decoder-layers", "1")
 
@@ -34,11 +33,10 @@ def peak_of(side: Side, updates: int) -> Peak:
     Two updates at least have everything alive at once: the optimiser makes its averages at the
     end of the first. Before, one update of one layer loads what only a first one loads.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_peak_here, side, updates, torch.get_num_threads()).result()
-        except BrokenProcessPool:
-            return Peak(error="its process was killed: most likely the memory did not suffice")
+    try:
+        return apart(_peak_here, side, updates, torch.get_num_threads(), method="spawn")
+    except BrokenProcessPool:
+        return Peak(error="its process was killed: most likely the memory did not suffice")
 
 
 def _peak_here(side: Side, updates: int, threads: int) -> Peak:

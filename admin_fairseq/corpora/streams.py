@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from itertools import islice, zip_longest
-from threading import Thread
+from itertools import zip_longest
 from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
 from tqdm import tqdm
 
+from admin_fairseq.corpora.places import open_input
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
+from admin_fairseq.workers import pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Pair = tuple[str, str]
 
-CHUNK = 2000  # lines that a worker takes at a time
+CHUNK = 2000  # pairs that a worker takes at a time
+CHUNK_CHARACTERS = 1 << 23  # ten times what so many pairs have: memory is bounded by this
+LONGEST_LINE = 1 << 20  # bytes: cleaning keeps 250 words of 1000 characters at the most
 
 
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 file, without their ends. Only a newline ends a line, as for Perl.
 
-    Raises AdminError with the line's number where the text is not UTF-8.
+    Raises AdminError with the line's number where a line is not UTF-8, or too long.
     """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_input(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
             try:
-                yield line.rstrip(b"\n").decode()
-            except UnicodeDecodeError:
-                message = f"{path}, line {number}: not UTF-8; is it the right file?"
+                yield _decode(line)
+            except ValueError as error:
+                message = f"{path}, line {number}: {error}; is it the right file?"
                 raise AdminError(message) from None
+
+
+def _decode(line: bytes) -> str:
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"longer than {LONGEST_LINE >> 20} MiB")
+    try:
+        return line.rstrip(b"\n").decode()
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
 
 
 def pairs(source: Iterable[str], target: Iterable[str], names: Pair) -> Iterator[Pair]:
@@ -70,9 +79,20 @@ def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
         yield write
 
 
-def chunks(items: Iterable[Item], size: int = CHUNK) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    return iter(lambda: list(islice(iterator, size)), [])
+def chunks(
+    both: Iterable[Pair], size: int = CHUNK, characters: int = CHUNK_CHARACTERS
+) -> Iterator[list[Pair]]:
+    """Lists of ``size`` pairs, or of fewer that have more than so many characters."""
+    chunk: list[Pair] = []
+    length = 0
+    for pair in both:
+        chunk.append(pair)
+        length += len(pair[0]) + len(pair[1])
+        if len(chunk) == size or length > characters:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
 
 
 def in_order(
@@ -82,32 +102,17 @@ def in_order(
     if workers == 1:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
     under_way: deque[Future] = deque()
     try:
-        for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > 2 * workers:
+        with pool(workers) as executor:
+            for item in items:
+                under_way.append(executor.submit(function, item))
+                if len(under_way) > 2 * workers:
+                    yield under_way.popleft().result()
+            while under_way:
                 yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
     except BrokenProcessPool:
         raise AdminError("a worker was killed; for lack of memory? try fewer --workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(parent: int) -> None:
-    """Leave interrupts to the parent, and end when it is gone, even killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
 
 
 def progress(items: Iterable[Item], title: str, unit: str) -> Iterable[Item]:

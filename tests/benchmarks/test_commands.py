@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -120,6 +122,19 @@ def test_width_of_the_deep_model(command, monkeypatch):
         assert model.decoder_attention_heads == 4
 
 
+@pytest.fixture
+def hostile_folder(tmp_path, monkeypatch):
+    """The working directory has modules that nobody asked for; Python 3.11 can pass them over."""
+    if sys.version_info >= (3, 11):
+        for name in ("pickle", "numpy", "fairseq", "admin_fairseq"):
+            (tmp_path / f"{name}.py").write_text("open('ran', 'w')\nraise SystemExit\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    yield tmp_path
+    assert not (tmp_path / "ran").exists() and "PYTHONSAFEPATH" not in os.environ
+
+
+@pytest.mark.usefixtures("hostile_folder")
 def test_a_process_of_its_own():
     conditions = Conditions("admin_transformer_tiny", 2, 2, vocabulary=5000, max_tokens=300)
     peak = peak_of(sides.ours(conditions)._replace(name="ours").but("--cpu"), updates=2)

@@ -1,10 +1,18 @@
 import itertools
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_fairseq.corpora.streams import chunks, in_order, pairs, read_lines, writing
+from admin_fairseq.corpora.streams import (
+    LONGEST_LINE,
+    chunks,
+    in_order,
+    pairs,
+    read_lines,
+    writing,
+)
 from admin_fairseq.errors import AdminError
 
 LINES = st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",))))
@@ -19,11 +27,18 @@ def test_only_a_newline_ends_a_line(tmp_path_factory, lines):
     assert list(read_lines(path)) == lines
 
 
-@given(st.lists(st.integers()), st.integers(1, 5))
-def test_chunks_hold_everything_in_order(items, size):
-    made = list(chunks(items, size))
-    assert list(itertools.chain(*made)) == items
+@given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9))), st.integers(1, 5))
+def test_chunks_hold_everything_in_order(both, size):
+    made = list(chunks(both, size))
+    assert list(itertools.chain(*made)) == both
     assert all(len(chunk) == size for chunk in made[:-1])
+
+
+@given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9))), st.integers(0, 20))
+def test_chunks_are_small_where_lines_are_long(both, characters):
+    made = list(chunks(both, characters=characters))
+    assert list(itertools.chain(*made)) == both
+    assert all(sum(map(len, itertools.chain(*chunk[:-1]))) <= characters for chunk in made)
 
 
 @given(st.integers(0, 9), st.integers(0, 9))
@@ -60,3 +75,26 @@ def test_files_appear_together_or_not_at_all(tmp_path):
         write("1", "2")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_that_is_far_too_long(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"a\n" + b"x" * (LONGEST_LINE - 1) + b"\n")
+    assert [len(line) for line in read_lines(str(path))] == [1, LONGEST_LINE - 1]
+    path.write_bytes(b"a\n" + b"\xc3\xbc" * LONGEST_LINE)
+    with pytest.raises(AdminError, match="text, line 2: longer than 1 MiB"):
+        list(read_lines(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: None, "No such file"),
+    ],
+)
+def test_what_is_no_file_is_told_at_once(tmp_path, make, message):
+    make(tmp_path / "text")
+    with pytest.raises(AdminError, match=f"text: cannot be read: {message}"):
+        list(read_lines(str(tmp_path / "text")))

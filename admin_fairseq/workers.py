@@ -1,0 +1,85 @@
+"""Processes that end with this one, and import nothing of the working directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from threading import Thread
+from typing import Callable, Iterator, Optional, TypeVar
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def pool(workers: int, method: Optional[str] = None) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end when the block does, or when this process does, even killed.
+
+    ``method`` is how they start; by default, as multiprocessing does on this system.
+    """
+    context = get_context(method)
+    with safe_path():  # which multiprocessing's own helper needs too
+        executor = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
+        try:
+            yield executor
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def apart(
+    function: Callable[..., Result], *arguments: object, method: Optional[str] = None
+) -> Result:
+    """What ``function`` returns in a process that may start others.
+
+    All of them end with this call, interrupted or not, and with this process. Raises what the
+    function raises, and BrokenProcessPool if its process was killed.
+    """
+    with pool(1, method) as executor:
+        group = executor.submit(_lead_a_group).result()
+        try:
+            return executor.submit(function, *arguments).result()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Keep the working directory off the module path of processes that do not fork from this one.
+
+    They begin with ``python -c``, for which Python looks there first: a file ``pickle.py`` would
+    run. Before Python 3.11 nothing changes that.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _start_worker(parent: int) -> None:
+    """Leave interrupts to the parent, and end when it is gone, even killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _lead_a_group() -> int:
+    """Become the leader of a process group, to which all belong that are started from here."""
+    os.setpgid(0, 0)
+    return os.getpid()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
