@@ -8,14 +8,39 @@ import shutil
 import tarfile
 import zlib
 from contextlib import ExitStack, contextmanager
-from typing import BinaryIO, Iterator, Mapping, cast
+from typing import BinaryIO, Collection, Iterator, Mapping, cast
 
 from tqdm import tqdm
 
+from admin_fairseq.corpora.places import open_input
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
 
 BLOCK = 1 << 20
+LARGEST = 32 << 30  # bytes unpacked, several times those of the published archives
+MOST_MEMBERS = 10_000  # tarfile remembers all of them
+HEADERS = 32 << 10  # bytes before a member that say what it is: tarfile holds them in memory
+DAMAGE = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a damaged archive raises, hostile ones included."""
+
+
+class BadArchive(ValueError):
+    """What is wrong with an archive."""
+
+
+def verify(archive: str, members: Collection[str]) -> None:
+    """Read a .tar or .tgz to its end; raises BadArchive if it is damaged or lacks a member."""
+    with _naming_damage():
+        for _ in _contents(archive, members):
+            pass
 
 
 def unpack(archive: str, members: Mapping[str, str]) -> None:
@@ -27,47 +52,91 @@ def unpack(archive: str, members: Mapping[str, str]) -> None:
     """
     with ExitStack() as outputs:
         try:
-            missing = _read(archive, members, outputs)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise AdminError(
-                f"{archive}: damaged or not a tar archive ({error}); delete it and start again"
-            ) from None
-        if missing:
-            raise AdminError(
-                f"{archive}: {', '.join(sorted(missing))} is not in it; is it the right file?"
-            )
+            with _naming_damage():
+                for name, content in _contents(archive, members):
+                    file = outputs.enter_context(replacing(members[name]))
+                    shutil.copyfileobj(content, file, BLOCK)
+        except BadArchive as error:
+            raise AdminError(f"{archive}: {error}; delete it and start again") from None
 
 
-def _read(archive: str, members: Mapping[str, str], outputs: ExitStack) -> set[str]:
-    """Write the members to files that ``outputs`` will let appear; the names of those missing."""
+@contextmanager
+def _naming_damage() -> Iterator[None]:
+    try:
+        yield
+    except BadArchive:
+        raise
+    except DAMAGE as error:
+        raise BadArchive(f"damaged or not a tar archive ({error})") from None
+
+
+def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
+    """Each of the members as a stream, which is to be read before the next one is asked for.
+
+    Raises BadArchive at the end for those that are missing. Only plain files count: no links, and
+    none whose holes may be larger than any disk.
+    """
     missing = set(members)
     with _stream(archive) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for entry in tar:
+        within = _Unended(stream, HEADERS, "more bytes than its headers tell")
+        with tarfile.open(fileobj=cast(BinaryIO, within), mode="r|") as tar:
+            for number, entry in enumerate(tar):
+                if number == MOST_MEMBERS or not 0 <= entry.size <= LARGEST:
+                    raise BadArchive(f"more than {MOST_MEMBERS:,} members, or too large a one")
+                within.left = entry.size + HEADERS
                 name = os.path.normpath(entry.name)
                 compressed = name.endswith(".gz") and name not in missing
                 wanted = name[: -len(".gz")] if compressed else name
-                if wanted not in missing or not entry.isfile():
+                if wanted not in missing or not entry.isfile() or entry.issparse():
                     continue
-                content = cast(BinaryIO, tar.extractfile(entry))
-                if compressed:
-                    content = cast(BinaryIO, gzip.GzipFile(fileobj=content))
-                file = outputs.enter_context(replacing(members[wanted]))
-                shutil.copyfileobj(content, file, BLOCK)
                 missing.remove(wanted)
+                content = cast(BinaryIO, tar.extractfile(entry))
+                yield wanted, _uncompressed(content) if compressed else content
         while stream.read(BLOCK):  # to the check sum
             pass
-    return missing
+    if missing:
+        raise BadArchive(f"{', '.join(sorted(missing))} is not in it")
+
+
+def _uncompressed(stream: BinaryIO) -> BinaryIO:
+    content = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    return cast(BinaryIO, _Limited(content, LARGEST, f"more than {LARGEST >> 30} GiB unpacked"))
+
+
+class _Limited:
+    """A stream that ends in BadArchive, with this message, after so many bytes."""
+
+    def __init__(self, stream: BinaryIO, left: int, message: str) -> None:
+        self.left = left
+        self._stream = stream
+        self._message = message
+
+    def read(self, size: int) -> bytes:
+        block = self._stream.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise BadArchive(self._message)
+        return block
+
+
+class _Unended(_Limited):
+    """The stream of something that tells its own end, so that none may come before."""
+
+    def read(self, size: int) -> bytes:
+        block = super().read(size)
+        if not block:
+            raise EOFError("it ends too early")
+        return block
 
 
 @contextmanager
 def _stream(archive: str) -> Iterator[BinaryIO]:
     """The archive's bytes, uncompressed, with progress by what was read of the file."""
-    size = os.path.getsize(archive)
-    with open(archive, "rb") as file:
+    with open_input(archive) as file:
+        size = os.fstat(file.fileno()).st_size
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         title = os.path.basename(archive)
         bar = {"total": size, "desc": title, "disable": None, "leave": False}
         with tqdm.wrapattr(file, "read", **bar) as stream:
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=stream) if compressed else stream)
+            yield _uncompressed(stream) if compressed else stream

@@ -5,28 +5,39 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import time
 import urllib.error
 import urllib.request
 import zlib
-from typing import Optional
+from concurrent import futures
+from concurrent.futures import Future
+from threading import Thread
+from typing import Callable, Iterator, Optional
 from urllib.parse import quote
 
 from tqdm import tqdm
 
+from admin_fairseq.corpora.places import open_input, open_own, remove
 from admin_fairseq.corpora.recipes import Archive
-from admin_fairseq.errors import AdminError
-from admin_fairseq.files import replacing
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import read_text, replacing
 
 BLOCK = 1 << 20
 SUMS = "SHA256SUMS"  # in the format of sha256sum, which can check it too
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without an answer
+SLOWEST = 60 << 10  # bytes in TIMEOUT; slower ones would take weeks
+LARGEST = 8 << 30  # bytes, several times those of the largest published archive
+TOO_LARGE = f"it has more than {LARGEST >> 30} GiB"
 
 
-def fetch(archive: Archive, folder: str, mirror: Optional[str] = None) -> str:
+def fetch(
+    archive: Archive, folder: str, verify: Callable[[str], None], mirror: Optional[str] = None
+) -> str:
     """The path of ``archive`` in ``folder``, downloaded if it is not there.
 
-    ``mirror`` is the address of a folder that is tried before the published addresses. Raises
-    AdminError that lists every address if none of them gives the file.
+    ``mirror`` is the address of a folder that is tried before the published addresses. What
+    ``verify`` raises ValueError for gets neither the archive's name nor a sum: the next address
+    is asked. Raises AdminError that lists every address if none of them gives the file.
     """
     path = os.path.join(folder, archive.name)
     if os.path.exists(path):
@@ -40,10 +51,7 @@ def fetch(archive: Archive, folder: str, mirror: Optional[str] = None) -> str:
     for url in (*mirrors, *archive.urls):
         try:
             part = _download(url, path)
-            digest = file_digest(part, "md5") if archive.md5 else None
-            if digest != archive.md5 and url in archive.urls:
-                os.remove(part)
-                raise OSError(f"its MD5 sum is {digest}, not {archive.md5}")
+            _judge(part, verify, archive.md5 if url in archive.urls else None)
             _remember_sum(path, file_digest(part, "sha256"))
             os.replace(part, path)
             return path
@@ -55,52 +63,132 @@ def fetch(archive: Archive, folder: str, mirror: Optional[str] = None) -> str:
     )
 
 
+def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
+    """Raise ValueError and remove the file if it is not what was asked for."""
+    try:
+        digest = file_digest(part, "md5") if md5 else None
+        if digest != md5:
+            raise ValueError(f"its MD5 sum is {digest}, not {md5}")
+        verify(part)
+    except ValueError:
+        remove(part)
+        raise
+
+
 def _download(url: str, path: str) -> str:
     """Bring ``url`` to a file beside ``path`` and return its name; an unfinished one is kept."""
     folder, name = os.path.split(path)
     part = os.path.join(folder, f".{name}.{zlib.crc32(url.encode()):08x}.part")
     have = os.path.getsize(part) if os.path.exists(part) else 0
+    answer = _ask(url, have, part)
+    if answer is None:
+        return part
+    with answer:
+        begin = have if answer.status == 206 else 0
+        total = _total(answer, begin)
+        with open_own(part) as file:
+            file.truncate(begin)
+            file.seek(begin)
+            bar = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
+            with tqdm(desc=name, total=total, initial=begin, **bar) as progress:
+                for block in _blocks(answer):
+                    file.write(block)
+                    progress.update(len(block))
+                    if file.tell() > LARGEST:
+                        remove(part)
+                        raise OSError(TOO_LARGE)
+            if total is not None and file.tell() != total:
+                raise OSError("the connection broke off")
+    return part
+
+
+def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
+    """The server's answer, from byte ``have`` on where it can do that; None if that is the end."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        answer = _in_time(lambda: _web().open(request, timeout=TIMEOUT))
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":
-            os.remove(part)
+            remove(part)
             raise OSError("what was downloaded before is no part of it; try again") from None
-        return part  # there are no bytes after those that we have
-    with answer:
-        resumed = answer.status == 206
-        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise OSError("the server sent other bytes than those asked for")
-        size = answer.headers.get("Content-Length")
-        total = int(size) + have * resumed if size else None
-        bar = tqdm(
-            total=total,
-            initial=have * resumed,
-            desc=name,
-            unit="B",
-            unit_scale=True,
-            disable=None,
-            leave=False,
-        )
-        with open(part, "ab" if resumed else "wb") as file, bar:
-            for block in iter(lambda: answer.read(BLOCK), b""):
-                file.write(block)
-                bar.update(len(block))
-    if total is not None and os.path.getsize(part) != total:
-        raise OSError("the connection broke off")
-    return part
+        return None
+    there = answer.headers.get("Content-Range", "")
+    if answer.status == 206 and not there.startswith(f"bytes {have}-"):
+        answer.close()
+        raise OSError("the server sent other bytes than those asked for")
+    return answer
+
+
+def _web() -> urllib.request.OpenerDirector:
+    """Opens addresses of the web only: no files and no FTP, wherever a server redirects to."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _in_time(ask: Callable[[], http.client.HTTPResponse]) -> http.client.HTTPResponse:
+    """What ``ask`` returns or raises; OSError if it takes longer than TIMEOUT.
+
+    A socket's own time limit begins anew with each byte of a header.
+    """
+    answer: Future[http.client.HTTPResponse] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    Thread(target=wait, daemon=True).start()
+    try:
+        return answer.result(TIMEOUT)
+    except futures.TimeoutError:
+        raise OSError(f"no answer within {TIMEOUT} seconds") from None
+
+
+def _total(answer: http.client.HTTPResponse, begin: int) -> Optional[int]:
+    """How many bytes there will be with those before ``begin``, if the server says so."""
+    size = answer.headers.get("Content-Length")
+    if size is None:
+        return None
+    if not (size.isascii() and size.isdecimal() and len(size) < 20):
+        raise OSError(f"the server's Content-Length is {shortened(size, 30)!r}")
+    if begin + int(size) > LARGEST:
+        raise OSError(TOO_LARGE)
+    return begin + int(size)
+
+
+def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What arrives; raises OSError where that is less than SLOWEST in TIMEOUT."""
+    since, arrived = time.monotonic(), 0
+    for block in iter(lambda: answer.read1(BLOCK), b""):
+        yield block
+        arrived += len(block)
+        if time.monotonic() - since > TIMEOUT:
+            if arrived < SLOWEST:
+                raise OSError(f"only {arrived:,} bytes came within {TIMEOUT} seconds")
+            since, arrived = time.monotonic(), 0
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "reason", None) or error).split())
+    reason = getattr(error, "reason", None) or error
+    return shortened(" ".join(str(reason).split()) or type(error).__name__, 300)
 
 
 def file_digest(path: str, algorithm: str) -> str:
     digest = hashlib.new(algorithm)
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         for block in iter(lambda: file.read(BLOCK), b""):
             digest.update(block)
     return digest.hexdigest()
@@ -108,11 +196,10 @@ def file_digest(path: str, algorithm: str) -> str:
 
 def known_sums(folder: str) -> dict[str, str]:
     """File name → SHA-256, as ``fetch`` wrote them down."""
-    try:
-        with open(os.path.join(folder, SUMS), encoding="utf-8") as file:
-            entries = [line.rstrip("\n").split("  ", 1) for line in file]
-    except FileNotFoundError:
+    path = os.path.join(folder, SUMS)
+    if not os.path.lexists(path):
         return {}
+    entries = [line.split("  ", 1) for line in read_text(path).split("\n")]
     return {entry[1]: entry[0] for entry in entries if len(entry) == 2}
 
 

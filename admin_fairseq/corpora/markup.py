@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Iterator
 _METADATA = ("<url>", "<talkid>", "<keywords>")
 _TAGS = re.compile("</?(?:title|description)>")
 _SEGMENT_BEGINS = re.compile(r'<seg id="[0-9]*">\s*')
-_SEGMENT_ENDS = re.compile(r"\s*</seg>\s*")
+_SEGMENT_END = "</seg>"
 
 
 class Markup(Enum):
@@ -33,7 +33,16 @@ def _tagged(lines: Iterable[str]) -> Iterator[str]:
 def _segments(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         if "<seg id" in line:
-            yield _SEGMENT_ENDS.sub("", _SEGMENT_BEGINS.sub("", line))
+            yield _without_ends(_SEGMENT_BEGINS.sub("", line))
+
+
+def _without_ends(line: str) -> str:
+    """``line`` without the ends of segments and the space around them.
+
+    An expression for that space would begin at each of its characters anew: with very many of
+    them, for hours. The bars keep the space at both ends of the line.
+    """
+    return "".join(part.strip() for part in f"|{line}|".split(_SEGMENT_END))[1:-1]
 
 
 _READERS: dict[Markup, Callable[[Iterable[str]], Iterator[str]]] = {

@@ -1,16 +1,23 @@
 """Downloading from a server in this process, which can break off."""
 
+import functools
+import gzip
 import hashlib
+import io
+import os
 import re
+import tarfile
 import threading
+import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from admin_fairseq.corpora import archives, download
 from admin_fairseq.corpora import prepare as module
-from admin_fairseq.corpora.download import check, fetch, known_sums
+from admin_fairseq.corpora.download import check, known_sums
 from admin_fairseq.corpora.recipes import Archive
 from admin_fairseq.errors import AdminError
 
@@ -20,11 +27,17 @@ CONTENT = bytes(range(256)) * 400
 @pytest.fixture
 def server():
     """Serves CONTENT as any /good..., half of it as /cut..., and knows ranges unless /plain...;
-    its list ``asked`` has the path and range of each request."""
+    its list ``asked`` has the path and range of each request. Its dictionary ``raw`` has answers
+    word by word: parts, with a pause after each."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append((self.path, self.headers.get("Range")))
+            for part in raw.get(self.path.split("/")[1], ()):
+                self.wfile.write(part)
+                time.sleep(0.05)
+            if self.path.split("/")[1] in raw:
+                return None
             if self.path.startswith("/none"):
                 return self.send_error(404)
             wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
@@ -46,16 +59,21 @@ def server():
         def log_message(self, *args):
             pass
 
-    asked = []
+    asked, raw = [], {}
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         running.asked, running.url = asked, f"http://127.0.0.1:{running.server_port}"
+        running.raw, running.handle_error = raw, lambda *args: None  # whoever hung up
         yield running
         running.shutdown()
 
 
 def archive(server, *places, md5=None):
     return Archive("a.tgz", tuple(f"{server.url}/{place}/a.tgz" for place in places), md5)
+
+
+def fetch(wanted, folder, mirror=None):
+    return download.fetch(wanted, folder, lambda path: None, mirror)
 
 
 def part(folder, url):
@@ -70,6 +88,127 @@ def test_the_first_address_that_answers_serves(server, tmp_path):
     assert known_sums(str(tmp_path)) == {"a.tgz": hashlib.sha256(CONTENT).hexdigest()}
     fetch(archive(server, "good"), str(tmp_path))
     assert len(server.asked) == 2  # it was there
+
+
+def packed(name, content=CONTENT):
+    """A .tgz with one member."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+def told(content, length=None):
+    length = len(content) if length is None else length
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length, content]
+
+
+SOUND = packed("text")
+UNTOLD = b"HTTP/1.0 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (told(b"<html>404</html>" * 99), "damaged or not a tar archive"),
+        (told(b""), "ends too early"),
+        (told(SOUND, len(SOUND) // 2), "damaged or not a tar archive"),
+        ([UNTOLD, SOUND[: len(SOUND) // 2]], "damaged or not a tar archive"),
+        ([UNTOLD, SOUND[:-8]], "damaged or not a tar archive"),
+        (told(bytes(5000)), "damaged or not a tar archive|is not in it"),
+        (told(packed("another")), "text is not in it"),
+        (told(gzip.compress(b"text")), "damaged or not a tar archive"),
+    ],
+)
+def test_what_is_no_archive_gets_no_name_and_the_next_address_is_asked(
+    server, tmp_path, answer, reason
+):
+    server.raw.update(bad=answer, sound=told(SOUND))
+    wanted = archive(server, "bad", "none")
+    verify = functools.partial(archives.verify, members=["text"])
+    with pytest.raises(AdminError, match=rf"/bad/a\.tgz \([^)]*({reason}).*/none/a\.tgz") as error:
+        download.fetch(wanted, str(tmp_path), verify)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    path = download.fetch(archive(server, "bad", "sound"), str(tmp_path), verify)
+    assert Path(path).read_bytes() == SOUND
+    assert known_sums(str(tmp_path)) == {"a.tgz": hashlib.sha256(SOUND).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        *(
+            (
+                [b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n" % length, SOUND],
+                "Content-Length is",
+            )
+            for length in (b"x", b"-5", b"9" * 5000, "²".encode("latin-1"))
+        ),
+        ([b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"], "not allowed"),
+        ([b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n"], "unknown url type: ftp"),
+        ([b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n"], "Invalid|IPv6"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n"], "more than 100 headers"),
+        ([b"HTTP/1.1 200 OK\r\nX: " + b"y" * 99_999 + b"\r\n\r\n"], "more than 65536 bytes"),
+        ([b"HTTP/1.1 404 \x1b]0;x\x07" + b"no" * 999 + b"\r\n\r\n"], r"\\x1b]0;x.*left out"),
+        ([b""], "closed connection"),
+    ],
+)
+def test_a_server_that_misbehaves_is_told_in_one_line(server, tmp_path, answer, reason):
+    server.raw["bad"] = answer
+    with pytest.raises(AdminError, match=rf"/bad/a\.tgz \([^)]*({reason})") as error:
+        fetch(archive(server, "bad"), str(tmp_path))
+    assert str(error.value).isprintable() and len(str(error.value)) < 900
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([UNTOLD] + [b"x"] * 30, r"only \d+ bytes came within 0\.2 seconds"),
+        ([b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n"] * 30, r"no answer within 0\.2 seconds"),
+    ],
+)
+def test_a_server_that_trickles_is_given_up(server, tmp_path, monkeypatch, answer, reason):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    server.raw["slow"] = answer
+    begin = time.monotonic()
+    with pytest.raises(AdminError, match=reason):
+        fetch(archive(server, "slow"), str(tmp_path))
+    assert time.monotonic() - begin < 1
+    assert not (tmp_path / "a.tgz").exists()
+
+
+@pytest.mark.parametrize("answer", [told(CONTENT), [UNTOLD, CONTENT]])
+def test_an_endless_download_is_given_up(server, tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(download, "LARGEST", 10_000)
+    server.raw["endless"] = answer
+    with pytest.raises(AdminError, match="more than"):
+        fetch(archive(server, "endless"), str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink(path.parent / "other", path)])
+def test_a_part_that_is_no_file_is_left_alone(server, tmp_path, make):
+    wanted = archive(server, "good")
+    make(part(tmp_path, wanted.urls[0]))
+    with pytest.raises(AdminError, match=r"not a regular file|symbolic link"):
+        fetch(wanted, str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_addresses_of_files_are_refused(tmp_path):
+    (tmp_path / "a.tgz").write_bytes(SOUND)
+    with pytest.raises(AdminError, match="unknown url type: file"):
+        fetch(Archive("a.tgz", ()), str(tmp_path / "raw"), mirror=tmp_path.as_uri())
+
+
+def test_damaged_sums_are_told_in_one_line(tmp_path):
+    (tmp_path / "SHA256SUMS").write_bytes(b"\xff")
+    with pytest.raises(AdminError, match="SHA256SUMS: not UTF-8"):
+        known_sums(str(tmp_path))
 
 
 def test_a_mirror_comes_first(server, tmp_path):
@@ -146,4 +285,7 @@ def test_prepare_downloads_where_no_folder_is_named(server, tmp_path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         module.prepare(options)
     assert asked[0][0].name == "training-parallel-europarl-v7.tgz"
-    assert asked[0][1:] == (str(tmp_path / "raw"), "http://mirror")
+    assert asked[0][1::2] == (str(tmp_path / "raw"), "http://mirror")
+    assert set(asked[0][2].keywords["members"]) == {
+        f"training/europarl-v7.de-en.{language}" for language in ("en", "de")
+    }
