@@ -21,15 +21,17 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+from typing import Annotated, Any, Callable, Iterable, Iterator, Optional, Sequence, TypedDict
+
+import msgspec
+from fairseq.options import get_preprocessing_parser
 
 from admin_fairseq.corpora import archives, download
+from admin_fairseq.corpora.places import open_input, remove
 from admin_fairseq.corpora.recipes import RECIPES, Archive, Clean, EveryNth, Part
 from admin_fairseq.corpora.rules import clean, line_rules
 from admin_fairseq.corpora.steps import WORKPLACE, Steps, alone_in
@@ -44,13 +46,38 @@ from admin_fairseq.corpora.streams import (
 )
 from admin_fairseq.corpora.subwords import SUBWORDS, encoder
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import replacing, replacing_folder, write_json
+from admin_fairseq.files import read_json, replacing, replacing_folder, write_json
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.workers import apart
 
 logger = logging.getLogger(__name__)
 PREPARED = "prepared.json"
 SPLITS = ("train", "valid", "test")
 PACKAGES = ("fairseq", "fairseq-fixed", "sacremoses", "subword-nmt", "sentencepiece")
+
+Name = Annotated[str, msgspec.Meta(pattern=r"\A\w[\w.-]{0,63}\Z")]
+"""Of a data set or a language; it becomes part of file names."""
+
+
+class _Needed(TypedDict):
+    """What others read of prepared.json."""
+
+    dataset: Name
+    target: Name
+    lowercase: bool
+
+
+class _Prepared(_Needed, total=False):
+    """prepared.json. What else is in it is held against the settings of a run."""
+
+    source: Name
+    bpe: Any
+    remove_bpe: str
+    joined_dictionary: bool
+    recipe: Any
+    archives: dict[str, list[int]]
+    pairs: dict[str, int]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,18 +105,14 @@ def prepare(options: Options) -> dict[str, Any]:
 
 
 def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
-    """prepared.json of a data folder, None where there is none."""
+    """prepared.json of a data folder, None where there is none.
+
+    Raises AdminError where it is damaged.
+    """
     path = os.path.join(data_dir, PREPARED)
-    try:
-        with open(path, encoding="utf-8") as file:
-            made = json.load(file)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except ValueError:
-        made = None
-    if not isinstance(made, dict) or not {"dataset", "target", "lowercase"} <= set(made):
-        raise AdminError(f"{path}: damaged; delete it and prepare the data again")
-    return made
+    return dict(read_json(path, _Prepared, "the record of a preparation"))
 
 
 class _Preparation:
@@ -119,8 +142,7 @@ class _Preparation:
             logger.info("%s is ready", self.options.data_dir)
             return made
         paths = {archive: self._fetch(archive) for archive in self.recipe.archives}
-        with suppress(FileNotFoundError):
-            os.remove(self._at(PREPARED))  # from now on it is not true any more
+        remove(self._at(PREPARED))  # from now on it is not true any more
         self._take_steps(paths)
         made = {
             **self.settings,
@@ -155,19 +177,21 @@ class _Preparation:
         made = read_prepared(self.options.data_dir)
         if made is None or any(made.get(name) != self.settings[name] for name in self.settings):
             return None
-        for name, identity in made["archives"].items():
-            path = os.path.join(self.raw_dir, name)
-            if os.path.exists(path) and _identity(path) != identity:
+        identities = made.get("archives", {})
+        for archive in self.recipe.archives:
+            path = os.path.join(self.raw_dir, archive.name)
+            if os.path.exists(path) and _identity(path) != identities.get(archive.name):
                 return None
         results = [*self._files(self._pieces), *self._test_files("raw"), *self._test_files("words")]
         results += [self._at(self.subwords.file), *self._dictionaries()]
-        return made if all(map(os.path.exists, results)) else None
+        return made if "pairs" in made and all(map(os.path.isfile, results)) else None
 
     # archives
 
     def _fetch(self, archive: Archive) -> str:
         if self.options.raw_dir is None:
-            return download.fetch(archive, self.raw_dir, self.options.mirror)
+            verify = partial(archives.verify, members=self._members(archive))
+            return download.fetch(archive, self.raw_dir, verify, self.options.mirror)
         path = os.path.join(self.raw_dir, archive.name)
         if not os.path.isfile(path):
             raise AdminError(
@@ -244,22 +268,21 @@ class _Preparation:
                 for pair in progress(self._in_parallel(encode, words), split, "pairs"):
                     write(*pair)
         for words, copy in zip(files, self._test_files("words")):  # files: those of the test set
-            with replacing(copy) as file, open(words, "rb") as test:
+            with replacing(copy) as file, open_input(words) as test:
                 shutil.copyfileobj(test, file)
 
     def _binarise(self) -> None:
+        words = [f"--source-lang={self.recipe.source}", f"--target-lang={self.recipe.target}"]
+        words += [f"--{split}pref={self._at(split)}" for split in SPLITS]
+        if self.settings["joined_dictionary"]:
+            words.append("--joined-dictionary")
+        words.append(f"--workers={self.options.workers}")
         with replacing_folder(self._at("bin")) as folder:
-            command = [sys.executable, "-m", "fairseq_cli.preprocess", "--destdir", folder]
-            command += ["--source-lang", self.recipe.source, "--target-lang", self.recipe.target]
-            for split in SPLITS:
-                command += [f"--{split}pref", self._at(split)]
-            if self.settings["joined_dictionary"]:
-                command.append("--joined-dictionary")
-            command += ["--workers", str(self.options.workers)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                reason = done.stderr.strip().splitlines()[-1:] or ["no message"]
-                raise AdminError(f"fairseq-preprocess failed: {reason[0]}")
+            try:
+                apart(_preprocess, [*words, f"--destdir={folder}"])
+            except Exception as error:
+                reason = str(error) or type(error).__name__
+                raise AdminError(f"fairseq-preprocess failed: {reason}") from None
 
     # files
 
@@ -318,6 +341,17 @@ def _clean_all(both: list[Pair], limits: Optional[Clean]) -> list[Pair]:
         return both
     cleaned = [clean(left, right, limits) for left, right in both]
     return [pair for pair in cleaned if pair is not None]
+
+
+def _preprocess(words: list[str]) -> None:
+    """Do what fairseq-preprocess does, in a process apart; its log is in its folder alone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    from fairseq_cli import preprocess  # it sets up logging for the whole process
+
+    preprocess.logger.setLevel(logging.INFO)
+    preprocess.main(get_preprocessing_parser().parse_args(words))
 
 
 def _identity(path: str) -> list[int]:

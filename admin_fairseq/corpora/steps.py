@@ -7,13 +7,17 @@ import hashlib
 import json
 import logging
 import os
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Sequence
+import time
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO, Callable, Iterator, Optional, Sequence
 
+from admin_fairseq.corpora.places import open_own, remove
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import clear_remains, write_json
+from admin_fairseq.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
+LOCK = ".lock"
+PATIENCE = 10  # seconds
 WORKPLACE = "work"  # in the data folder: what is needed only on the way
 
 
@@ -34,38 +38,51 @@ class Steps:
         """Do ``action``, which makes ``outputs``, unless it was done with these settings."""
         self._history.update(json.dumps([name, settings], sort_keys=True).encode())
         mark, history = os.path.join(self.folder, f"{name}.done"), self._history.hexdigest()
-        if _read(mark) == history and all(map(os.path.exists, outputs)):
+        if _read(mark) == history and all(map(os.path.isfile, outputs)):
             logger.info("%s: done before", name)
             return
         logger.info("%s ...", name)
-        for output in outputs:
-            clear_remains(output)
-        if os.path.exists(mark):
-            os.remove(mark)
+        remove(mark)
         action()
         write_json(history, mark)
 
 
-def _read(mark: str) -> Any:
+def _read(mark: str) -> Optional[str]:
+    """What the mark of a step tells; None where it is missing or damaged: the step is not done."""
     try:
-        with open(mark, encoding="utf-8") as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
+        return read_json(mark, str, "the mark of a step")
+    except AdminError:
         return None
 
 
 @contextmanager
 def alone_in(folder: str) -> Iterator[None]:
-    """Keep other preparations out of ``folder``."""
+    """Keep other preparations out of ``folder``; the kernel drops the lock of a killed one."""
+    lock = os.path.join(folder, LOCK)
     try:
         os.makedirs(folder, exist_ok=True)
-        lock = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise AdminError(f"{folder}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise AdminError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    with ExitStack() as stack:
+        try:
+            _lock(stack.enter_context(open_own(lock)))
+        except BlockingIOError:
+            raise AdminError(f"{folder}: another preparation is at work there") from None
+        except OSError as error:
+            raise AdminError(f"{lock}: cannot be locked: {error.strerror or error}") from None
         yield
-    except BlockingIOError:
-        raise AdminError(f"{folder}: another preparation is at work there") from None
-    finally:
-        os.close(lock)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock ``file``, with some patience: processes of a killed preparation hold it until they end.
+
+    Raises BlockingIOError where somebody holds it for longer.
+    """
+    begin = time.monotonic()
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - begin > PATIENCE:
+                raise
+        time.sleep(0.1)

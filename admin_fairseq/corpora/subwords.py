@@ -6,13 +6,13 @@ import contextlib
 import io
 import os
 import sys
-import tempfile
 from functools import lru_cache
 from itertools import chain
 from typing import Callable, Iterator, NamedTuple
 
 import sentencepiece
 
+from admin_fairseq.corpora.places import open_input
 from admin_fairseq.corpora.streams import progress, read_lines
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
@@ -51,31 +51,30 @@ def _quiet_unless_seen() -> contextlib.AbstractContextManager:
 def _bpe_encoder(path: str) -> Callable[[str], str]:
     from subword_nmt.apply_bpe import BPE
 
-    with open(path, encoding="utf-8") as merges:
+    with io.TextIOWrapper(open_input(path), encoding="utf-8") as merges:
         return BPE(merges).process_line
 
 
 def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
     """A sentencepiece BPE model of ``size`` pieces, over the same tokenised text."""
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path))) as folder:
-        prefix = os.path.join(folder, "model")
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=_lines(texts),
-                model_prefix=prefix,
-                vocab_size=size,
-                model_type="bpe",
-                character_coverage=1.0,
-                normalization_rule_name="identity",
-                input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
-                shuffle_input_sentence=True,
-                minloglevel=2,
-            )
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise AdminError(f"sentencepiece cannot learn {size} pieces: {reason}") from None
-        with open(f"{prefix}.model", "rb") as model, replacing(path) as file:
-            file.write(model.read())
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(texts),
+            model_writer=model,
+            vocab_size=size,
+            model_type="bpe",
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
+            shuffle_input_sentence=True,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise AdminError(f"sentencepiece cannot learn {size} pieces: {reason}") from None
+    with replacing(path) as file:
+        file.write(model.getvalue())
 
 
 def _lines(texts: list[str]) -> Iterator[str]:
@@ -83,7 +82,8 @@ def _lines(texts: list[str]) -> Iterator[str]:
 
 
 def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
-    processor = sentencepiece.SentencePieceProcessor(model_file=path)
+    with open_input(path) as model:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model.read())
     return lambda line: " ".join(processor.encode(line, out_type=str))
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import sentencepiece
 
 from admin_fairseq import cli
 from admin_fairseq.corpora import prepare as module
+from admin_fairseq.corpora import steps
 from admin_fairseq.corpora.archives import unpack
-from admin_fairseq.corpora.prepare import Options, prepare
+from admin_fairseq.corpora.prepare import Options, prepare, read_prepared
 from admin_fairseq.corpora.steps import alone_in
 from admin_fairseq.errors import AdminError
 
@@ -283,23 +285,139 @@ def test_a_cut_tar_is_damaged_too(tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_two_preparations_keep_out_of_each_others_way(options, tmp_path, no_binary):
+def test_two_preparations_keep_out_of_each_others_way(options, no_binary, monkeypatch):
+    monkeypatch.setattr(steps, "PATIENCE", 0.2)
     with alone_in(options["data_dir"]), pytest.raises(AdminError, match="another preparation"):
         run(options)
 
 
-def test_damaged_record(options, tmp_path, no_binary):
-    run(options)
-    (tmp_path / "data" / "prepared.json").write_text("{")
-    with pytest.raises(AdminError, match=r"prepared\.json: damaged"):
+def test_what_a_killed_preparation_started_is_waited_for(options, no_binary):
+    """Processes inherit its lock, and end a moment later than it does."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with alone_in(options["data_dir"]):
+                os.write(write_end, b"!")
+                time.sleep(0.5)
+        finally:
+            os._exit(0)
+    assert os.read(read_end, 1) == b"!"
+    assert run(options)["pairs"]
+    os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [(os.mkfifo, "not a regular file"), (os.mkdir, "Is a directory")]
+)
+def test_a_lock_that_is_no_file(options, tmp_path, make, message):
+    (tmp_path / "data").mkdir()
+    make(tmp_path / "data" / ".lock")
+    with pytest.raises(AdminError, match=rf"data/\.lock: cannot be locked: {message}$"):
         run(options)
 
 
-def test_fairseqs_own_failure_is_one_line(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.sys, "executable", str(shutil.which("false")))
-    with pytest.raises(AdminError, match="fairseq-preprocess failed"):
+def test_a_lock_that_is_a_link_is_not_followed(options, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AdminError, match="cannot be locked"):
+        run(options)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+NEEDED = {"dataset": "iwslt14_de_en", "target": "en", "lowercase": True}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"dataset": NaN, "target": "en", "lowercase": true}',
+        *(
+            json.dumps({**NEEDED, **wrong})
+            for wrong in (
+                {"dataset": [1]},
+                {"target": 5},
+                {"target": "x/../../secret"},
+                {"target": ".."},
+                {"target": "en\n"},
+                {"lowercase": "x"},
+                {"archives": {"de-en.tgz": "x"}},
+                {"pairs": {"train": "many"}},
+            )
+        ),
+    ],
+)
+def test_damaged_record(tmp_path, content):
+    (tmp_path / "prepared.json").write_text(content)
+    with pytest.raises(AdminError, match=r"prepared\.json: not .* damaged"):
+        read_prepared(str(tmp_path))
+
+
+def test_a_record_without_all_that_a_run_writes_is_made_anew(options, tmp_path, no_binary):
+    made = run(options)
+    path = tmp_path / "data" / "prepared.json"
+    path.write_text(json.dumps({name: made[name] for name in made if name != "archives"}))
+    assert run(options) == made
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, bytes(range(256)), b"", b"7"])
+def test_a_damaged_mark_means_not_done(options, tmp_path, no_binary, caplog, content):
+    made = run(options)
+    (tmp_path / "data" / "prepared.json").unlink()
+    (tmp_path / "data" / "work" / "words.done").write_bytes(content)
+    caplog.set_level("INFO", "admin_fairseq")
+    assert run(options) == made
+    assert "words ..." in [record.getMessage() for record in caplog.records]
+
+
+def test_a_mark_that_is_a_folder(options, tmp_path, no_binary):
+    (tmp_path / "data" / "work" / "words.done").mkdir(parents=True)
+    with pytest.raises(AdminError, match=r"words\.done: cannot be removed"):
+        run(options)
+
+
+@pytest.mark.parametrize(
+    "words", [("--workers", "1000000"), ("--bpe-size", "1000000000000"), ("--workers", "9" * 5000)]
+)
+def test_numbers_have_upper_bounds(tmp_path, words):
+    with pytest.raises(AdminError, match=f"{words[0]}: .* is not a whole number from 1 to"):
+        cli.main(["prepare", "iwslt14_de_en", "--data-dir", str(tmp_path / "data"), *words])
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [("fail", "no room"), ("fail_silently", "AssertionError")]
+)
+def test_fairseqs_own_failure_is_one_line(options, tmp_path, monkeypatch, failure, reason):
+    monkeypatch.setattr(module, "_preprocess", globals()[failure])
+    with pytest.raises(AdminError, match=f"fairseq-preprocess failed: {reason}$"):
         run(options)
     assert not (tmp_path / "data" / "bin").exists()
+
+
+def fail(words):
+    raise OSError("no room")
+
+
+def fail_silently(words):
+    raise AssertionError
+
+
+def test_nothing_of_the_working_directory_runs(options, tmp_path, monkeypatch, capfd):
+    hostile = tmp_path / "here"
+    hostile.mkdir()
+    for name in ("numpy", "fairseq", "fairseq_cli", "pickle"):
+        (hostile / f"{name}.py").write_text("open('ran', 'w')\nraise SystemExit\n")
+    monkeypatch.chdir(hostile)
+    run(options)
+    assert not (hostile / "ran").exists()
+    binary = {path.name for path in (tmp_path / "data" / "bin").iterdir()}
+    assert {"dict.de.txt", "train.de-en.en.idx", "preprocess.log"} <= binary
+    assert (tmp_path / "data" / "bin" / "preprocess.log").stat().st_size
+    assert "Namespace" not in "".join(capfd.readouterr())
 
 
 def test_command_prints_the_counts(options, tmp_path, no_binary, capsys):
