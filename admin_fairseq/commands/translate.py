@@ -11,20 +11,21 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from admin_fairseq.commands.command import Command, finite, positive
+from admin_fairseq.bounds import spelled
+from admin_fairseq.commands.command import Command, finite
 from admin_fairseq.errors import AdminError
-from admin_fairseq.serving.translate import Options, translate
+from admin_fairseq.serving.translate import BOUNDS, Options, translate
 
 logger = logging.getLogger(__name__)
+LONGEST_LINE = 1 << 20  # characters
 
 
 def _add_options(parser: ArgumentParser) -> None:
     def add(name: str, help: str, **how) -> None:
         default = getattr(Options, name)
         shown = "" if default is None else " (default: %(default)s)"
-        parser.add_argument(
-            "--" + name.replace("_", "-"), default=default, help=help + shown, **how
-        )
+        how.setdefault("type", BOUNDS.get(name))
+        parser.add_argument(spelled(name), default=default, help=help + shown, **how)
 
     parser.add_argument("model", metavar="OUTDIR", help="folder that admin-fairseq export wrote")
     add(
@@ -32,33 +33,36 @@ def _add_options(parser: ArgumentParser) -> None:
         "subword model, if there is none in OUTDIR; without any, lines are pieces",
         metavar="FILE",
     )
-    add("beam", "beam width", type=positive)
+    add("beam", "beam width")
     add("lenpen", "length penalty: <1 favours shorter, >1 longer sentences", type=finite)
-    add("max_len_b", "longest translation, in pieces", type=positive)
-    add("max_tokens", "pieces in a batch", type=positive)
+    add("max_len_b", "longest translation, in pieces")
+    add("max_tokens", "pieces in a batch")
     add("device", "where to translate", choices=("auto", "cpu", "cuda"))
-    add("inter_threads", "workers; if not given, one for every core or GPU", type=positive)
-    add("intra_threads", "threads of every worker", type=positive)
+    add("inter_threads", "workers; if not given, one for every core or GPU")
+    add("intra_threads", "threads of every worker")
 
 
 def _standard_input() -> Iterator[str]:
     """Its lines, in UTF-8 whatever the locale, without their ends."""
-    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n"):
-        yield line.rstrip("\r\n")
+    file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
+    try:
+        while line := file.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE:
+                raise AdminError(f"standard input: a line has {LONGEST_LINE:,} characters or more")
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise AdminError("standard input is not UTF-8") from None
 
 
 def _run(args: Namespace) -> Iterable[str]:
     sys.stdout.reconfigure(encoding="utf-8")
     translations = translate(_standard_input(), Options(**vars(args)))
     start, number = time.perf_counter(), 0
-    try:
-        # a progress bar, on a terminal that does not show the translations too
-        hidden = True if sys.stdout.isatty() else None
-        for translation in tqdm(translations, unit=" sentences", disable=hidden):
-            yield translation
-            number += 1
-    except UnicodeDecodeError:
-        raise AdminError("standard input is not UTF-8") from None
+    # a progress bar, on a terminal that does not show the translations too
+    hidden = True if sys.stdout.isatty() else None
+    for translation in tqdm(translations, unit=" sentences", disable=hidden):
+        yield translation
+        number += 1
     seconds = time.perf_counter() - start
     speed = number / seconds
     logger.info("Translated %d sentences in %.1fs (%.2f sentences/s)", number, seconds, speed)

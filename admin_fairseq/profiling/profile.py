@@ -18,6 +18,7 @@ from admin_fairseq.files import check_json, read_text, write_json
 from admin_fairseq.profiling.recorder import Site
 
 FORMAT, VERSION = "admin-fairseq profile", 1
+LARGEST_FILE = 4 << 20  # bytes: some 20,000 sub-layers
 WHAT = f"a profile of version {VERSION}, as --init-type adaptive-profiling writes it"
 
 _FLOAT32 = torch.finfo(torch.float32)
@@ -112,7 +113,7 @@ def read_profile(path: str, sites: Iterable[Site]) -> Profile:
 
     Raises AdminError for a file that is neither.
     """
-    text = read_text(path)
+    text = read_text(path, LARGEST_FILE)
     if text.lstrip().startswith("{"):
         return _from_json(text, path)
     return _from_release_text(text, list(sites), path)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from argparse import Namespace
 from types import ModuleType
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, Mapping, Optional
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
-from fairseq.models.transformer import (
-    DEFAULT_MAX_SOURCE_POSITIONS,
-    DEFAULT_MAX_TARGET_POSITIONS,
-)
 
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options, save
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import refuse_to_overwrite, replacing_folder, write_json
+from admin_fairseq.files import refuse_to_overwrite, replacing_folder
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.serving.description import (
+    DESCRIPTION,
+    PARTS,
+    SENTENCEPIECE_MODEL,
+    Description,
+    Positions,
+    checksums,
+)
 from admin_fairseq.serving.subwords import load_subwords
 
 QUANTIZATIONS = (
     *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
     *("float16", "bfloat16", "float32"),
 )
-SENTENCEPIECE_MODEL = "sentencepiece.model"
-DESCRIPTION = "admin_fairseq.json"
-"""Names of our files in the folder of an exported model."""
-OWN_FILES = {
-    *("model.bin", "config.json", DESCRIPTION, SENTENCEPIECE_MODEL),
-    *(f"{kind}_vocabulary.json" for kind in ("shared", "source", "target")),
-}
-"""Everything that an exported model consists of."""
 
 UNSUPPORTED = (
     "adaptive_softmax_cutoff",
@@ -95,9 +90,9 @@ def export_ctranslate2(
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise AdminError(f"{path}: CTranslate2 cannot take this model: {reason}") from None
-        write_json(_description(stock, data, quantization), os.path.join(new, DESCRIPTION))
         if sentencepiece_model:
             shutil.copyfile(sentencepiece_model, os.path.join(new, SENTENCEPIECE_MODEL))
+        _description(stock, data, quantization, new).write(new)
     return changes
 
 
@@ -119,42 +114,23 @@ def refuse_to_replace(folder: str, force: bool) -> None:
     if not os.path.lexists(folder):
         return
     content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    if DESCRIPTION not in content or content - OWN_FILES:
+    if DESCRIPTION not in content or content - {DESCRIPTION, *PARTS}:
         raise AdminError(
             f"{folder}: holds other things than an exported model, and will not be replaced by one"
         )
 
 
-class Longest(NamedTuple):
-    """Pieces that a model has positions for, without the end of the sentence."""
-
-    source: int
-    target: int
-
-
-def longest_sentences(folder: str) -> Longest:
-    """The longest sentences of an exported model; fairseq's default where it does not say."""
-    try:
-        with open(os.path.join(folder, DESCRIPTION), encoding="utf-8") as file:
-            positions = json.load(file)["positions"]
-        return Longest(positions["source"] - 1, positions["target"] - 1)
-    except FileNotFoundError:
-        return Longest(DEFAULT_MAX_SOURCE_POSITIONS - 1, DEFAULT_MAX_TARGET_POSITIONS - 1)
-    except (OSError, ValueError, KeyError, TypeError):
-        raise AdminError(f"{folder}: {DESCRIPTION} is damaged; export the model again") from None
-
-
 def _description(
-    stock: Mapping[str, Any], data: DataBin, quantization: Optional[str]
-) -> dict[str, Any]:
-    """What CTranslate2's own files do not say about the model."""
+    stock: Mapping[str, Any], data: DataBin, quantization: Optional[str], folder: str
+) -> Description:
     options = model_options(stock)
-    return {
-        "languages": {"source": data.source_lang, "target": data.target_lang},
-        "positions": {side: options[f"max_{side}_positions"] for side in ("source", "target")},
-        "quantization": quantization,
-        "packages": installed_versions("admin-fairseq", "ctranslate2", "torch"),
-    }
+    return Description(
+        Positions(options["max_source_positions"], options["max_target_positions"]),
+        {"source": data.source_lang, "target": data.target_lang},
+        quantization,
+        installed_versions("admin-fairseq", "ctranslate2", "torch"),
+        checksums(folder),
+    )
 
 
 def _check_options(options: Mapping[str, Any], path: str) -> None:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass
-from typing import Iterable, Iterator, Optional
+from dataclasses import astuple, dataclass
+from typing import Iterable, Iterator, Optional, TypeVar
 
+from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
-from admin_fairseq.serving.export import SENTENCEPIECE_MODEL, ctranslate2, longest_sentences
+from admin_fairseq.serving.description import SENTENCEPIECE_MODEL, read_description
+from admin_fairseq.serving.export import ctranslate2
 from admin_fairseq.serving.subwords import PIECES, Pieces, Subwords, load_subwords
 
+Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
+
+THREADS = counting(1, 1024)
+BOUNDS = {
+    "beam": counting(1, 1000),
+    "max_len_b": counting(1),
+    "max_tokens": counting(1, 1 << 20),
+    "inter_threads": THREADS,
+    "intra_threads": THREADS,
+}
+"""Options of which more would take more memory or threads than a machine has."""
+FAILURES = (LookupError, MemoryError, RuntimeError, ValueError)
+"""What CTranslate2 raises for a model that it cannot load or use."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +51,23 @@ def translate(lines: Iterable[str], options: Options) -> Iterator[str]:
     Lines are split into sentencepiece pieces and put together again, unless there is no subword
     model: then they are pieces already, separated by spaces. An empty line stays empty; one that
     is longer than the model's positions is cut, with a warning. Raises AdminError where the model
-    cannot be loaded.
+    cannot be loaded or used.
     """
+    description = read_description(options.model)
+    description.check(options.model)
+    longest_source, longest_target = (n - 1 for n in astuple(description.positions))
     translator = _translator(options)
     encode, decode = _subwords(options)
-    longest = longest_sentences(options.model)
     empty: deque[bool] = deque()
 
     def sources() -> Iterator[Pieces]:
         for number, line in enumerate(lines, start=1):
             pieces = encode(line)
             empty.append(not pieces)
-            if len(pieces) > longest.source:
+            if len(pieces) > longest_source:
                 message = "line %d has %d pieces, the model takes %d: its end is left out"
-                logger.warning(message, number, len(pieces), longest.source)
-            yield pieces[: longest.source]
+                logger.warning(message, number, len(pieces), longest_source)
+            yield pieces[:longest_source]
 
     results = translator.translate_iterable(
         sources(),
@@ -58,14 +75,32 @@ def translate(lines: Iterable[str], options: Options) -> Iterator[str]:
         batch_type="tokens",
         beam_size=options.beam,
         length_penalty=options.lenpen,
-        max_decoding_length=min(options.max_len_b, longest.target),
+        max_decoding_length=min(options.max_len_b, longest_target),
         max_input_length=0,  # sources() has seen to it
     )
-    return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in results)
+    found = _usable(results, options.model)
+    return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in found)
+
+
+def _usable(results: Iterable[Result], model: str) -> Iterator[Result]:
+    """``results``; raises AdminError where only translating shows what is wrong with a model."""
+    try:
+        yield from results
+    except FAILURES as error:
+        raise AdminError(
+            f"{model}: cannot translate: {error} (is the model whole? is there memory for "
+            "--max-tokens and --beam?)"
+        ) from None
 
 
 def _translator(options: Options):
     package = ctranslate2()
+    workers = options.inter_threads or _cores(options.device)
+    if workers * options.intra_threads not in THREADS:
+        raise AdminError(
+            f"--inter-threads {workers} with --intra-threads {options.intra_threads}: their "
+            f"product must be {THREADS}"
+        )
     if not package.contains_model(options.model):
         raise AdminError(
             f"{options.model}: not a CTranslate2 model; make one with admin-fairseq export"
@@ -74,10 +109,10 @@ def _translator(options: Options):
         return package.Translator(
             options.model,
             device=options.device,
-            inter_threads=options.inter_threads or _cores(options.device),
+            inter_threads=workers,
             intra_threads=options.intra_threads,
         )
-    except (RuntimeError, ValueError) as error:
+    except FAILURES as error:
         raise AdminError(f"{options.model}: cannot be loaded: {error}") from None
 
 

@@ -1,16 +1,13 @@
 import json
+import math
 import os
 import sys
 
 import pytest
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.serving.export import (
-    QUANTIZATIONS,
-    export_ctranslate2,
-    longest_sentences,
-    refuse_to_replace,
-)
+from admin_fairseq.serving.description import Positions, read_description
+from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refuse_to_replace
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
@@ -33,7 +30,8 @@ def test_the_description_says_what_ctranslate2_does_not(checkpoint, data, tmp_pa
     assert description["positions"] == {"source": 30, "target": 20}
     assert description["quantization"] == "int8"
     assert description["packages"]["ctranslate2"] == ctranslate2.__version__
-    assert longest_sentences(str(tmp_path / "out")) == (29, 19)
+    assert {*description["checksums"], "admin_fairseq.json"} == set(os.listdir(tmp_path / "out"))
+    assert read_description(str(tmp_path / "out")).positions == Positions(30, 20)
 
 
 def test_quantised_weights_take_less_room(checkpoint, data, tmp_path):
@@ -57,7 +55,10 @@ def test_the_subword_model_comes_along(checkpoint, data, tmp_path, subwords):
     export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=subwords)
     with open(subwords, "rb") as model:
         assert (folder / "sentencepiece.model").read_bytes() == model.read()
-    for other in ("none", os.path.join(data.folder, "dict.de.txt")):
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "fifo")
+    others = [str(tmp_path / name) for name in ("none", "empty", "fifo")]
+    for other in (*others, os.path.join(data.folder, "dict.de.txt")):
         with pytest.raises(AdminError, match=f"{other}: not a sentencepiece model"):
             export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=other)
 
@@ -116,8 +117,38 @@ def test_only_models_are_replaced_and_only_when_asked(checkpoint, data, tmp_path
             export_ctranslate2(checkpoint(), "x.pt", data, precious)
 
 
-def test_longest_sentences_of_other_models(tmp_path):
-    assert longest_sentences(str(tmp_path)) == (1023, 1023)
-    (tmp_path / "admin_fairseq.json").write_text("{")
-    with pytest.raises(AdminError, match=r"admin_fairseq.json is damaged"):
-        longest_sentences(str(tmp_path))
+def test_models_of_others_and_of_earlier_versions_have_a_description(tmp_path):
+    assert read_description(str(tmp_path)).positions == Positions(1024, 1024)
+    earlier = {"languages": {}, "positions": {"source": 9, "target": 8}, "quantization": None}
+    (tmp_path / "admin_fairseq.json").write_text(json.dumps(earlier))
+    assert read_description(str(tmp_path)).positions == Positions(9, 8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", "[" * 100_000, "{}", '{"positions": null}'),
+        *(
+            json.dumps({"positions": {"source": number, "target": 5}})
+            for number in ("x", 0, -5, 5.5, True, math.nan, 10**30)
+        ),
+    ],
+)
+def test_a_damaged_description_is_refused(tmp_path, content):
+    (tmp_path / "admin_fairseq.json").write_text(content)
+    with pytest.raises(AdminError, match=r"json: not a description as admin-fairseq export writes"):
+        read_description(str(tmp_path))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_modes_follow_the_umask(checkpoint, data, tmp_path, subwords, mask):
+    os.chmod(subwords, 0o777)
+    old = os.umask(mask)
+    try:
+        export_ctranslate2(
+            checkpoint(), "x.pt", data, str(tmp_path / "out"), sentencepiece_model=subwords
+        )
+    finally:
+        os.umask(old)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == {0o666 & ~mask}

@@ -1,9 +1,14 @@
+import io
+import json
 import logging
+import os
+import sys
 
 import pytest
 import sentencepiece
 import torch
 
+from admin_fairseq import cli
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import export_ctranslate2
@@ -107,9 +112,74 @@ def test_what_is_no_model(tmp_path):
         translate(LINES, options(str(tmp_path)))
 
 
-def test_a_damaged_model(model, tmp_path):
-    binary = tmp_path / "model" / "model.bin"
-    binary.write_bytes(binary.read_bytes()[:1000])
-    with pytest.raises(AdminError, match="cannot be loaded") as error:
+def damage(model, name, content):
+    with open(os.path.join(model, name), "wb") as file:
+        file.write(content)
+
+
+def without_checksums(model):
+    """As earlier versions exported it."""
+    path = os.path.join(model, "admin_fairseq.json")
+    with open(path) as file:
+        description = json.load(file)
+    del description["checksums"]
+    damage(model, "admin_fairseq.json", json.dumps(description).encode())
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "shared_vocabulary.json"])
+def test_a_flipped_bit_is_told_before_anything_is_translated(model, name):
+    with open(os.path.join(model, name), "rb") as file:
+        content = bytearray(file.read())
+    content[len(content) // 2] ^= 1
+    damage(model, name, content)
+    with pytest.raises(AdminError, match=f"{name}: not what was exported, or damaged"):
         translate(LINES, options(model))
-    assert "\n" not in str(error.value)
+
+
+DAMAGES = {
+    "config.json": [b"", b"[]", b"null", b'{"unk_token": 5}', b"\xff", b"[" * 100_000],
+    "shared_vocabulary.json": [b"", b"null", b"[1]", b'["a"]', b"{}"],
+    "model.bin": [b"", b"\xff" * 4000],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, content) for name, many in DAMAGES.items() for content in many]
+)
+def test_a_damaged_model_without_checksums_gets_one_line(model, name, content):
+    without_checksums(model)
+    damage(model, name, content)
+    with pytest.raises(AdminError, match=r"cannot (be loaded|translate): ") as error:
+        list(translate(LINES, options(model)))
+    assert "\n" not in str(error.value) and model in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "config.json", "admin_fairseq.json"])
+def test_a_fifo_is_refused_at_once(model, name):
+    os.remove(os.path.join(model, name))
+    os.mkfifo(os.path.join(model, name))
+    with pytest.raises(AdminError, match=f"{name}: cannot be read: not a regular file"):
+        translate(LINES, options(model))
+
+
+@pytest.mark.parametrize("option", ["beam", "max-len-b", "max-tokens", "inter-threads"])
+@pytest.mark.parametrize("value", ["0", "-1", "", "nan", "9" * 30, "9" * 5000, "²"])
+def test_options_have_bounds(option, value):
+    with pytest.raises(AdminError, match=f"--{option}: .*not a whole number from 1") as error:
+        cli.main(["translate", "nowhere", f"--{option}={value}"])
+    assert len(str(error.value)) < 400
+
+
+def test_threads_have_bounds_together(model):
+    with pytest.raises(AdminError, match="--inter-threads 33 with --intra-threads 32"):
+        translate(LINES, Options(model, device="cpu", inter_threads=33, intra_threads=32))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [(b"a\n\xff\n", "not UTF-8"), (b"a" * (1 << 20), "a line has 1,048,576")]
+)
+def test_input_that_is_no_text_is_told(model, monkeypatch, text, told):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    with pytest.raises(AdminError, match=told):
+        cli.main(["translate", model, "--device", "cpu", "--inter-threads", "1"])

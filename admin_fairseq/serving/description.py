@@ -1,0 +1,92 @@
+"""admin_fairseq.json of an exported model: what CTranslate2's own files do not say about it."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Optional
+
+from fairseq.models.transformer import (
+    DEFAULT_MAX_SOURCE_POSITIONS,
+    DEFAULT_MAX_TARGET_POSITIONS,
+)
+from msgspec import Meta
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import open_regular, read_json, write_json
+
+SENTENCEPIECE_MODEL = "sentencepiece.model"
+DESCRIPTION = "admin_fairseq.json"
+"""Names of our files in the folder of an exported model."""
+VOCABULARIES = tuple(f"{kind}_vocabulary" for kind in ("shared", "source", "target"))
+PARTS = {
+    *("model.bin", "config.json", SENTENCEPIECE_MODEL),
+    *(f"{name}.json" for name in VOCABULARIES),
+}
+"""Everything that an exported model consists of, but its description."""
+OTHER_PARTS = {f"{name}.txt" for name in VOCABULARIES}
+"""What models may have that earlier versions of CTranslate2 converted."""
+
+BLOCK = 1 << 20  # bytes read at a time
+Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
+
+
+@dataclass(frozen=True)
+class Positions:
+    """How many pieces a sentence may have, its end among them; fairseq's default if unknown."""
+
+    source: Count = DEFAULT_MAX_SOURCE_POSITIONS
+    target: Count = DEFAULT_MAX_TARGET_POSITIONS
+
+
+@dataclass(frozen=True)
+class Description:
+    """``checksums``: CRC-32 of the parts that were exported; earlier versions told none."""
+
+    positions: Positions
+    languages: dict[str, str] = field(default_factory=dict)
+    quantization: Optional[str] = None
+    packages: dict[str, str] = field(default_factory=dict)
+    checksums: dict[str, int] = field(default_factory=dict)
+
+    def write(self, folder: str) -> None:
+        write_json(asdict(self), os.path.join(folder, DESCRIPTION))
+
+    def check(self, folder: str) -> None:
+        """Raise AdminError where a part cannot be read, or is no longer what was exported.
+
+        CTranslate2 takes damaged weights for weights, and some numbers end its process.
+        """
+        for name, found in checksums(folder).items():
+            if found != self.checksums.get(name, found):
+                path = os.path.join(folder, name)
+                raise AdminError(f"{path}: not what was exported, or damaged; export it again")
+
+
+def read_description(folder: str) -> Description:
+    """That of a model which something else has made says nothing.
+
+    Raises AdminError where it is damaged.
+    """
+    path = os.path.join(folder, DESCRIPTION)
+    if not os.path.lexists(path):
+        return Description(Positions())
+    return read_json(path, Description, "a description as admin-fairseq export writes it")
+
+
+def checksums(folder: str) -> dict[str, int]:
+    """Those of the parts that are there; raises AdminError where one cannot be read."""
+    paths = {name: os.path.join(folder, name) for name in sorted(PARTS | OTHER_PARTS)}
+    return {name: _checksum(path) for name, path in paths.items() if os.path.lexists(path)}
+
+
+def _checksum(path: str) -> int:
+    checksum = 0
+    try:
+        with open_regular(path) as file:
+            while block := file.read(BLOCK):
+                checksum = zlib.crc32(block, checksum)
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return checksum
