@@ -8,9 +8,30 @@ import os
 from fairseq import utils
 
 from admin_fairseq import starting
-from admin_fairseq.repairs import data_folders, evaluated_options, reading, save_dir, saving
+from admin_fairseq.repairs import (
+    broadcast,
+    cpu_workers,
+    data_folders,
+    evaluated_options,
+    position,
+    reading,
+    save_dir,
+    saving,
+    spawning,
+)
 
-for repair in (data_folders, evaluated_options, reading, saving, save_dir, starting):
+for repair in (
+    broadcast,
+    cpu_workers,
+    position,
+    spawning,
+    data_folders,
+    evaluated_options,
+    reading,
+    saving,
+    save_dir,
+    starting,
+):
     repair.apply()
 
 from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401

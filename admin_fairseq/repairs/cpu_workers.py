@@ -1,0 +1,116 @@
+"""Several workers on CPUs: fairseq counts GPUs to learn how many may run, and where.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. Without GPUs, distributed/utils.py divides by
+their number under torchrun, refuses every --distributed-world-size, starts no process at all (and
+ends with status 0) where --distributed-init-method is given, and chooses a GPU under srun; its
+backend is NCCL, and torch's DistributedDataParallel is told the number of a GPU. Here it takes as
+many devices for given as workers are to run on the machine, and gloo for the backend.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Callable, ContextManager, Iterator, Optional
+
+import torch
+import torch.distributed as dist
+from fairseq import utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.models import distributed_fairseq_model
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from admin_fairseq.repairs.stand_in import StandIn
+
+SET_BY_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+fairseqs_call_main = distributed_utils.call_main
+fairseqs_distributed_main = distributed_utils.distributed_main
+
+
+def apply() -> None:
+    """Let runs without GPUs have workers; those with GPUs stay as they are."""
+    distributed_utils.call_main = call_main
+    distributed_utils.distributed_main = distributed_main
+    distributed_fairseq_model.DistributedDataParallel = data_parallel
+
+
+def call_main(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
+    """Start the workers of a run, as fairseq's own function of this name."""
+    if not _without_gpus(cfg):
+        return fairseqs_call_main(cfg, main, **kwargs)
+    _choose_for_cpus(cfg.distributed_training)
+    with _cpus_for_gpus(cfg.distributed_training):
+        fairseqs_call_main(cfg, main, **kwargs)
+
+
+def distributed_main(
+    i: int, main: Callable[..., None], cfg: DictConfig, kwargs: dict[str, Any]
+) -> None:
+    """Run worker ``i``, as fairseq's own function of this name.
+
+    A process that fairseq starts finds this function, and with it the plugin, by unpickling it.
+    """
+    if not _without_gpus(cfg):
+        return fairseqs_distributed_main(i, main, cfg, kwargs)
+    with _cpus_for_gpus(cfg.distributed_training):
+        fairseqs_distributed_main(i, main, cfg, kwargs)
+
+
+def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
+    """torch's wrapper, which must not be told a device where the model is on the CPU."""
+    if not any(p.is_cuda for p in module.parameters()):
+        options.update(device_ids=None, output_device=None)
+    return DistributedDataParallel(module, **options)
+
+
+def all_gather_list(
+    data: Any, group: Optional[dist.ProcessGroup] = None, max_size: Optional[int] = None
+) -> list[Any]:
+    """The ``data`` of every worker; fairseq's own function needs a GPU's memory, and its limit."""
+    group = distributed_utils.get_global_group() if group is None else group
+    gathered = [None] * distributed_utils.get_world_size(group)
+    dist.all_gather_object(gathered, utils.move_to_cpu(data), group=group)
+    return gathered
+
+
+def _without_gpus(cfg: DictConfig) -> bool:
+    return not cfg.common.tpu and (cfg.common.cpu or not torch.cuda.is_available())
+
+
+def _choose_for_cpus(options: DictConfig) -> None:
+    """Replace fairseq's defaults that are right for GPUs alone."""
+    if options.distributed_backend == "nccl":
+        options.distributed_backend = "gloo"
+    if options.distributed_init_method is None and all(
+        key in os.environ for key in SET_BY_TORCHRUN
+    ):
+        options.distributed_world_size = int(os.environ["WORLD_SIZE"])
+
+
+def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
+    """While this lasts, fairseq's distribution sees one device for each worker of this machine."""
+
+    def workers_here() -> int:
+        return max(1, options.distributed_world_size // int(os.environ.get("SLURM_NNODES", 1)))
+
+    devices = StandIn(
+        torch.cuda,
+        device_count=workers_here,
+        set_device=lambda device: None,
+        is_available=lambda: False,
+    )
+    torch_on_cpus = StandIn(distributed_utils.torch, cuda=devices)
+    return _replaced(distributed_utils, torch=torch_on_cpus, all_gather_list=all_gather_list)
+
+
+@contextmanager
+def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
+    before = {name: getattr(module, name) for name in names}
+    vars(module).update(names)
+    try:
+        yield
+    finally:
+        vars(module).update(before)

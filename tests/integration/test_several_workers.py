@@ -1,0 +1,120 @@
+"""Workers on CPUs, as fairseq, torchrun and Slurm start them, and going on where they end."""
+
+import os
+import re
+import shutil
+
+import pytest
+import torch
+
+from admin_fairseq.checkpoints.storage import read_checkpoint
+
+from .conftest import BIN, TRAIN, WARMUP
+from .test_workers import free_port
+
+DLCL = [
+    *("--arch", "dlcl_transformer_tiny", "--checkpoint-activations"),
+    *("--criterion", "label_smoothed_cross_entropy_chunked", "--save-interval-updates", 5),
+]
+KILL = """
+import os, signal
+import admin_fairseq
+from fairseq.trainer import Trainer
+
+train_step = Trainer.train_step
+
+def killed(self, *arguments):
+    if self.data_parallel_rank == 1 and self.get_num_updates() == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_step(self, *arguments)
+
+Trainer.train_step = killed
+"""
+
+
+def options(data, folder, *words, updates=10):
+    """Words for ``fairseq-train`` or what starts it; the later ones count."""
+    saving = ["--disable-validation", "--save-dir", folder, "--max-update", updates]
+    return [data, *TRAIN, *WARMUP, *DLCL, *saving, *words]
+
+
+def positions(output):
+    """Which batches of the epoch the updates were made on, and how many it has."""
+    return re.findall(r"epoch 001: +(\d+ / \d+) loss", output)
+
+
+def finish(*processes):
+    """What each printed, together; none may need long, or fail."""
+    printed = ["\n".join(process.communicate(timeout=300)) for process in processes]
+    assert not any(process.returncode for process in processes), printed
+    return "".join(printed)
+
+
+@pytest.fixture(scope="module")
+def two(run, data, tmp_path_factory):
+    """Two workers under fairseq's default --ddp-backend; their folder and their losses."""
+    folder = tmp_path_factory.mktemp("two")
+    output = run("fairseq-train", *options(data, folder, "--distributed-world-size", 2))
+    return folder, output.losses()
+
+
+@pytest.fixture
+def stopped(two, tmp_path):
+    """A --save-dir whose last checkpoint is that of two workers after five updates."""
+    shutil.copy(two[0] / "checkpoint_1_5.pt", tmp_path / "checkpoint_last.pt")
+    return tmp_path
+
+
+def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data, two, tmp_path):
+    killing = tmp_path / "killing"
+    killing.mkdir()
+    (killing / "__init__.py").write_text(KILL)
+    command = ["fairseq-train", *options(data, tmp_path, "--distributed-world-size", 2)]
+    killed = run(*command, "--user-dir", killing, status=1)
+    line = "worker 1 was ended by SIGKILL; the same command goes on from the last checkpoint"
+    assert killed.errors.strip().splitlines()[-1] == f"admin-fairseq: error: {line}"
+    assert "Traceback" not in killed.errors
+    folder, losses = two
+    assert run(*command).losses() == losses[5:]
+    saved = [read_checkpoint(each / "checkpoint_last.pt") for each in (folder, tmp_path)]
+    whole, resumed = (checkpoint["model"] for checkpoint in saved)
+    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+
+
+def test_one_worker_goes_on_for_two_and_two_agents_for_one(run, data, stopped):
+    alone = run("fairseq-train", *options(data, stopped, updates=8))
+    assert positions(alone) == ["11 / 60", "12 / 60", "13 / 60"]
+    legacy = options(data, stopped, "--ddp-backend", "legacy_ddp")
+    meet = ["--nnodes", 2, "--master_addr", "127.0.0.1", "--master_port", free_port()]
+    agents = [
+        run.start("torchrun", *meet, "--node_rank", i, BIN / "fairseq-train", *legacy)
+        for i in range(2)
+    ]
+    assert positions(finish(*agents)) == ["7 / 30", "8 / 30"]
+
+
+def test_four_workers_go_on_for_two(run, data, two, tmp_path):
+    restored = ["--restore-file", two[0] / "checkpoint_1_5.pt", "--distributed-world-size", 4]
+    output = run("fairseq-train", *options(data, tmp_path, *restored, updates=7))
+    assert positions(output) == ["3 / 15", "4 / 15"]
+    assert "num_updates=7" in output
+
+
+def test_tasks_of_slurm_finetune(run, data, two, tmp_path, monkeypatch):
+    """The variables that srun sets; scontrol names the one node that there is."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 127.0.0.1\n")
+    scontrol.chmod(0o755)
+    job = {"SLURM_STEP_NODELIST": "node", "SLURM_NNODES": "1", "SLURM_NTASKS": "2"}
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    meet = ["--distributed-world-size", 2, "--distributed-port", free_port()]
+    model = ["--finetune-from-model", two[0] / "checkpoint_last.pt"]
+    command = options(data, tmp_path, *meet, *model, "--arch", "dlcl_transformer_tiny", updates=2)
+    tasks = []
+    for i in range(2):
+        task = {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)}
+        monkeypatch.setattr(run, "environment", {**run.environment, **job, **path, **task})
+        tasks.append(run.start("fairseq-train", *command))
+    output = finish(*tasks)
+    assert positions(output) == ["1 / 30", "2 / 30"]
+    assert "(epoch 1 @ 0 updates)" in output
