@@ -30,16 +30,26 @@ from fairseq import tasks
 from fairseq.logging import metrics
 from omegaconf import DictConfig
 
+from admin_fairseq import bounds
 from admin_fairseq.benchmarks import sides
 from admin_fairseq.benchmarks.sides import SENTENCE_LENGTH, Conditions
 from admin_fairseq.benchmarks.summaries import ratios
 from admin_fairseq.benchmarks.trainers import Block, fresh_block, new_trainer, train
 from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches, quiet
 from admin_fairseq.schemes import SCHEMES
 
 __all__ = ["SENTENCE_LENGTH", "Options", "benchmark", "configurations", "report"]
+
+
+BOUNDS = {
+    **sides.BOUNDS,
+    "updates": counting(1, 10_000),
+    "blocks": counting(1, 1000),
+    "warmup_updates": counting(0, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -100,11 +110,7 @@ def _check(options: Options) -> None:
         raise AdminError("--fp16 and --bf16 exclude one another")
     if options.precision != "fp32" and not options.on_gpu:
         raise AdminError(f"--{options.precision} needs a GPU; fairseq refuses it on a CPU")
-    for name in ("updates", "blocks"):
-        if getattr(options, name) < 1:
-            raise AdminError(f"--{name} must be at least 1")
-    if options.warmup_updates < 0:
-        raise AdminError("--warmup-updates must be at least 0")
+    bounds.check(options, BOUNDS)
     _conditions(options).check()
 
 

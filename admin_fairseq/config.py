@@ -5,9 +5,10 @@ What an architecture's name decides (sizes, scheme) has the default None and is 
 """
 
 from argparse import Namespace
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
-from typing import Any, List, Optional, Tuple
+from typing import Any, Iterator, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
@@ -17,7 +18,9 @@ from fairseq.models.transformer_lm import (
 )
 from omegaconf import OmegaConf, open_dict
 
+from admin_fairseq import bounds
 from admin_fairseq.architectures import ARCHITECTURES, MODELS
+from admin_fairseq.bounds import SHARE, Bounds, counting, numbers, spelled
 from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import ADMIN_TORCH
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
@@ -64,6 +67,44 @@ DECIDED_BY_ARCHITECTURE = {
     "attention_dropout",
     "activation_fn",
 }
+
+LAYERS = counting(1, 10_000)
+"""Of a stack: ten times the deepest published model (Wang et al. 2022, DeepNet)."""
+
+WIDTH = counting(4, 2**16)
+"""Sinusoidal positions need four channels; the widest published models have some 20,000."""
+
+POSITIONS = counting(1, 1_000_000)
+
+PER_STACK = {
+    "layers": LAYERS,
+    "embed_dim": WIDTH,
+    "ffn_embed_dim": counting(1, 4 * WIDTH.highest),
+    "attention_heads": counting(1, WIDTH.highest),
+}
+
+SIZES = {
+    **{f"{s}_{option}": PER_STACK[option] for s in ("encoder", "decoder") for option in PER_STACK},
+    **dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), WIDTH),
+    **dict.fromkeys(
+        ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
+    ),
+}
+"""What a model's memory depends on, fairseq's own too."""
+
+BOUNDS = {
+    **SIZES,
+    **dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), SHARE),
+    **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "relu_dropout"), SHARE),
+    "adaptive_softmax_cutoff": counting(1),
+    "adaptive_softmax_dropout": SHARE,
+    "adaptive_softmax_factor": Bounds(1, 1000),
+    **dict.fromkeys(("quant_noise_pq", "quant_noise_scalar"), SHARE),
+    "quant_noise_pq_block_size": counting(1, WIDTH.highest),
+    "min_params_to_wrap": counting(0),
+    **dict.fromkeys(("profile_batches", "branchnorm_updates"), counting(1)),
+}
+"""Every option that is a number → what it may be."""
 
 
 def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
@@ -256,7 +297,7 @@ def _check_scheme_options(config: SchemeOptions) -> None:
         for option in scheme.options:
             if name != config.init_type and getattr(config, option) != defaults[option]:
                 raise AdminError(
-                    f"{_words(option)} belongs to --init-type {name}, "
+                    f"{spelled(option)} belongs to --init-type {name}, "
                     f"not to --init-type {config.init_type}"
                 )
     if config.output_change_scale not in ADMIN_TORCH:
@@ -272,8 +313,29 @@ def _check_scheme_options(config: SchemeOptions) -> None:
             )
 
 
-def _words(option: str) -> str:
-    return "--" + option.replace("_", "-")
+def _check_numbers(config: SchemeOptions) -> None:
+    """Refuse numbers that no model can have, and those that do not go together."""
+    bounds.check(config, BOUNDS)
+    for stack in config.stacks:
+        width, heads = (
+            getattr(config, f"{stack}_{key}") for key in ("embed_dim", "attention_heads")
+        )
+        if width % heads:
+            raise AdminError(
+                f"--{stack}-attention-heads {heads} does not divide --{stack}-embed-dim {width}"
+            )
+    cutoffs = config.adaptive_softmax_cutoff
+    if cutoffs is not None and cutoffs != sorted(set(cutoffs)):
+        raise AdminError(f"--adaptive-softmax-cutoff {cutoffs}: each must be above the one before")
+
+
+@contextmanager
+def telling_contradictions() -> Iterator[None]:
+    """Tell in one line what fairseq finds wrong with options as it builds a model."""
+    try:
+        yield
+    except (AssertionError, OSError, ValueError) as error:
+        raise AdminError(f"the model's options: {str(error) or type(error).__name__}") from None
 
 
 def _known(value: Any) -> Any:
@@ -299,11 +361,10 @@ def resolve(config: Any) -> SchemeOptions:
         raise AdminError(
             f"unknown --init-type {resolved.init_type}; there are {', '.join(SCHEMES)}"
         )
+    if resolved.adaptive_softmax_cutoff is not None:
+        resolved.adaptive_softmax_cutoff = numbers(resolved.adaptive_softmax_cutoff)
     apply_architecture(resolved, name)
-    layers = [f"{stack}_layers" for stack in resolved.stacks]
-    for option in (*layers, "profile_batches", "branchnorm_updates"):
-        if getattr(resolved, option) < 1:
-            raise AdminError(f"{_words(option)} is {getattr(resolved, option)}, must be at least 1")
+    _check_numbers(resolved)
     _check_scheme_options(resolved)
     return resolved
 

@@ -46,11 +46,11 @@ def first_batches(
 ) -> list[Batch]:
     """The first ``count`` batches of an epoch, which begins again where it is too short.
 
-    Raises AdminError where no sentence fits.
+    Raises AdminError where the data cannot be read, or no sentence fits.
     """
-    task.load_dataset(subset)
-    longest = utils.resolve_max_positions(task.max_positions(), run.dataset.max_tokens)
-    try:
+    with telling_of_data(run):
+        task.load_dataset(subset)
+        longest = utils.resolve_max_positions(task.max_positions(), run.dataset.max_tokens)
         epoch = task.get_batch_iterator(
             dataset=task.dataset(subset),
             max_tokens=run.dataset.max_tokens,
@@ -60,12 +60,62 @@ def first_batches(
             seed=run.common.seed,
             epoch=1,
         ).next_epoch_itr(shuffle=True)
-    except IndexError:  # what fairseq-fixed says to an empty data set
-        epoch = ()
-    batches = list(islice(epoch, count))
+        batches = list(islice(epoch, count))
     if not batches:
-        raise AdminError(f"no sentence fits into --max-tokens {run.dataset.max_tokens}")
+        raise _nothing_fits(run)
+    for batch in batches:
+        check_batch(batch, task, run)
     return list(islice(cycle(batches), count))
+
+
+@contextmanager
+def explaining(who: object, what: str) -> Iterator[None]:
+    """Tell in one line what fairseq raises over options that contradict one another."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise AdminError(f"{who}: fairseq cannot {what} it: {lines[0]}") from None
+
+
+@contextmanager
+def telling_of_data(run: DictConfig) -> Iterator[None]:
+    """Tell in one line why the run's data gives no batches."""
+    try:
+        yield
+    except OSError as error:
+        raise AdminError(
+            f"{error.filename or run.task.data}: {error.strerror or error}; the data folder is "
+            "what fairseq-preprocess wrote"
+        ) from None
+    except AssertionError as error:
+        raise AdminError(f"{run.task.data}: {error}") from None
+    except IndexError:  # what fairseq-fixed says to an empty data set
+        raise _nothing_fits(run) from None
+
+
+def _nothing_fits(run: DictConfig) -> AdminError:
+    folder = getattr(run.task, "data", None) or "made-up data"
+    return AdminError(
+        f"{folder}: no sentence fits into --max-tokens {run.dataset.max_tokens} "
+        "and the model's positions"
+    )
+
+
+def check_batch(batch: Batch, task: FairseqTask, run: DictConfig) -> None:
+    """Raise AdminError where ``batch`` lacks its targets, or has tokens that no dictionary has."""
+    if batch.get("target", ()) is None:  # of a data set with sources alone
+        raise AdminError(f"{run.task.data}: the files of the target language are missing")
+    for name, dictionary in (
+        ("src_tokens", task.source_dictionary),
+        ("prev_output_tokens", task.target_dictionary),
+    ):
+        tokens = batch["net_input"].get(name)
+        if tokens is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(dictionary):
+            raise AdminError(
+                f"{run.task.data}: tokens beyond the {len(dictionary)} types of a dictionary; "
+                "dictionaries of another data set, or damaged data"
+            )
 
 
 @contextmanager

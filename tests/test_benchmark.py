@@ -12,6 +12,7 @@ from fairseq_cli import preprocess
 from admin_fairseq import benchmark
 from admin_fairseq.benchmark import Options
 from admin_fairseq.benchmarks import trainers
+from admin_fairseq.cli import main
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import build_model
 
@@ -163,9 +164,12 @@ def test_result_is_plain_json(result):
         ({"arch": "transformer"}, "unknown --arch transformer"),
         ({"init_type": "magic"}, "unknown --init-type magic"),
         ({"fp16": True}, "--fp16 needs a GPU"),
-        ({"updates": 0}, "--updates must be at least 1"),
-        ({"warmup_updates": -1}, "--warmup-updates must be at least 0"),
-        ({"vocabulary": 5}, "--vocabulary must be at least"),
+        ({"updates": 0}, "--updates takes a whole number from 1"),
+        ({"warmup_updates": -1}, "--warmup-updates takes a whole number from 0"),
+        ({"vocabulary": 5}, "--vocabulary takes a whole number from 31"),
+        ({"encoder_layers": 10**9}, "--encoder-layers takes a whole number from 1 to 10,000"),
+        ({"max_tokens": 10**18}, "--max-tokens takes"),
+        ({"seed": -1}, "--seed takes"),
         ({"max_tokens": 5}, "no sentence fits into --max-tokens 5"),
         ({"data": "/nowhere"}, "/nowhere: no folder that fairseq-preprocess made"),
         ({"arch": "preln_transformer_tiny", "init_type": "adaptive"}, "stands for Pre-LN"),
@@ -176,3 +180,19 @@ def test_mistakes_are_told_in_one_line(wrong, word):
         benchmark.benchmark(Options(**{**TINY, **wrong}))
     assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "benchmark", None)
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/file/result.json"
+    with pytest.raises(AdminError, match=r"file/result\.json: cannot be written"):
+        main(["benchmark", "--json", path])
+
+
+def test_the_result_is_written_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "benchmark", lambda options: {"updates": options.updates})
+    monkeypatch.setattr(benchmark, "report", lambda result: [])
+    main(["benchmark", "--updates", "3", "--json", f"{tmp_path}/result.json"])
+    assert json.loads((tmp_path / "result.json").read_text()) == {"updates": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -312,6 +312,83 @@ def test_contradiction_names_an_architecture_that_takes_the_scheme():
     assert resolved("admin_transformer_tiny", init_type="adaptive").encoder_embed_dim == 64
 
 
+# Numbers
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 10_001, 10**26, "6", True, 6.0])
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_depths_are_bounded(stack, wrong):
+    with pytest.raises(AdminError, match=f"--{stack}-layers takes a whole number from 1 to 10,000"):
+        resolved(**{f"{stack}_layers": wrong})
+
+
+def test_ten_thousand_layers_are_allowed():
+    assert resolved(encoder_layers=10_000, decoder_layers=1000).depths == (10_000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("encoder_embed_dim", 0),
+        ("decoder_embed_dim", -4),
+        ("encoder_embed_dim", 2),  # sinusoidal positions divide by 0
+        ("encoder_embed_dim", 10**9),
+        ("encoder_ffn_embed_dim", 0),
+        ("decoder_ffn_embed_dim", 10**9),
+        ("encoder_attention_heads", 0),
+        ("decoder_output_dim", -1),
+        ("dropout", 2.0),
+        ("dropout", float("nan")),
+        ("attention_dropout", -0.1),
+        ("activation_dropout", "x"),
+        ("encoder_layerdrop", 2.0),
+        ("max_source_positions", 0),
+        ("max_target_positions", 10**12),
+        ("max_target_positions", "x"),
+        ("adaptive_softmax_dropout", 7.0),
+        ("adaptive_softmax_factor", 0.0),
+        ("quant_noise_pq", 1.5),
+        ("quant_noise_pq_block_size", 0),
+        ("min_params_to_wrap", -1),
+        ("profile_batches", 10**30),
+    ],
+)
+def test_numbers_that_no_model_has_are_named(option, wrong):
+    with pytest.raises(AdminError, match=f"--{option.replace('_', '-')} takes a"):
+        resolved(**{option: wrong})
+
+
+def test_heads_divide_the_dimension():
+    with pytest.raises(AdminError, match="--decoder-attention-heads 3 does not divide --decoder-e"):
+        resolved("admin_transformer_tiny", decoder_attention_heads=3)
+
+
+@pytest.mark.parametrize("cutoffs", ["4,6", "[4, 6]", [4, 6]])
+def test_cutoffs_may_be_text(cutoffs):
+    assert resolved(adaptive_softmax_cutoff=cutoffs).adaptive_softmax_cutoff == [4, 6]
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "[]", [6, 4], [4, 4], [0], "__import__('os').abort()"])
+def test_wrong_cutoffs_are_told_and_never_run(wrong):
+    with pytest.raises(AdminError, match="--adaptive-softmax-cutoff"):
+        resolved(adaptive_softmax_cutoff=wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decoder_embed_dim": 32, "share_all_embeddings": True}, "--encoder-embed-dim to match"),
+        ({"adaptive_softmax_cutoff": [10**6]}, "cutoff larger than vocab size"),
+        ({"quant_noise_pq": 0.1, "quant_noise_pq_block_size": 7}, "multiple of block sizes"),
+        ({"encoder_embed_path": "nowhere.vec"}, "nowhere.vec"),
+    ],
+)
+def test_what_fairseq_finds_wrong_is_told_in_one_line(options, message, build):
+    with pytest.raises(AdminError, match=message) as error:
+        build("postln_transformer_tiny", **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
 # The command line
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import copy
 import re
 import shlex
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import AbstractSet, Any, Iterator, Mapping, NamedTuple, Optional, Sequence
+from typing import AbstractSet, Any, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 from fairseq import tasks, utils
@@ -22,7 +21,9 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from admin_fairseq import bounds
 from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.bounds import SEED
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.dictionaries import data_bin
 from admin_fairseq.checkpoints.storage import (
@@ -31,9 +32,16 @@ from admin_fairseq.checkpoints.storage import (
     read_checkpoint,
     run_options,
 )
-from admin_fairseq.config import resolve
+from admin_fairseq.config import SIZES, resolve
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import Batch, build_model, first_batches, parse
+from admin_fairseq.fairseq_runs import (
+    Batch,
+    build_model,
+    explaining,
+    first_batches,
+    parse,
+    telling_of_data,
+)
 from admin_fairseq.profiling.profile import Profile
 from admin_fairseq.profiling.run import profiled
 from admin_fairseq.schemes import SCHEMES, Norm
@@ -163,7 +171,7 @@ class Bench:
         run = self._run(subject.words, depth, seed)
         task, batch = self._data(run)
         torch.manual_seed(seed)
-        with _explaining(subject):
+        with explaining(subject, "build"):
             model = build_model(run, task).to(self.conditions.device)
             criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         ours = subject.words[0] in ARCHITECTURES
@@ -175,6 +183,8 @@ class Bench:
         """The run that ``words``, an architecture and its options, would be trained in."""
         args = parse(self._command_line(words, depth, seed))
         run = convert_namespace_to_omegaconf(args)
+        bounds.check(run.model, SIZES)  # fairseq's own models have no bounds
+        bounds.check(run.common, {"seed": SEED})  # which may be said again
         for precision in ("fp16", "bf16", "amp"):
             if run.common[precision]:
                 raise AdminError(f"--{precision}: measurements are in float32; leave it out")
@@ -211,14 +221,9 @@ class Bench:
             run.common.seed = self.conditions.seed
             if not _is_language_model(run.model._name):
                 data_bin(run.task.data, run.task)  # tells which folder has which languages
-            try:
+            with telling_of_data(run):
                 task = tasks.setup_task(run.task)
-                (batch,) = first_batches(task, run, 1, self.conditions.subset)
-            except OSError as error:
-                raise AdminError(
-                    f"{error.filename or self.conditions.data}: {error.strerror or error}; "
-                    "--data wants the folder that fairseq-preprocess wrote"
-                ) from None
+            (batch,) = first_batches(task, run, 1, self.conditions.subset)
             if self.conditions.device.type == "cuda":
                 batch = utils.move_to_cuda(batch)
             self._tasks[key] = task, batch
@@ -256,16 +261,6 @@ def _is_language_model(arch: str) -> bool:
             f"--arch {arch}: no fairseq transformer such as transformer or transformer_lm"
         )
     return issubclass(model, FairseqLanguageModel)
-
-
-@contextmanager
-def _explaining(subject: Subject) -> Iterator[None]:
-    """Tell in one line what fairseq raises over options that contradict one another."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise AdminError(f"{subject}: fairseq cannot build it: {lines[0]}") from None
 
 
 def _defaults(given: AbstractSet[str]) -> list[str]:

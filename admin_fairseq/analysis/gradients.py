@@ -22,7 +22,7 @@ from admin_fairseq.analysis.amplification import branch_matrices
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.trace import traced
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import first_batches
+from admin_fairseq.fairseq_runs import explaining, first_batches
 
 
 def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
@@ -65,11 +65,13 @@ def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: it
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)
     with metrics.aggregate(new_root=True):
-        trainer = Trainer(run, task, model, specimen.criterion)
+        with explaining(specimen.label, "train"):
+            trainer = Trainer(run, task, model, specimen.criterion)
+            optimizer = trainer.optimizer.optimizer
         trainer.save_checkpoint = partial(_give_up, specimen.label)  # fairseq's way to crash
         matrices = branch_matrices(model)
         steps = Steps(list(matrices))
-        with _watched(trainer.optimizer.optimizer, matrices, steps):
+        with _watched(optimizer, matrices, steps):
             for batch in progress(batches):
                 trainer.train_step([batch])
     _check(steps, specimen.label, count)

@@ -12,13 +12,23 @@ import torch
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import DictConfig
 
+from admin_fairseq import bounds
 from admin_fairseq.architectures import ARCHITECTURES
-from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
+from admin_fairseq.bounds import SEED, counting
+from admin_fairseq.config import DECIDED_BY_ARCHITECTURE, LAYERS
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
 from admin_fairseq.models.building import check_precision
 
 SENTENCE_LENGTH = 30  # of made-up sentences, without end of sentence
+
+BOUNDS = {
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "vocabulary": counting(SENTENCE_LENGTH + 1, 10_000_000),
+    "max_tokens": counting(1, 10_000_000),
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,7 @@ class Conditions:
         known = [name for name, arch in ARCHITECTURES.items() if arch.model == "admin_transformer"]
         if self.arch not in known:
             raise AdminError(f"unknown --arch {self.arch}; there are {', '.join(known)}")
-        for name in ("max_tokens", "encoder_layers", "decoder_layers"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise AdminError(f"--{name.replace('_', '-')} must be at least 1")
-        if self.vocabulary < SENTENCE_LENGTH + 1:
-            raise AdminError(f"--vocabulary must be at least {SENTENCE_LENGTH + 1}")
+        bounds.check(self, BOUNDS)
         if not self.data and self.max_tokens < SENTENCE_LENGTH:
             raise AdminError(f"no sentence fits into --max-tokens {self.max_tokens}")
         if self.data and len(list(Path(self.data).glob("dict.*.txt"))) < 2:

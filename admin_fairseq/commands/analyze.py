@@ -12,46 +12,33 @@ from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
 from admin_fairseq.analysis.report import PAGE, report
 from admin_fairseq.analysis.studies import STUDIES
 from admin_fairseq.analysis.studies.study import Plan, Result, Study
-from admin_fairseq.commands.command import Command, add_force, finite, positive
-from admin_fairseq.errors import AdminError
+from admin_fairseq.bounds import SEED, Bounds, counting
+from admin_fairseq.commands.command import Command, add_force, positive
+from admin_fairseq.config import LAYERS
+from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.fairseq_runs import quiet
 from admin_fairseq.provenance import installed_versions
 
 ARCHS = ("postln_transformer_tiny", "preln_transformer_tiny", "admin_transformer_tiny")
 ONE_DEPTH, MANY_DEPTHS = "18", "6,12,18,24,36,48"
+SIZE = Bounds(1e-12)  # of a change; float32 knows no smaller one
 EPILOG = "Words after -- are options of fairseq-train for every --arch, --share-all-embeddings say."
 
 
 def depth(text: str) -> Depth:
     """``18`` (both stacks) or ``60-12`` (encoder, decoder)."""
-    layers = text.split("-")
-    if len(layers) > 2 or not all(part.isdecimal() and int(part) for part in layers):
-        raise ArgumentTypeError(f"{text!r} is no depth such as 18, or 60-12 (encoder, decoder)")
-    return Depth(int(layers[0]), int(layers[-1]))
+    try:
+        encoder, decoder = map(LAYERS, text.split("-") if "-" in text else (text, text))
+    except (ArgumentTypeError, ValueError):
+        raise ArgumentTypeError(
+            f"{shortened(text, 100)!r} is no depth such as 18, or 60-12 (encoder, decoder), each "
+            f"{LAYERS}"
+        ) from None
+    return Depth(encoder, decoder)
 
 
 def depths(text: str) -> list[Depth]:
     return sorted({depth(part) for part in text.split(",")})
-
-
-def count(text: str) -> int:
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    number = count(text)
-    if number >= 2**32:  # numpy's
-        raise ArgumentTypeError(f"{text} is too large for a seed")
-    return number
-
-
-def size(text: str) -> float:
-    number = finite(text)
-    if number <= 0:
-        raise ArgumentTypeError(f"{text!r} is not above 0")
-    return number
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -98,7 +85,7 @@ def _add_models(parser: ArgumentParser) -> None:
     add("--init-type", metavar="SCHEME", help="scheme of every --arch, if not its own")
     add("--max-tokens", type=positive, default=1024, help="size of the batch (%(default)s)")
     add("--subset", default="valid", help="split that the batch is from (%(default)s)")
-    add("--seed", type=seed, default=1, help="of weights, batch and draws (%(default)s)")
+    add("--seed", type=SEED, default=1, help="of weights, batch and draws (%(default)s)")
     add("--cpu", action="store_true", help="the CPU even where there is a GPU")
     add("words", metavar="-- OPTION", nargs="*", help="options of fairseq-train")
 
@@ -126,17 +113,17 @@ def _add_amplification(parser: ArgumentParser) -> None:
 
 def _add_sizes(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("--seeds", type=positive, default=5, help="models of each depth (%(default)s)")
-    add("--draws", type=positive, default=3, help="random changes of each (%(default)s)")
+    add("--seeds", type=counting(1, 1000), default=5, help="models of each depth (%(default)s)")
+    add("--draws", type=counting(1, 1000), default=3, help="random changes of each (%(default)s)")
     add(
         "--size",
-        type=size,
+        type=SIZE,
         default=0.01,
         help="of a random change, relative to each matrix (%(default)s)",
     )
     add(
         "--gradient-size",
-        type=size,
+        type=SIZE,
         default=0.0001,
         help="of a step down the gradient, relative to each matrix (%(default)s)",
     )
@@ -151,7 +138,7 @@ def _add_gradients(parser: ArgumentParser) -> None:
 def _add_updates(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--updates",
-        type=count,
+        type=counting(0, 100_000),
         default=10,
         help="then train so many updates (Adam, lr 5e-4 without warm-up, or as said after --) and "
         "look at gradients and updates; 0: none (%(default)s)",
@@ -208,6 +195,8 @@ def _plan(what: str, args: Namespace) -> Plan:
     )
     many = what == args.what or what == "amplification"
     given = vars(args)
+    if args.seed + given.get("seeds", 1) - 1 not in SEED:
+        raise AdminError(f"--seed {args.seed} with --seeds {args.seeds}: a seed is {SEED}")
     return Plan(
         Bench(conditions),
         _subjects(args),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+import sys
+from argparse import ArgumentParser, Namespace
 from typing import Callable, Iterable, Mapping, NamedTuple
 
+from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.checkpoints.dictionaries import DataBin, data_bin
 from admin_fairseq.checkpoints.storage import run_options
 from admin_fairseq.errors import blaming
@@ -25,19 +26,11 @@ class Command(NamedTuple):
     verbatim: bool = False
 
 
-def positive(text: str) -> int:
-    """The type of an option that counts something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
+positive = counting(1)
+"""The type of an option that counts something."""
 
-
-def finite(text: str) -> float:
-    """The type of an option that is any number."""
-    number = float(text)  # argparse tells a ValueError
-    if not math.isfinite(number):
-        raise ArgumentTypeError(f"{text!r} is not a finite number")
-    return number
+finite = Bounds(-sys.float_info.max)
+"""The type of an option that is any number."""
 
 
 def add_force(parser: ArgumentParser) -> None:

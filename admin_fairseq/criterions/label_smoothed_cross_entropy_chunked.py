@@ -1,6 +1,7 @@
 """fairseq's ``label_smoothed_cross_entropy`` that never holds the logits of all tokens."""
 
 import inspect
+from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, NoReturn, Tuple
 
@@ -13,6 +14,8 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from admin_fairseq import bounds
+from admin_fairseq.bounds import SHARE, counting
 from admin_fairseq.criterions.chunked_loss import ChunkedLoss, Losses
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.precision import in_precision
@@ -20,6 +23,11 @@ from admin_fairseq.modules.precision import in_precision
 NAME = "label_smoothed_cross_entropy_chunked"
 SHARDED = "weights spread over workers by --ddp-backend fully_sharded"
 UNUSED_SOUGHT = "--find-unused-parameters"
+BOUNDS = {
+    "label_smoothing": SHARE,
+    "ignore_prefix_size": counting(0),
+    "chunk_tokens": counting(1),
+}
 
 
 @dataclass
@@ -48,8 +56,8 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         chunk_tokens: int = ChunkedLoss.chunk_tokens,
     ) -> None:
         super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
-        if chunk_tokens < 1:
-            raise AdminError(f"--chunk-tokens takes a number from 1 on, not {chunk_tokens}")
+        given = (label_smoothing, ignore_prefix_size, chunk_tokens)
+        bounds.check(Namespace(**dict(zip(BOUNDS, given))), BOUNDS)
         self.chunk_tokens = chunk_tokens
 
     @classmethod

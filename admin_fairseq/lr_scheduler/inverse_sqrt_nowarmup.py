@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import List
+from typing import ClassVar, List
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY, register_lr_scheduler
 from omegaconf import II
 
-from admin_fairseq.errors import AdminError
+from admin_fairseq.bounds import counting
 from admin_fairseq.lr_scheduler.per_update import PerUpdateSchedule
 
 
@@ -23,9 +23,7 @@ class InverseSqrtNoWarmupConfig(FairseqDataclass):
 class InverseSqrtNoWarmup(PerUpdateSchedule):
     """lr·sqrt(P / (P + t)) after t updates (release of Huang et al. 2020)."""
 
-    def check(self) -> None:
-        if self.cfg.decay_period < 1:
-            raise AdminError(f"--decay-period must be at least 1, not {self.cfg.decay_period}")
+    bounds: ClassVar = {"decay_period": counting(1)}
 
     def lr_after(self, num_updates: int) -> float:
         period = self.cfg.decay_period

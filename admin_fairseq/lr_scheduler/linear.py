@@ -1,12 +1,13 @@
 """``--lr-scheduler linear``: linear warm-up, then linear decay to the end of training."""
 
 from dataclasses import dataclass, field
-from typing import List
+from typing import ClassVar, List
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY, register_lr_scheduler
 from omegaconf import II
 
+from admin_fairseq.bounds import NON_NEGATIVE, counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.lr_scheduler.per_update import PerUpdateSchedule
 
@@ -31,6 +32,12 @@ class LinearSchedule(PerUpdateSchedule):
 
     Source: the Admin release (its no-warm-up sweep on IWSLT).
     """
+
+    bounds: ClassVar = {
+        "warmup_updates": counting(0),
+        "warmup_init_lr": NON_NEGATIVE,
+        "min_lr": NON_NEGATIVE,
+    }
 
     def check(self) -> None:
         if self.cfg.max_update <= self.cfg.warmup_updates:

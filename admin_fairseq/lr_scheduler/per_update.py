@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from fairseq.optim.lr_scheduler import FairseqLRScheduler
 
+from admin_fairseq import bounds
+from admin_fairseq.bounds import NON_NEGATIVE, Bounds
 from admin_fairseq.errors import AdminError
 
 
 class PerUpdateSchedule(FairseqLRScheduler):
-    """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``."""
+    """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``.
+
+    ``bounds`` are those of its own options.
+    """
+
+    bounds: ClassVar[Mapping[str, Bounds]]
 
     def __init__(self, cfg, optimizer) -> None:
         super().__init__(cfg, optimizer)
@@ -18,11 +26,12 @@ class PerUpdateSchedule(FairseqLRScheduler):
         if len(rates) != 1:
             raise AdminError(f"--lr-scheduler {cfg._name} takes one --lr, not {len(rates)}")
         self.peak = rates[0]
+        bounds.check(cfg, {"lr": NON_NEGATIVE, **self.bounds})
         self.check()
         self.step_update(0)
 
     def check(self) -> None:
-        """Raise AdminError where the options make no schedule."""
+        """Raise AdminError where options within their bounds make no schedule."""
 
     def lr_after(self, num_updates: int) -> float:
         raise NotImplementedError

@@ -6,7 +6,7 @@ from fairseq.models.transformer_lm import TransformerLanguageModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 
-from admin_fairseq.config import resolve
+from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.models.building import register, start_training
 from admin_fairseq.modules.transformer_stack import TransformerDecoder
 
@@ -24,12 +24,15 @@ class AdminTransformerLanguageModel(TransformerLanguageModel):
         Raises AdminError on contradictory options and on profiles that do not fit.
         """
         config = resolve(cfg)
-        embeddings = cls.build_embedding(config, task.source_dictionary, config.decoder_input_dim)
-        model = cls(
-            TransformerDecoder(
-                config.nested(), task.target_dictionary, embeddings, no_encoder_attn=True
+        with telling_contradictions():
+            embeddings = cls.build_embedding(
+                config, task.source_dictionary, config.decoder_input_dim
             )
-        )
+            model = cls(
+                TransformerDecoder(
+                    config.nested(), task.target_dictionary, embeddings, no_encoder_attn=True
+                )
+            )
         start_training(model, config, task, cfg)
         return model
 

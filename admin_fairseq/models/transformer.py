@@ -8,7 +8,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 from torch import nn
 
-from admin_fairseq.config import resolve
+from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.models.building import register, start_training
 from admin_fairseq.modules.transformer_stack import TransformerDecoder, TransformerEncoder
 
@@ -29,7 +29,8 @@ class AdminTransformerModel(TransformerModelBase):
         Raises AdminError on contradictory options and on profiles that do not fit.
         """
         config = resolve(cfg)
-        model = super().build_model(config.nested(), task)
+        with telling_contradictions():
+            model = super().build_model(config.nested(), task)
         start_training(model, config, task, cfg)
         return model
 

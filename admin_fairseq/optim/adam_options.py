@@ -1,6 +1,5 @@
 """What our optimisers share: the options of fairseq's adam."""
 
-import ast
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, List
@@ -10,7 +9,11 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer
 from omegaconf import II
 
+from admin_fairseq import bounds
+from admin_fairseq.bounds import NON_NEGATIVE, SHARE
 from admin_fairseq.errors import AdminError
+
+BOUNDS = {"lr": NON_NEGATIVE, "adam_eps": NON_NEGATIVE, "weight_decay": NON_NEGATIVE}
 
 
 @dataclass
@@ -31,6 +34,7 @@ class AdamLike(FairseqOptimizer):
 
     def __init__(self, cfg: AdamOptions, params) -> None:
         super().__init__(cfg)
+        bounds.check(cfg, BOUNDS)
         self._optimizer = self.optimizer_class(params, **self.optimizer_config)
 
     @property
@@ -51,12 +55,9 @@ class AdamLike(FairseqOptimizer):
 
 
 def _betas(given: Any) -> tuple[float, float]:
-    try:
-        first, second = ast.literal_eval(given) if isinstance(given, str) else given
-        if 0 <= float(first) < 1 and 0 <= float(second) < 1:
-            return float(first), float(second)
-    except (ValueError, TypeError, SyntaxError):
-        pass
-    raise AdminError(
-        f"--adam-betas takes two numbers from 0 to below 1, like '(0.9, 0.98)', not {given!r}"
-    )
+    betas = bounds.numbers(given)
+    if len(betas) != 2 or not all(beta in SHARE and beta < 1 for beta in betas):
+        raise AdminError(
+            f"--adam-betas takes two numbers from 0 to below 1, like '(0.9, 0.98)', not {given!r}"
+        )
+    return float(betas[0]), float(betas[1])

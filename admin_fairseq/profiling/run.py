@@ -22,6 +22,7 @@ from torch import nn
 from admin_fairseq import schemes
 from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import check_batch, telling_of_data
 from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
@@ -169,8 +170,12 @@ def _not_sharded(run: DictConfig) -> DictConfig:
 
 
 def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[dict[str, Any]]:
-    """The worker's first batches, exactly as training will see them."""
-    epoch = trainer.get_train_iterator(epoch=1, disable_iterator_cache=True)
+    """The worker's first batches, exactly as training will see them.
+
+    Raises AdminError where the data cannot be read, or is not of the dictionaries.
+    """
+    with telling_of_data(run):
+        epoch = trainer.get_train_iterator(epoch=1, disable_iterator_cache=True)
     batches = epoch.next_epoch_itr(
         fix_batches_to_gpus=run.distributed_training.fix_batches_to_gpus,
         shuffle=epoch.next_epoch_idx > run.dataset.curriculum,
@@ -179,6 +184,7 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
     for batch in batches.take(count):
         sample, is_dummy = trainer._prepare_sample(batch)
         if not is_dummy:
+            check_batch(sample, trainer.task, run)
             yield sample
 
 

@@ -166,7 +166,7 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
         ({"data": "nowhere"}, ["transformer"], "nowhere: --data wants the folder"),
         ({"subset": "nope"}, ["transformer"], "nope"),
         ({"max_tokens": 1}, ["transformer"], "no sentence fits into --max-tokens 1"),
-        ({}, ["transformer_lm"], "dict.txt: No such file"),
+        ({}, ["transformer_lm"], "dict.txt: cannot be read: No such file"),
         ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
         (
             {"words": ("--criterion", "adaptive_loss")},

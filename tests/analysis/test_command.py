@@ -182,14 +182,18 @@ def test_report(data, capsys):
         (["--arch", ""], "wants the name"),
         (["--depths", "0"], "is no depth"),
         (["--depths", "2-3-4"], "is no depth"),
+        (["--depths", "1000000000"], "is no depth"),
+        (["--depths", "9" * 5000], "is no depth"),
+        (["--arch", "transformer --encoder-layers 1000000000"], "--encoder-layers takes a whole"),
+        (["--", "--decoder-layers", "0"], "--decoder-layers takes a whole"),
         (["--depths", "2", "--", "--foo"], "unrecognized arguments: --foo"),
         (["--depths", "2", "--max-tokens", "1"], "no sentence fits"),
         (["--depths", "2", "--subset", "nope"], "nope"),
         (["--path", "nowhere.pt"], "nowhere.pt: cannot be read"),
         (["--arch", "lstm"], "no fairseq transformer"),
         (["--arch", "nonautoregressive_transformer"], "no fairseq transformer"),
-        (["--seed", "4294967296"], "too large for a seed"),
-        (["--seed", "-1"], "not a whole number"),
+        (["--seed", "4294967296"], "is not a whole number from 0 to"),
+        (["--seed", "-1"], "is not a whole number from 0 to"),
         (["--arch", "transformer_lm"], "dict.txt"),
     ],
 )
@@ -204,6 +208,21 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(data, tmp_path, words,
 def test_a_change_that_is_too_large_is_told(data, tmp_path, option):
     words = ["--depths", "1", "--seeds", "1", "--arch", "preln_transformer_tiny", option, "1e30"]
     with pytest.raises(AdminError, match="Pre-LN: the change is too large"):
+        cli.main(["analyze", "amplification", "--data", data, *TINY, "-o", "out", *words])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--seed", "4294967295", "--seeds", "2"], "--seed 4294967295 with --seeds 2"),
+        (["--seeds", "1000000000"], "--seeds: '1000000000' is not a whole number from 1 to 1,000"),
+        (["--draws", "0"], "--draws: '0' is not"),
+        (["--size", "1e-320"], "--size: '1e-320' is not a number from 1e-12 on"),
+    ],
+)
+def test_sizes_of_the_random_draws_are_bounded(data, tmp_path, words, message):
+    with pytest.raises(AdminError, match=message):
         cli.main(["analyze", "amplification", "--data", data, *TINY, "-o", "out", *words])
     assert list(tmp_path.iterdir()) == []
 

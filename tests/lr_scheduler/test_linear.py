@@ -97,3 +97,19 @@ def test_decay_needs_an_end_after_the_warmup(warmup, end):
         schedule(warmup_updates=warmup, max_update=end)
     assert "--warmup-updates" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("warmup_updates", -1),
+        ("warmup_init_lr", float("nan")),
+        ("min_lr", float("nan")),
+        ("min_lr", -0.1),
+        ("lr", -1.0),
+        ("lr", float("inf")),
+    ],
+)
+def test_numbers_that_make_no_schedule_are_named(option, value):
+    with pytest.raises(AdminError, match=f"--{option.replace('_', '-')} takes a"):
+        schedule(**{**RECIPE, option: value})

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.optim.adam_fused import FairseqAdamFused
 from admin_fairseq.optim.adam_options import AdamOptions
+from admin_fairseq.optim.novograd import FairseqNovoGrad
 from admin_fairseq.optim.radam import FairseqRAdam, RAdam
 
 BETAS = [(0.9, 0.98), (0.9, 0.999), (0.5, 0.9), (0.0, 0.95)]
@@ -213,9 +215,27 @@ def test_options_of_the_command_line():
 
 @pytest.mark.parametrize(
     "betas",
-    ["", "0.9", "(0.9,)", "(0.9, 0.98, 0.99)", "(0.9, 1)", "(-0.1, 0.9)", "adam", "(a, b)", "(", 1],
+    [
+        *("", "0.9", "(0.9,)", "(0.9, 0.98, 0.99)", "(0.9, 1)", "(-0.1, 0.9)", "adam", "(a, b)"),
+        *("(", "(" * 500, 1, [0.9, float("nan")], "('0.9', '0.98')", "(True, 0.9)"),
+    ],
 )
 def test_bad_betas_are_told_in_one_line(betas):
     with pytest.raises(AdminError, match="--adam-betas") as error:
         FairseqRAdam(AdamOptions(adam_betas=betas, lr=[0.1]), [weight(1.0)])
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("optimizer", [FairseqRAdam, FairseqAdamFused, FairseqNovoGrad])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("adam_eps", float("nan")), ("adam_eps", -1.0), ("adam_eps", float("inf"))),
+        *(("weight_decay", float("nan")), ("weight_decay", -1.0)),
+        *(("lr", []), ("lr", [-1.0]), ("lr", [float("nan")]), ("lr", [0.1, float("inf")])),
+    ],
+)
+def test_numbers_that_no_optimiser_can_use_are_named(optimizer, option, value):
+    options = {"lr": [0.1], option: value}
+    with pytest.raises(AdminError, match=f"--{option.replace('_', '-')} takes a number from 0 on"):
+        optimizer(AdamOptions(**options), [weight(1.0)])

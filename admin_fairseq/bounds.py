@@ -1,0 +1,90 @@
+"""What the number of an option may be: tables of bounds, and the one check of them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Mapping, Union
+
+from admin_fairseq.errors import AdminError, shortened
+
+MOST = sys.maxsize
+"""The largest count: what the length of a list can be."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Numbers from ``lowest`` to ``highest``, both included; infinity and NaN are none.
+
+    As the type of an option of argparse it reads such a number and refuses any other text.
+    """
+
+    lowest: float
+    highest: float = sys.float_info.max
+    whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        kinds = int if self.whole else (int, float)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return False
+        return self.lowest <= value <= self.highest
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        end = "on" if self.highest >= MOST else f"to {self.highest:,}"
+        return f"{kind} from {self.lowest:,} {end}"
+
+    def __call__(self, text: str) -> Union[int, float]:
+        try:
+            value = int(text) if self.whole else float(text)
+        except ValueError:
+            value = None
+        if value not in self:
+            raise ArgumentTypeError(f"{shortened(text, 100)!r} is not {self}")
+        return value
+
+
+def counting(lowest: int, highest: int = MOST) -> Bounds:
+    """Bounds of whole numbers."""
+    return Bounds(lowest, highest, whole=True)
+
+
+NON_NEGATIVE = Bounds(0)
+SHARE = Bounds(0, 1)
+"""Probabilities, and parts of a whole."""
+SEED = counting(0, 2**32 - 1)
+"""numpy takes no others."""
+
+
+def check(options: Any, bounds: Mapping[str, Bounds]) -> None:
+    """Raise AdminError that names the first option of ``options`` that is out of its bounds.
+
+    Each number of a list must be within them, and there must be one. An option that is missing or
+    None is not said, which is for others to judge.
+    """
+    for name, admitted in bounds.items():
+        value = getattr(options, name, None)
+        several = isinstance(value, Collection) and not isinstance(value, str)
+        values = list(value) if several else [value]
+        if value is not None and not (values and all(each in admitted for each in values)):
+            raise AdminError(f"{spelled(name)} takes {admitted}, not {shortened(repr(value), 100)}")
+
+
+def spelled(option: str) -> str:
+    """An option as the command line spells it."""
+    return "--" + option.replace("_", "-")
+
+
+def numbers(given: Any) -> list[Any]:
+    """What ``given`` lists, as itself or as text like ``"(0.9, 0.98)"`` or ``"4,6"``.
+
+    fairseq hands such text to ``eval``. What lists nothing gives an empty list.
+    """
+    try:
+        value = ast.literal_eval(given) if isinstance(given, str) else given
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return []
+    return list(value) if isinstance(value, Collection) else [value]

@@ -1,0 +1,107 @@
+"""fairseq's reading of what fairseq-preprocess wrote: damaged files are told in one line.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. ``data/indexed_dataset.py`` answers a file that
+was cut, emptied or replaced with an AssertionError, with a ValueError about buffers or, in the
+middle of training, with wrong tokens; what is left of the half-made object adds an AttributeError.
+``data/dictionary.py`` raises anything, and waits for whoever writes to a FIFO.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from typing import Any, BinaryIO, Callable, NoReturn, TextIO, Union
+
+import numpy as np
+from fairseq.data import Dictionary, indexed_dataset
+from fairseq.data.huffman import HuffmanMMapIndex
+from fairseq.data.indexed_dataset import IndexedDataset, MMapIndexedDataset
+
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import open_regular
+
+HEADER = struct.Struct("<9sQBQ")  # magic number, version, type of the tokens, sentences
+MAGIC = MMapIndexedDataset.Index._HDR_MAGIC
+OTHERS = (IndexedDataset._HDR_MAGIC, HuffmanMMapIndex._HDR_MAGIC)
+"""How indices of fairseq's other formats begin, which nothing here looks into."""
+
+
+def apply() -> None:
+    """Have ``check`` asked wherever fairseq finds out a file's format or opens it.
+
+    And let its dictionaries tell which file is none.
+    """
+    Dictionary.add_from_file = _telling(Dictionary.add_from_file)
+    for name in ("infer_dataset_impl", "make_dataset"):
+        setattr(indexed_dataset, name, _checked(getattr(indexed_dataset, name)))
+
+
+def _telling(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def add_from_file(dictionary: Dictionary, file: Union[str, TextIO]) -> None:
+        if not isinstance(file, str):
+            return original(dictionary, file)
+        try:
+            if os.path.lexists(file):
+                open_regular(file).close()
+            return original(dictionary, file)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+        except Exception as error:  # fairseq raises nothing narrower for a wrong encoding
+            reason = f"not a dictionary of fairseq, or a damaged one: {shortened(str(error), 300)}"
+        raise AdminError(f"{file}: {reason}; fairseq-preprocess writes it to the data folder")
+
+    return add_from_file
+
+
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def checked(path: str, *args: Any, **kwargs: Any) -> Any:
+        check(path)
+        return function(path, *args, **kwargs)
+
+    return checked
+
+
+def check(path: str) -> None:
+    """Raise AdminError where the pair ``path``.idx, ``path``.bin is not what fairseq wrote.
+
+    Where there is no such pair it is for fairseq to look for another format.
+    """
+    names = indexed_dataset.index_file_path(path), indexed_dataset.data_file_path(path)
+    if not all(map(os.path.exists, names)):
+        return
+    try:
+        with open_regular(names[0]) as index, open_regular(names[1]) as data:
+            _check_pair(index, data)
+    except OSError as error:
+        name = error.filename or names[0]
+        raise AdminError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _check_pair(index: BinaryIO, data: BinaryIO) -> None:
+    header = index.read(HEADER.size)
+    if header.startswith(OTHERS):
+        return
+    magic, version, code, sentences = HEADER.unpack(header.ljust(HEADER.size))
+    kind = indexed_dataset._code_to_dtype.get(code)
+    if (magic, version) != (MAGIC, 1) or kind is None:
+        _refuse(index, "no index that fairseq-preprocess wrote")
+    if not sentences or not _size(data):
+        _refuse(data, "holds no sentences")
+    if _size(index) < HEADER.size + 12 * sentences:  # a length of 4 bytes and a place of 8 for each
+        _refuse(index, f"too short for the {sentences} sentences that it speaks of")
+    lengths = np.frombuffer(index.read(4 * sentences), np.int32)
+    starts = np.frombuffer(index.read(8 * sentences), np.int64)
+    room = (_size(data) - starts) // np.dtype(kind).itemsize
+    if min(lengths.min(), starts.min()) < 0 or (lengths > room).any():
+        _refuse(data, f"does not hold all the sentences that {index.name} speaks of")
+
+
+def _size(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _refuse(file: BinaryIO, reason: str) -> NoReturn:
+    raise AdminError(f"{file.name}: {reason}; make the folder again with fairseq-preprocess")
