@@ -70,7 +70,7 @@ def test_naming_the_last_checkpoint_is_as_naming_none(cfg, tmp_path):
 @pytest.mark.parametrize("option", ["restore_file", "finetune_from_model", "continue_once"])
 def test_what_is_to_be_restored_must_be_there(option, cfg, loaded):
     """fairseq goes on without it, and overwrites what is in the folder."""
-    OmegaConf.update(cfg, option, "nowhere.pt", force_add=True)
+    cfg[option] = "nowhere.pt"
     name = option.replace("_", "-")
     for ask in (lambda: restores_weights(cfg), loaded):
         with pytest.raises(AdminError, match=rf"nowhere\.pt: no such file, .* --{name}$"):
