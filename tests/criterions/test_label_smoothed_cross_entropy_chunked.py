@@ -325,6 +325,19 @@ def test_chunks_have_tokens(chunk, task):
         both(task, chunk=chunk)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("label_smoothing", 2.0), ("label_smoothing", float("nan")), ("label_smoothing", -0.1)),
+        *(("ignore_prefix_size", -1), ("chunk_tokens", 10**30)),
+    ],
+)
+def test_numbers_that_make_no_loss_are_named(option, value, task):
+    options = {"label_smoothing": 0.1, option: value}
+    with pytest.raises(AdminError, match=f"--{option.replace('_', '-')} takes a"):
+        LabelSmoothedCrossEntropyChunked(task, sentence_avg=False, **options)
+
+
 def test_fairseq_knows_it_however_often_it_is_imported(task):
     importlib.reload(module)
     options = {"label_smoothing": 0.3, "chunk_tokens": 7, "sentence_avg": True}

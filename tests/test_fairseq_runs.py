@@ -1,0 +1,66 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import check_batch, telling_of_data
+from admin_fairseq.profiling.run import _first_batches
+
+RUN = OmegaConf.create(
+    {
+        "task": {"data": "bin"},
+        "dataset": {"max_tokens": 7, "curriculum": 0},
+        "distributed_training": {"fix_batches_to_gpus": False},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError("Dataset not found: train (bin)"), "bin: Dataset not found: train"),
+        (PermissionError(13, "Permission denied", "bin/x.bin"), "bin/x.bin: Permission denied"),
+        (AssertionError("Source and target must"), "bin: Source and target must"),
+        (IndexError("list index out of range"), "bin: no sentence fits into --max-tokens 7"),
+    ],
+)
+def test_what_fairseq_raises_over_data_is_told_in_one_line(error, message):
+    def raise_(**_):
+        raise error
+
+    trainer = SimpleNamespace(get_train_iterator=raise_)  # also as profiling begins
+    with pytest.raises(AdminError, match=message):
+        next(_first_batches(trainer, RUN, 1))
+    with pytest.raises(AdminError, match=message), telling_of_data(RUN):
+        raise error
+
+
+def test_other_errors_are_not_the_datas():
+    with pytest.raises(ZeroDivisionError), telling_of_data(RUN):
+        raise ZeroDivisionError
+
+
+def batch(source, target=5):
+    inputs = {"src_tokens": torch.tensor([[4, source]])}
+    inputs["prev_output_tokens"] = torch.tensor([[2, target]])
+    return {"net_input": inputs, "target": torch.tensor([[target, 2]])}
+
+
+def test_tokens_that_the_dictionaries_have(task):
+    last = len(task.source_dictionary) - 1
+    check_batch(batch(last, last), task, RUN)
+    monolingual = {"net_input": {"src_tokens": torch.tensor([[last]])}}
+    check_batch(monolingual, task, RUN)
+
+
+@pytest.mark.parametrize("tokens", [(10**4, 5), (-1, 5), (5, 10**4), (5, -1)])
+def test_tokens_beyond_the_dictionaries_are_told(task, tokens):
+    with pytest.raises(AdminError, match=r"bin: tokens beyond the 24 types of a dictionary"):
+        check_batch(batch(*tokens), task, RUN)
+
+
+def test_data_without_targets_is_told(task):
+    with pytest.raises(AdminError, match="bin: the files of the target language are missing"):
+        check_batch({**batch(5), "target": None}, task, RUN)
