@@ -6,10 +6,16 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
-from admin_fairseq.commands.command import Command, positive
+from admin_fairseq.bounds import counting
+from admin_fairseq.commands.command import Command
 from admin_fairseq.corpora import prepare
 from admin_fairseq.corpora.recipes import RECIPES
 from admin_fairseq.corpora.subwords import SUBWORDS
+
+MOST_WORKERS = 8 * (os.cpu_count() or 1)
+"""Each takes memory and, beyond one for each core, saves no time."""
+MOST_PIECES = 1_000_000
+"""Several times the largest vocabularies in use."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -33,7 +39,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bpe-size",
         metavar="N",
-        type=positive,
+        type=counting(1, MOST_PIECES),
         help="merges of subword-nmt or pieces of sentencepiece (default: as published)",
     )
     parser.add_argument(
@@ -44,7 +50,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=positive,
+        type=counting(1, MOST_WORKERS),
         default=os.cpu_count() or 1,
         help="processes (default: one for each core, here %(default)s)",
     )
