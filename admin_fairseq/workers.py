@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Callable, Iterator, Optional, TypeVar
 
 Result = TypeVar("Result")
 
 
 @contextmanager
-def pool(workers: int, method: Optional[str] = None) -> Iterator[ProcessPoolExecutor]:
+def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., Future]]:
     """Processes that end when the block does, or when this process does, even killed.
 
-    ``method`` is how they start; by default, as multiprocessing does on this system.
+    Gives the function that submits them work: a function and its arguments. ``method`` is how
+    they start; by default, as multiprocessing does on this system.
     """
     context = get_context(method)
     with safe_path():  # which multiprocessing's own helper needs too
         executor = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
+
+        def submit(function: Callable[..., Result], *arguments: object) -> Future[Result]:
+            with _signals_later():  # a process may start here
+                return executor.submit(function, *arguments)
+
         try:
-            yield executor
+            yield submit
         finally:
             executor.shutdown(cancel_futures=True)
 
@@ -37,13 +43,36 @@ def apart(
     All of them end with this call, interrupted or not, and with this process. Raises what the
     function raises, and BrokenProcessPool if its process was killed.
     """
-    with pool(1, method) as executor:
-        group = executor.submit(_lead_a_group).result()
+    with pool(1, method) as submit:
+        group = submit(_lead_a_group).result()
         try:
-            return executor.submit(function, *arguments).result()
+            return submit(function, *arguments).result()
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let interrupts and SIGTERM wait for the end of the block.
+
+    Python runs their handlers within those of a fork, where what they raise is lost.
+    """
+    if current_thread() is not main_thread():
+        yield  # handlers run in the main thread
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @contextmanager

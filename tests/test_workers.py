@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from admin_fairseq.workers import apart
+from admin_fairseq.workers import _signals_later, apart
 
 
 def stay(open_end):
@@ -50,3 +50,12 @@ def test_results_and_errors_come_back():
         apart(divmod, 7, 0, method="fork")
     with pytest.raises(BrokenProcessPool):
         apart(os._exit, 9, method="fork")
+
+
+def test_an_interrupt_waits_until_a_process_has_started():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), _signals_later():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("end")
+    assert reached == ["end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -104,9 +104,9 @@ def in_order(
         return
     under_way: deque[Future] = deque()
     try:
-        with pool(workers) as executor:
+        with pool(workers) as submit:
             for item in items:
-                under_way.append(executor.submit(function, item))
+                under_way.append(submit(function, item))
                 if len(under_way) > 2 * workers:
                     yield under_way.popleft().result()
             while under_way:

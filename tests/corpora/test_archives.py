@@ -56,7 +56,6 @@ HOSTILE = {
     "negative": changed(header(), 124, b"\xff" * 12) + END,
     "claims": header(size=8**11 - 1) + END,
     "nested": header(tarfile.XHDTYPE) * 5000 + header() + END,
-    "members": header(name="other") * 11_000 + END,
     "digits": header(tarfile.XHDTYPE, 9000) + b"1" * 9000 + b" a=b\n".ljust(216) + header() + END,
     "link": header(tarfile.SYMTYPE) + END,
     "device": header(tarfile.CHRTYPE) + END,
@@ -96,6 +95,13 @@ def test_what_unpacks_without_end_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(AdminError, match="unpacked"):
         unpack(str(tmp_path / "c.tar"), {MEMBER: str(tmp_path / "out")})
     assert not (tmp_path / "out").exists()
+
+
+def test_members_are_counted(tmp_path, monkeypatch):
+    _archive(tmp_path / "a.tgz", {f"{number}": b"" for number in range(9)})
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 8)
+    with pytest.raises(BadArchive, match="more than 8 members"):
+        verify(str(tmp_path / "a.tgz"), ["8"])
 
 
 def test_an_archive_that_is_a_fifo(tmp_path):

@@ -1,9 +1,20 @@
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from admin_fairseq.corpora.recipes import RECIPES, Clean, Part
-from admin_fairseq.corpora.rules import RULES, clean, detokenise, line_rules
+from admin_fairseq.corpora.rules import (
+    DOTS,
+    RULES,
+    SLOW_DOTS,
+    _quote_first,
+    clean,
+    detokenise,
+    line_rules,
+)
 
 from .published import clean as moses_clean
 from .published import lower
@@ -22,6 +33,18 @@ def test_cleaning_is_that_of_moses(source, target, ratio, low, high):
 @given(st.text())
 def test_lower_case_is_that_of_perl(text):
     assert [line_rules(("lower-case",), "de")(text)] == lower([text])
+
+
+@given(st.text(st.sampled_from('.." \t<a')))
+def test_full_stops_before_a_quotation_mark(text):
+    expected = re.sub(SLOW_DOTS, r'"\g<1>\g<2>', text)
+    assert re.sub(DOTS, _quote_first, text) == expected
+
+
+def test_a_line_of_dots_takes_no_time():
+    begin = time.monotonic()
+    assert line_rules(("normalise",), "fr")("." * 500_000 + "a") == "." * 500_000 + "a"
+    assert time.monotonic() - begin < 5
 
 
 def test_rules_apply_in_order():
