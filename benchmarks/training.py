@@ -14,7 +14,7 @@ from typing import Optional, Sequence
 
 from admin_fairseq.benchmarks import script, training
 from admin_fairseq.benchmarks.script import Result
-from admin_fairseq.commands.analyze import count
+from admin_fairseq.bounds import counting
 from admin_fairseq.commands.command import finite
 
 
@@ -61,7 +61,7 @@ def _args(argv: Optional[Sequence[str]]) -> Namespace:
     script.add_blocks(parser, default, "of each side, before the blocks")
     add(
         "--loss-updates",
-        type=count,
+        type=counting(0),
         default=default.loss_updates,
         help="compare losses after so many updates; 0: do not (%(default)s)",
     )

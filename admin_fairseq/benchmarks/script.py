@@ -15,8 +15,8 @@ import torch
 from admin_fairseq.analysis import output
 from admin_fairseq.benchmarks.origin import origin
 from admin_fairseq.benchmarks.sides import Conditions
+from admin_fairseq.bounds import counting
 from admin_fairseq.cli import perform
-from admin_fairseq.commands.analyze import count
 from admin_fairseq.commands.command import add_force, positive
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def add_blocks(made: ArgumentParser, default: Any, warmup: str) -> None:
     add("--blocks", type=positive, default=default.blocks, help="of each side (%(default)s)")
     add(
         "--warmup-updates",
-        type=count,
+        type=counting(0),
         default=default.warmup_updates,
         help=f"{warmup} (%(default)s)",
     )
