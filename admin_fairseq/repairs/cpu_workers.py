@@ -55,6 +55,7 @@ def distributed_main(
     """
     if not _without_gpus(cfg):
         return fairseqs_distributed_main(i, main, cfg, kwargs)
+    _share_cores(cfg.distributed_training)
     with _cpus_for_gpus(cfg.distributed_training):
         fairseqs_distributed_main(i, main, cfg, kwargs)
 
@@ -84,26 +85,35 @@ def _choose_for_cpus(options: DictConfig) -> None:
     """Replace fairseq's defaults that are right for GPUs alone."""
     if options.distributed_backend == "nccl":
         options.distributed_backend = "gloo"
-    if options.distributed_init_method is None and all(
-        key in os.environ for key in SET_BY_TORCHRUN
-    ):
+    by_torchrun = all(name in os.environ for name in SET_BY_TORCHRUN)
+    if by_torchrun and options.distributed_init_method is None:
         options.distributed_world_size = int(os.environ["WORLD_SIZE"])
 
 
 def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
     """While this lasts, fairseq's distribution sees one device for each worker of this machine."""
-
-    def workers_here() -> int:
-        return max(1, options.distributed_world_size // int(os.environ.get("SLURM_NNODES", 1)))
-
     devices = StandIn(
         torch.cuda,
-        device_count=workers_here,
+        device_count=lambda: _workers_here(options),
         set_device=lambda device: None,
         is_available=lambda: False,
     )
     torch_on_cpus = StandIn(distributed_utils.torch, cuda=devices)
     return _replaced(distributed_utils, torch=torch_on_cpus, all_gather_list=all_gather_list)
+
+
+def _workers_here(options: DictConfig) -> int:
+    return max(1, options.distributed_world_size // int(os.environ.get("SLURM_NNODES", 1)))
+
+
+def _share_cores(options: DictConfig) -> None:
+    """Give workers that fairseq starts a share of the cores each, unless OMP_NUM_THREADS says more.
+
+    torch gives all cores to everyone, and threads that wait for one another while others have
+    their cores made updates 40 times as slow. torchrun and Slurm see to it themselves.
+    """
+    if not options.distributed_no_spawn and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // _workers_here(options)))
 
 
 @contextmanager

@@ -126,6 +126,22 @@ def test_fairseq_sees_the_machine_as_it_is_afterwards(launch, gpus):
     assert distributed_utils.all_gather_list is gather
 
 
+@pytest.mark.parametrize(
+    ("cores", "workers", "by_user", "threads"),
+    [(8, 2, None, 4), (8, 3, None, 2), (2, 4, None, 1), (8, 2, "8", 8)],
+)
+def test_workers_share_cores(cores, workers, by_user, threads, launch, monkeypatch):
+    used = [cores]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if by_user:
+        monkeypatch.setenv("OMP_NUM_THREADS", by_user)
+    cfg = options(distributed_world_size=workers)
+    distributed_utils.distributed_main(0, None, cfg, {})
+    assert used[-1] == threads
+
+
 @pytest.mark.parametrize(("is_cuda", "devices"), [(False, None), (True, [1])])
 def test_only_models_on_gpus_have_device_numbers(is_cuda, devices, monkeypatch):
     monkeypatch.setattr(cpu_workers, "DistributedDataParallel", lambda module, **given: given)
