@@ -9,12 +9,13 @@ from typing import Iterable, Optional
 from admin_fairseq.commands.command import Command, add_force, finite, positive
 from admin_fairseq.corpora.prepare import read_prepared
 from admin_fairseq.corpora.rules import detokenise
-from admin_fairseq.errors import AdminError, printable
+from admin_fairseq.errors import AdminError, printable, shortened
 from admin_fairseq.files import read_text, refuse_to_overwrite
 from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.scoring import bleu, compound_split, tokenised
 
-LONGEST_LINE = 100_000  # characters: sacreBLEU keeps every n-gram of a line
+MOST_LINES, LONGEST_LINE = 500_000, 100_000
+"""Of a test set: sacreBLEU keeps every n-gram of every line."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -76,8 +77,8 @@ def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, S
 
 
 def _name(given: Optional[str]) -> Optional[str]:
-    """As JSON holds it for everyone: names of files may be no text."""
-    return None if given is None else printable(given)
+    """As evaluation.json can hold it: names of files may be no text."""
+    return None if given is None else shortened(printable(given))
 
 
 def _lines(path: str) -> list[str]:
@@ -86,8 +87,10 @@ def _lines(path: str) -> list[str]:
     if not lines[-1]:
         lines.pop()
     longest = max(map(len, lines), default=0)
-    if longest > LONGEST_LINE:
-        raise AdminError(f"{path}: has a line of {longest:,} characters; is it the right file?")
+    if len(lines) > MOST_LINES or longest > LONGEST_LINE:
+        raise AdminError(
+            f"{path}: {len(lines):,} lines of up to {longest:,} characters; is it a test set?"
+        )
     return lines
 
 

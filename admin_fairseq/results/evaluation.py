@@ -29,7 +29,7 @@ class Evaluation:
     checkpoint: Optional[Text] = None
     averaged: Optional[int] = None
     options: dict[str, Union[int, float, str, None]] = field(default_factory=dict)
-    bleu: dict[Text, Score] = field(default_factory=dict)
+    bleu: Annotated[dict[Text, Score], Meta(max_length=100)] = field(default_factory=dict)
 
     def write(self, path: str, force: bool) -> None:
         """Write JSON, whole or not at all."""

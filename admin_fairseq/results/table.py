@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
 
-from admin_fairseq.errors import printable
+from admin_fairseq.errors import printable, shortened
 from admin_fairseq.formats import as_csv, as_json, as_markdown
 from admin_fairseq.results import published
 from admin_fairseq.results.runs import RULE, VERDICTS, Run
@@ -19,6 +19,8 @@ NOTE = (
     "validation. Several seeds: mean±sample standard deviation (n-1), over the seeds that did not "
     "diverge; if all did, over all of them, and no BLEU."
 )
+
+LONGEST_SETTINGS = 500  # characters: every line of curves.csv has them
 
 
 class Number(NamedTuple):
@@ -137,7 +139,8 @@ def _differences(row: Row, alike: Sequence[Row]) -> str:
         )
         if len(values) > 1 and (name == "_name" or len(parts) == 1):
             words.append(f"{section if name == '_name' else name}={value}")
-    return " ".join(dict.fromkeys(words))  # an option may stand in several sections
+    # an option may stand in several sections
+    return shortened(" ".join(dict.fromkeys(words)), LONGEST_SETTINGS)
 
 
 def _rank(value: Value) -> tuple[bool, bool, float, str]:

@@ -126,7 +126,11 @@ def test_mistakes_are_told_in_one_line(data, tmp_path):
         (os.mkfifo, "not a regular file"),
         (os.mkdir, "directory|not a regular file"),
         (lambda path: path.write_bytes(b"\xff\xfea\0"), "not UTF-8"),
-        (lambda path: path.write_text("word " * 30_000), "a line of 150,000 characters"),
+        (
+            lambda path: path.write_text("word " * 30_000),
+            "1 lines of up to 150,000",
+        ),
+        (lambda path: path.write_text("a\n" * 600_000), "600,000 lines"),
         (lambda path: path.write_text("word\n" * 4_000_000), "larger than 16 MiB"),
     ],
 )

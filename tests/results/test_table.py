@@ -101,6 +101,13 @@ def test_option_of_a_later_version_is_no_difference():
     assert len(table_of(run_of(), later)) == 1
 
 
+def test_settings_have_a_bound():
+    runs = [run_of(), run_of()]
+    for sign, run in zip((1, -1), runs):
+        run.log.config["dataset"].update({f"option{i}": sign * i for i in range(999)})
+    assert all(len(row["settings"]) < 600 for row in table_of(*runs))
+
+
 def test_failed_runs_are_told_by_their_folders():
     rows = table_of(*(Run(name, parse([])) for name in ("a", "b")))
     assert [(row["settings"], row["verdict"]) for row in rows] == [
@@ -172,3 +179,29 @@ def test_curves_have_every_point():
     assert len(points) == 5
     assert dict(zip(head, points[-1]))["curve"] == "validation"
     assert points[-1][-2:] == (150, 5.25)
+
+
+def named(name):
+    """A table of a run whose names are all ``name``."""
+    run = run_of()
+    run.evaluation = Evaluation(name, bleu={"tokenised": Score(1.0, name)})
+    return rows_of([run])
+
+
+@pytest.mark.parametrize(("render", "lines"), [(as_text, 2), (as_markdown, 3), (as_csv, 2)])
+def test_any_name_stands_in_one_line(render, lines):
+    text = render(named("a|b\n\n# c\x1b[2J\ud800"))
+    text.encode()
+    assert len(text.split("\n\n")[0].splitlines()) == lines
+    assert "\x1b" not in text and "\n# c" not in text
+
+
+def test_json_has_names_as_they_are():
+    text = as_json(named("\n\x1b\x7f\ud800"))
+    assert text.isascii() and "\x7f" not in text
+    assert json.loads(text)["rows"][0]["dataset"] == "\n\x1b\x7f\ud800"
+
+
+def test_names_are_neither_markup_nor_formulas():
+    assert "<" not in as_markdown(named("<script>"))
+    assert as_csv(named("=HYPERLINK(1)")).splitlines()[1].startswith("'=HYPERLINK(1),")
