@@ -15,14 +15,13 @@ from fairseq.data import Dictionary
 from fairseq.models import BaseFairseqModel, build_model
 from torch import Tensor, nn
 
+from admin_fairseq import bounds
 from admin_fairseq.checkpoints.storage import Weights
-from admin_fairseq.config import SchemeOptions, resolve
+from admin_fairseq.config import SIZES, SchemeOptions, resolve
 from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
 
 STACKS = ("encoder", "decoder")
-MOST_POSITIONS = 1_000_000
-"""More than any model of fairseq has; sinusoids are computed for each of them."""
 
 
 def build(
@@ -61,6 +60,10 @@ def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None
 
     Found out before anything is built: options can ask for 10^9 layers in a small file.
     """
+    # "${task.tokens_per_sample}" stands for what another part of the run's options says
+    said = {name: value for name, value in options.items() if not str(value).startswith("${")}
+    with blaming(f"{path}: damaged checkpoint"):
+        bounds.check(Namespace(**said), SIZES)
     for stack in STACKS:
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
         if not layers:
@@ -73,12 +76,6 @@ def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None
                     f"{path}: damaged checkpoint: its weights have {name} {size}, "
                     f"its options {options[name]!r}"
                 )
-    for side in ("source", "target"):
-        positions = options.get(f"max_{side}_positions")
-        if positions is not None and positions not in range(1, MOST_POSITIONS):
-            raise AdminError(
-                f"{path}: damaged checkpoint: its option max_{side}_positions is {positions!r}"
-            )
 
 
 def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
