@@ -78,11 +78,13 @@ def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, Bin
     """
     missing = set(members)
     with _stream(archive) as stream:
-        within = _Unended(stream, HEADERS, "more bytes than its headers tell")
+        within = _Unended(stream, HEADERS, f"more than {HEADERS >> 10} KiB between two members")
         with tarfile.open(fileobj=cast(BinaryIO, within), mode="r|") as tar:
             for number, entry in enumerate(tar):
-                if number == MOST_MEMBERS or not 0 <= entry.size <= LARGEST:
-                    raise BadArchive(f"more than {MOST_MEMBERS:,} members, or too large a one")
+                if number == MOST_MEMBERS:
+                    raise BadArchive(f"more than {MOST_MEMBERS:,} members")
+                if not 0 <= entry.size <= LARGEST:
+                    raise BadArchive(f"a member of {entry.size:,} bytes")
                 within.left = entry.size + HEADERS
                 name = os.path.normpath(entry.name)
                 compressed = name.endswith(".gz") and name not in missing
@@ -95,7 +97,8 @@ def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, Bin
         while stream.read(BLOCK):  # to the check sum
             pass
     if missing:
-        raise BadArchive(f"{', '.join(sorted(missing))} is not in it")
+        others = f" and {len(missing) - 1} more members" if len(missing) > 1 else ""
+        raise BadArchive(f"it lacks {min(missing)}{others}")
 
 
 def _uncompressed(stream: BinaryIO) -> BinaryIO:

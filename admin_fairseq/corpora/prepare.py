@@ -112,7 +112,10 @@ def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
     path = os.path.join(data_dir, PREPARED)
     if not os.path.lexists(path):
         return None
-    return dict(read_json(path, _Prepared, "the record of a preparation"))
+    try:
+        return dict(read_json(path, _Prepared, "the record of a preparation"))
+    except AdminError as error:
+        raise AdminError(f"{error.message}; delete it and prepare the data again") from None
 
 
 class _Preparation:

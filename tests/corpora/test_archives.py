@@ -86,7 +86,7 @@ def test_what_unpacks_without_end_is_given_up(tmp_path, monkeypatch):
     _archive(tmp_path / "a.tgz", {MEMBER: bytes(2 << 20)})
     verify(str(tmp_path / "a.tgz"), [MEMBER])
     monkeypatch.setattr(archives, "LARGEST", 1 << 20)
-    with pytest.raises(BadArchive, match="too large"):
+    with pytest.raises(BadArchive, match="a member of 2,097,152 bytes"):
         verify(str(tmp_path / "a.tgz"), [MEMBER])
     (tmp_path / "b.tgz").write_bytes(gzip.compress(header() + bytes(2 << 20)))
     with pytest.raises(BadArchive, match="unpacked"):
