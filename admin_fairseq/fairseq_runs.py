@@ -15,9 +15,14 @@ from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 
+from admin_fairseq import bounds
+from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
 
 Batch = dict[str, Any]
+
+BATCHES = {"required_batch_size_multiple": counting(1)}
+"""Options of which fairseq makes batches, in C, where 0 ends the process without a word."""
 
 
 def parse(words: Sequence[str]) -> Namespace:
@@ -81,6 +86,7 @@ def explaining(who: object, what: str) -> Iterator[None]:
 @contextmanager
 def telling_of_data(run: DictConfig) -> Iterator[None]:
     """Tell in one line why the run's data gives no batches."""
+    bounds.check(run.dataset, BATCHES)
     try:
         yield
     except OSError as error:

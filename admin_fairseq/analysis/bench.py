@@ -14,10 +14,13 @@ from typing import AbstractSet, Any, Mapping, NamedTuple, Optional, Sequence
 import torch
 from fairseq import tasks, utils
 from fairseq.criterions import FairseqCriterion
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqLanguageModel
 from fairseq.models.transformer import TransformerModelBase
-from fairseq.tasks import FairseqTask
+from fairseq.tasks import TASK_REGISTRY, FairseqTask
+from fairseq.tasks.language_modeling import LanguageModelingTask
+from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -55,6 +58,8 @@ DEFAULTS = {
 }
 """An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
 
+
+TASKS = (TranslationTask, LanguageModelingTask)
 
 FORWARDS = (TransformerModelBase.forward, FairseqLanguageModel.forward)
 """How the models run that are measured here; relatives with a way of their own are not."""
@@ -143,7 +148,16 @@ class Specimen:
         return tokens.t().ne(getattr(self.model, stack).dictionary.pad())
 
     def loss(self) -> Tensor:
-        """The criterion's loss of the batch, per token; raises AdminError if it is not finite."""
+        """The criterion's loss of the batch, per token.
+
+        Raises AdminError if it is not finite, or the criterion is none for the model.
+        """
+        adaptive = getattr(self.model.decoder, "adaptive_softmax", None) is not None
+        if adaptive and not isinstance(self.criterion, AdaptiveLoss):
+            raise AdminError(
+                f"{self.label}: an adaptive softmax wants, after --, --criterion adaptive_loss "
+                "--ddp-backend legacy_ddp"
+            )
         loss, sample_size, _ = self.criterion(self.model, self.batch)
         if not loss.isfinite():
             raise AdminError(f"{self.label}: its loss is {loss.item()}")
@@ -182,6 +196,8 @@ class Bench:
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
         """The run that ``words``, an architecture and its options, would be trained in."""
         args = parse(self._command_line(words, depth, seed))
+        if not issubclass(TASK_REGISTRY[args.task], TASKS):
+            raise AdminError(f"--task {args.task}: none of translation or language modelling")
         run = convert_namespace_to_omegaconf(args)
         bounds.check(run.model, SIZES)  # fairseq's own models have no bounds
         bounds.check(run.common, {"seed": SEED})  # which may be said again

@@ -168,6 +168,13 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
         ({"max_tokens": 1}, ["transformer"], "no sentence fits into --max-tokens 1"),
         ({}, ["transformer_lm"], "dict.txt: cannot be read: No such file"),
         ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
+        ({}, ["transformer", "--seed", "-1"], "--seed takes a whole number from 0"),
+        ({}, ["transformer", "--task", "denoising"], "--task denoising: none of translation"),
+        (
+            {"words": ("--required-batch-size-multiple", "0")},
+            ["transformer"],
+            "--required-batch-size-multiple takes a whole number from 1",
+        ),
         (
             {"words": ("--criterion", "adaptive_loss")},
             ["transformer"],
@@ -180,3 +187,13 @@ def test_what_does_not_fit_is_told_in_one_line(data, conditions, words, message)
     with pytest.raises(AdminError, match=re.escape(message)) as error:
         bench.put(Subject(tuple(words)), Depth(1, 1))
     assert "\n" not in str(error.value)
+
+
+def test_an_adaptive_softmax_wants_its_criterion(data):
+    words = ("transformer", "--adaptive-softmax-cutoff", "6,8")
+    bench = Bench(Conditions(data, max_tokens=80, cpu=True))
+    with pytest.raises(AdminError, match="--criterion adaptive_loss --ddp-backend legacy_ddp"):
+        bench.put(Subject(words), Depth(1, 1)).loss()
+    fitting = ("--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp")
+    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=fitting))
+    assert bench.put(Subject(words), Depth(1, 1)).loss() > 0
