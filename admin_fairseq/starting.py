@@ -51,10 +51,10 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
     """The checkpoint that is to be restored; None for a run that starts afresh."""
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
-        asked = asked.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt")  # as fairseq does
+        asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
         if os.path.abspath(asked) != os.path.abspath(last):
             return _regular(asked, "correct --restore-file")
-    if os.path.lexists(last):
+    if _lies_there(last):
         return _regular(last, "move it away to start afresh")
     for option in ("continue_once", "finetune_from_model"):
         if cfg.get(option) is not None:
@@ -63,34 +63,45 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
 
 
 def _last(cfg: DictConfig) -> str:
-    return os.path.join(cfg.save_dir, f"checkpoint_last{cfg.checkpoint_suffix or ''}.pt")
+    return os.path.join(cfg.save_dir, f"checkpoint_last{_suffix(cfg)}.pt")
+
+
+def _suffix(cfg: DictConfig) -> str:
+    return cfg.checkpoint_suffix or ""
 
 
 def _regular(path: str, remedy: str) -> str:
-    """``path``, if it is a file, or if each worker has one of its own (--use-sharded-state)."""
-    sharded = path.replace(".pt", "-shard0.pt")
-    if PathManager.path_requires_pathmanager(path) or any(map(os.path.isfile, (path, sharded))):
+    """``path``, if it is a file; raises AdminError that says what to do otherwise."""
+    if PathManager.path_requires_pathmanager(path) or any(map(os.path.isfile, _places(path))):
         return path
-    what = "not a regular file" if os.path.lexists(path) else "no such file"
+    what = "not a regular file" if _lies_there(path) else "no such file"
     raise AdminError(f"{path}: {what}, and training is to start from it; {remedy}")
+
+
+def _lies_there(path: str) -> bool:
+    return any(map(os.path.lexists, _places(path)))
+
+
+def _places(path: str) -> tuple[str, str]:
+    """Where fairseq saves what it calls ``path``; the second is for --use-sharded-state."""
+    return path, path.replace(".pt", "-shard0.pt")
 
 
 def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
     """The newest checkpoint where a run was killed before it had written checkpoint_last.pt."""
-    there = os.path.lexists(_last(cfg))
-    return None if there else next(_newest_first(cfg.save_dir, cfg.checkpoint_suffix or ""), None)
+    return None if _lies_there(_last(cfg)) else next(_newest_first(cfg), None)
 
 
-def _newest_first(folder: str, suffix: str) -> Iterator[str]:
-    """fairseq's checkpoints in ``folder``: by epoch and update, then the best ones."""
-    pattern = rf"checkpoint(?:(\d+)|_(\d+)_(\d+)|_best|\.best_.*){re.escape(suffix)}\.pt"
+def _newest_first(cfg: DictConfig) -> Iterator[str]:
+    """The checkpoints in --save-dir: by epoch and update, then the best ones."""
+    kinds = r"(\d+)|_(\d+)_(\d+)|_best|\.best_.*_-?[\d.]+"
     found = []
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        match = re.fullmatch(pattern, name)
+    for name in os.listdir(cfg.save_dir) if os.path.isdir(cfg.save_dir) else ():
+        match = re.fullmatch(rf"checkpoint(?:{kinds}){re.escape(_suffix(cfg))}\.pt", name)
         if match:
             end_of, epoch, updates = (float(number or 0) for number in match.groups())
             found.append(((end_of or epoch, math.inf if end_of else updates), name))
-    return (os.path.join(folder, name) for _, name in sorted(found, reverse=True))
+    return (os.path.join(cfg.save_dir, name) for _, name in sorted(found, reverse=True))
 
 
 def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,27 +111,31 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
         left = None if asked_for else _left_by_a_kill(cfg)
         if left is not None:
             logger.warning(f"{_last(cfg)}: not there; training goes on from {left}")
-            unsuffixed = left.replace(f"{cfg.checkpoint_suffix or ''}.pt", ".pt")
-            cfg = OmegaConf.merge(cfg, {"restore_file": unsuffixed})
+            cfg = OmegaConf.merge(cfg, {"restore_file": _as_option(left, cfg)})
         try:
             return load(cfg, trainer, **options)
         except AdminError as error:
-            raise _with_a_way_out(error, asked_for or left, cfg.save_dir) from None
+            raise _with_a_way_out(error, asked_for or left, cfg) from None
 
     return load_checkpoint
 
 
-def _with_a_way_out(error: AdminError, path: Optional[str], save_dir: str) -> AdminError:
-    """``error``; for a damaged file of ``save_dir``, with a command that goes on without it."""
-    if path is None or os.path.dirname(path) != save_dir.rstrip(os.sep) or _is_whole(path):
+def _as_option(path: str, cfg: DictConfig) -> str:
+    """What --restore-file calls ``path``: fairseq adds the suffix."""
+    return path.replace(f"{_suffix(cfg)}.pt", ".pt")
+
+
+def _with_a_way_out(error: AdminError, path: Optional[str], cfg: DictConfig) -> AdminError:
+    """``error``; for a damaged file of --save-dir, with a command that goes on without it."""
+    if path is None or os.path.dirname(path) != cfg.save_dir.rstrip(os.sep) or _is_whole(path):
         return error
-    others = (other for other in _newest_first(save_dir, "") if other != path)
+    others = (other for other in _newest_first(cfg) if other != path)
     whole = next(filter(_is_whole, others), None)
     if whole is None:
         return error
     command = command_line(sys.argv, sys.modules["__main__"])
     option = "checkpoint.restore_file=" if "hydra" in command else "--restore-file "
-    way_out = f"{command} {option}{shlex.quote(whole)}"
+    way_out = f"{command} {option}{shlex.quote(_as_option(whole, cfg))}"
     return AdminError(f"{error.message}; go on from the newest whole one with: {way_out}")
 
 

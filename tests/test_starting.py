@@ -53,10 +53,14 @@ def test_a_named_file_is_restored(cfg, tmp_path):
     assert restores_weights(cfg)
 
 
-def test_a_file_of_each_worker_is_restored(cfg, tmp_path):
+def test_a_file_of_each_worker_is_restored(cfg, loaded, tmp_path):
     cfg.restore_file = str(tmp_path / "other.pt")
     (tmp_path / "other-shard0.pt").touch()
     assert restores_weights(cfg)
+    cfg.restore_file = "checkpoint_last.pt"
+    (tmp_path / "checkpoint1.pt").touch()
+    (tmp_path / "checkpoint_last-shard0.pt").touch()
+    assert restores_weights(cfg) and loaded() == "checkpoint_last.pt"
 
 
 def test_naming_the_last_checkpoint_is_as_naming_none(cfg, tmp_path):
@@ -100,7 +104,9 @@ def test_the_last_checkpoint_goes_before_the_one_to_fine_tune(cfg, tmp_path):
         (["checkpoint9.pt", "checkpoint10.pt", "checkpoint_10_99.pt"], "checkpoint10.pt"),
         (["checkpoint2.pt", "checkpoint_3_40.pt", "checkpoint_best.pt"], "checkpoint_3_40.pt"),
         (["checkpoint_best.pt"], "checkpoint_best.pt"),
+        (["checkpoint.best_loss_2.3451.pt"], "checkpoint.best_loss_2.3451.pt"),
         (["checkpoint_avg.pt", "mine.pt", "checkpoint1.pt.tmp"], None),
+        (["checkpoint_1_3-shard0.pt", "checkpoint.best_loss_2.3451-shard0.pt"], None),
     ],
 )
 def test_killed_before_there_was_a_last_checkpoint(names, newest, cfg, loaded, tmp_path):
@@ -121,9 +127,8 @@ def test_killed_before_there_was_a_last_checkpoint_with_a_suffix(cfg, loaded, tm
 
 
 @pytest.fixture
-def damaged(cfg, tmp_path, monkeypatch):
+def damaged(cfg, tmp_path):
     """``load_checkpoint`` that finds checkpoint_last.pt damaged."""
-    monkeypatch.setattr(sys, "argv", ["/bin/fairseq-train", "my data", "--cpu"])
     (tmp_path / "checkpoint_last.pt").write_bytes(b"")
 
     def load(cfg, trainer):
@@ -132,15 +137,23 @@ def damaged(cfg, tmp_path, monkeypatch):
     return lambda: _careful(load)(cfg, None)
 
 
-def test_damage_names_the_newest_whole_checkpoint(damaged, tmp_path):
+@pytest.mark.parametrize(
+    "argv, command",
+    [
+        (["fairseq-train", "my data"], "fairseq-train 'my data' --restore-file "),
+        (["fairseq-hydra-train", "a=1"], "fairseq-hydra-train a=1 checkpoint.restore_file="),
+    ],
+)
+def test_damage_names_the_newest_whole_checkpoint(argv, command, damaged, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", argv)
     torch.save({"model": {"w": torch.ones(9)}}, tmp_path / "checkpoint2.pt")
     content = (tmp_path / "checkpoint2.pt").read_bytes()
     (tmp_path / "checkpoint_3_50.pt").write_bytes(content[:-10])
     (tmp_path / "checkpoint1.pt").write_bytes(content)
     with pytest.raises(AdminError) as error:
         damaged()
-    command = f"fairseq-train 'my data' --cpu --restore-file {tmp_path}/checkpoint2.pt"
-    assert error.value.message == f"damaged; go on from the newest whole one with: {command}"
+    way_out = f"{command}{tmp_path}/checkpoint2.pt"
+    assert error.value.message == f"damaged; go on from the newest whole one with: {way_out}"
 
 
 def test_damage_where_nothing_is_whole(damaged, tmp_path):
