@@ -108,12 +108,21 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
+@contextmanager
+def _quiet_when_interrupted() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as a shell says it
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
-    args = _parser().parse_args(argv)
-    command, debug = COMMANDS[args.command], args.debug
-    del args.command, args.debug
-    perform(partial(command.run, args), command.verbatim, debug)
+    with _quiet_when_interrupted():
+        args = _parser().parse_args(argv)
+        command, debug = COMMANDS[args.command], args.debug
+        del args.command, args.debug
+        perform(partial(command.run, args), command.verbatim, debug)
 
 
 def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
@@ -122,14 +131,12 @@ def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bo
     An error that nobody foresaw is told in one line, unless ``debug`` asks for its traceback.
     """
     try:
-        with _messages_on_stderr(), _cleaning_up_when_told_to_end():
+        with _quiet_when_interrupted(), _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
                 print(text if verbatim else "\n".join(map(printable, text.split("\n"))))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as a shell says it
     except Exception as error:
         if debug:
             raise

@@ -23,6 +23,9 @@ class AdminError(SystemExit):
         super().__init__(f"admin-fairseq: error: {printable(shortened(message))}")
         self.message = message
 
+    def __reduce__(self) -> tuple[type[AdminError], tuple[str]]:
+        return type(self), (self.message,)  # as it comes from another process
+
 
 @contextmanager
 def blaming(path: str) -> Iterator[None]:

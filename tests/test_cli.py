@@ -104,6 +104,17 @@ def test_an_unforeseen_error_is_one_line_unless_asked_for(monkeypatch):
         cli.main(["--debug", "benchmark"])
 
 
+@pytest.mark.parametrize("place", ["_parser", "perform"])
+def test_an_interrupt_is_quiet_wherever_it_comes(place, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, place, interrupt)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["schemes"])
+    assert stop.value.code == 130
+
+
 def test_names_do_not_steer_the_terminal(capsys):
     cli.perform(lambda: ["wrote \x1b[31mred\u202e\udcff", "a\nb"])
     cli.perform(lambda: ["\x1b[31mas it is"], verbatim=True)

@@ -1,6 +1,8 @@
+import pickle
+
 import pytest
 
-from admin_fairseq.errors import AdminError, printable, shortened
+from admin_fairseq.errors import AdminError, blaming, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,16 @@ from admin_fairseq.errors import AdminError, printable, shortened
 def test_what_steers_a_terminal_is_escaped(text, shown):
     assert printable(text) == shown
     assert str(AdminError(text)) == f"admin-fairseq: error: {shown}"
+
+
+def test_an_error_comes_from_another_process_as_it_is():
+    error = pickle.loads(pickle.dumps(AdminError("in.pt: damaged")))
+    assert (str(error), error.message) == ("admin-fairseq: error: in.pt: damaged", "in.pt: damaged")
+
+
+def test_errors_inside_blame_a_file():
+    with pytest.raises(AdminError, match=r"error: in.pt: --beam is 0$"), blaming("in.pt"):
+        raise AdminError("--beam is 0")
 
 
 def test_long_messages_lose_their_middle():
