@@ -29,11 +29,15 @@ def open_regular(path: str) -> BinaryIO:
 
     A FIFO or a device may never begin, or never end.
     """
-    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))
+    file = open(path, "rb", opener=_at_once)  # noqa: SIM115  the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "not a regular file", path)
     return file
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
