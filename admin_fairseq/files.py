@@ -125,6 +125,7 @@ def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
     temporary = None
     try:
         os.makedirs(folder, exist_ok=True)
+        _refuse_folder(path)
         clear_remains(path)
         descriptor, temporary = _new_temporary(path)
         with os.fdopen(descriptor, "wb") as file:
@@ -139,6 +140,13 @@ def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 os.remove(temporary)
+
+
+def _refuse_folder(path: str) -> None:
+    """Raise OSError where no file can have this name, before the work of filling it begins."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
 
 @contextmanager
