@@ -78,7 +78,9 @@ def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data,
     assert run(*command).losses() == losses[5:]
     saved = [read_checkpoint(each / "checkpoint_last.pt") for each in (folder, tmp_path)]
     whole, resumed = (checkpoint["model"] for checkpoint in saved)
-    assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
+    for name, weight in whole.items():
+        # fairseq 0.12.2 leaves what _float_tensor holds to chance
+        assert name.endswith("_float_tensor") or torch.equal(weight, resumed[name]), name
 
 
 def test_one_worker_goes_on_for_two_and_two_agents_for_one(run, data, stopped):

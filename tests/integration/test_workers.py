@@ -142,7 +142,7 @@ def train_every_scheme(rank, port, folder):
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
         wrapped = model
         if rank is not None:
-            # what fairseq-train does on GPUs; on a CPU it knows only its own, which asks for less
+            # what fairseq-train does by default
             wrapped = ModuleProxyWrapper(DistributedDataParallel(model))
         for number in range(3):
             update(wrapped, optimizer, number, mine)
