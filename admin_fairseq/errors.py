@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Iterator
 
 LONGEST_MESSAGE = 2000  # characters: room for a path, not for what lies in a file
-UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories that steer a terminal, end a line, reverse its direction, or do not encode."""
+UNSAFE = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
+"""Unicode categories of what steers a terminal, ends a line, reverses its direction, does not
+encode, or is no character, which XML forbids."""
 
 
 class AdminError(SystemExit):

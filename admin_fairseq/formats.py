@@ -39,7 +39,9 @@ def _csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
+    if not text.startswith(FORMULA) or all(map(_is_number, text.split("±"))):
+        return text
+    return f"\\x{ord(text[0]):02x}{text[1:]}"  # as printable escapes what else is not safe
 
 
 def _is_number(text: str) -> bool:

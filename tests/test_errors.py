@@ -15,6 +15,7 @@ from admin_fairseq.errors import AdminError, blaming, printable, shortened
         ("\u202egnp", r"\u202egnp"),
         ("\u2028", r"\u2028"),
         ("\udcff", r"\udcff"),
+        ("\uffff", r"\uffff"),
     ],
 )
 def test_what_steers_a_terminal_is_escaped(text, shown):

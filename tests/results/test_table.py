@@ -204,4 +204,4 @@ def test_json_has_names_as_they_are():
 
 def test_names_are_neither_markup_nor_formulas():
     assert "<" not in as_markdown(named("<script>"))
-    assert as_csv(named("=HYPERLINK(1)")).splitlines()[1].startswith("'=HYPERLINK(1),")
+    assert as_csv(named("=HYPERLINK(1)")).splitlines()[1].startswith(r"\x3dHYPERLINK(1),")
