@@ -1,10 +1,10 @@
 """Several workers on CPUs: fairseq counts GPUs to learn how many may run, and where.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. Without GPUs, distributed/utils.py divides by
-their number under torchrun, refuses every --distributed-world-size, starts no process at all (and
-ends with status 0) where --distributed-init-method is given, and chooses a GPU under srun; its
-backend is NCCL, and torch's DistributedDataParallel is told the number of a GPU. Here it takes as
-many devices for given as workers are to run on the machine, and gloo for the backend.
+their number under torchrun, refuses every --distributed-world-size (by an assertion), starts no
+process at all (and ends with status 0) where --distributed-init-method is given, and chooses a GPU
+under srun; its backend is NCCL, and torch's DistributedDataParallel is told the number of a GPU.
+Here it sees as many devices as workers are to run on the machine, and takes gloo for the backend.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.stand_in import StandIn
 
 SET_BY_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 fairseqs_call_main = distributed_utils.call_main
 fairseqs_distributed_main = distributed_utils.distributed_main
+fairseqs_infer_init_method = distributed_utils.infer_init_method
 
 
 def apply() -> None:
     """Let runs without GPUs have workers; those with GPUs stay as they are."""
     distributed_utils.call_main = call_main
     distributed_utils.distributed_main = distributed_main
+    distributed_utils.infer_init_method = infer_init_method
     distributed_fairseq_model.DistributedDataParallel = data_parallel
 
 
@@ -58,6 +61,18 @@ def distributed_main(
     _share_cores(cfg.distributed_training)
     with _cpus_for_gpus(cfg.distributed_training):
         fairseqs_distributed_main(i, main, cfg, kwargs)
+
+
+def infer_init_method(options: DictConfig, force_distributed: bool = False) -> None:
+    """Find out where workers meet, as fairseq's own function; its assertions are about options."""
+    try:
+        fairseqs_infer_init_method(options, force_distributed)
+    except AssertionError:
+        raise AdminError(
+            f"--distributed-world-size {options.distributed_world_size} does not fit: a machine "
+            "has at most as many workers as GPUs (with --cpu, as many as asked for), and under "
+            "Slurm there are nodes x tasks per node"
+        ) from None
 
 
 def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:

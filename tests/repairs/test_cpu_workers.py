@@ -10,6 +10,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
 from omegaconf import OmegaConf
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import cpu_workers
 
 LAUNCHERS = ("MASTER_", "WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_")
@@ -109,6 +110,20 @@ def test_a_task_of_slurm_starts_the_workers_of_its_node(launch):
     number, chosen = launch(cfg, **SLURM, **tasks, **here)
     assert number == 3
     assert chosen.distributed_world_size == 6
+
+
+def test_more_tasks_than_workers_are_refused(launch):
+    tasks = {"SLURM_NNODES": "1", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
+    with pytest.raises(AdminError, match=r"--distributed-world-size 2 .* nodes x tasks per node"):
+        launch(options(distributed_world_size=2, distributed_port=29500), **SLURM, **tasks)
+
+
+@pytest.mark.parametrize("gpus", [4], ids=["4 GPUs"], indirect=True)
+def test_more_workers_than_gpus_are_refused(launch):
+    cfg = options(distributed_world_size=6)
+    cfg.common.cpu = False
+    with pytest.raises(AdminError, match=r"--distributed-world-size 6 .* at most as many"):
+        launch(cfg)
 
 
 @pytest.mark.parametrize("gpus", [4], ids=["4 GPUs"], indirect=True)
