@@ -25,6 +25,13 @@ BATCHES = {"required_batch_size_multiple": counting(1)}
 """Options of which fairseq makes batches, in C, where 0 ends the process without a word."""
 
 
+class OutOfMemory(AdminError):
+    """A model and its batch do not fit."""
+
+    def __init__(self) -> None:
+        super().__init__("out of memory; try a smaller --max-tokens")
+
+
 def parse(words: Sequence[str]) -> Namespace:
     """What ``fairseq-train`` makes of these words; raises AdminError where it refuses them."""
     parser = fairseq_options.get_training_parser()
@@ -77,10 +84,25 @@ def first_batches(
 def explaining(who: object, what: str) -> Iterator[None]:
     """Tell in one line what fairseq raises over options that contradict one another."""
     try:
-        yield
+        with running_out_of_memory():
+            yield
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise AdminError(f"{who}: fairseq cannot {what} it: {lines[0]}") from None
+
+
+@contextmanager
+def running_out_of_memory() -> Iterator[None]:
+    """Say in one line what torch says in many."""
+    try:
+        yield
+    except MemoryError:
+        raise OutOfMemory from None
+    except RuntimeError as error:
+        # the second is what it says on a CPU
+        if not any(words in str(error) for words in ("out of memory", "you tried to allocate")):
+            raise
+        raise OutOfMemory from None
 
 
 @contextmanager

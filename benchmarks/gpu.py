@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 
 from admin_fairseq.benchmarks import gpu, script
 from admin_fairseq.benchmarks.script import Result
-from admin_fairseq.commands.analyze import size
+from admin_fairseq.bounds import Bounds
 from admin_fairseq.commands.command import positive
 
 
@@ -34,7 +34,7 @@ def main(argv: Optional[Sequence[str]] = None) -> Result:
     script.add_blocks(parser, default, "that do not count, at the beginning of a block")
     add(
         "--peak-tflops",
-        type=size,
+        type=Bounds(1e-12),
         help="10^12 dense matrix operations a second of the device, if not the table's",
     )
     add("--seed", type=int, default=default.seed, help="(%(default)s)")

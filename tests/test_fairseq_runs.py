@@ -5,7 +5,13 @@ import torch
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import check_batch, telling_of_data
+from admin_fairseq.fairseq_runs import (
+    OutOfMemory,
+    check_batch,
+    explaining,
+    running_out_of_memory,
+    telling_of_data,
+)
 from admin_fairseq.profiling.run import _first_batches
 
 RUN = OmegaConf.create(
@@ -64,3 +70,33 @@ def test_tokens_beyond_the_dictionaries_are_told(task, tokens):
 def test_data_without_targets_is_told(task):
     with pytest.raises(AdminError, match="bin: the files of the target language are missing"):
         check_batch({**batch(5), "target": None}, task, RUN)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+    ],
+)
+def test_out_of_memory_in_one_line(words):
+    with pytest.raises(OutOfMemory), running_out_of_memory():
+        raise RuntimeError(words)
+
+
+def test_errors_that_are_not_of_memory_stay():
+    with pytest.raises(RuntimeError, match="shapes"), running_out_of_memory():
+        raise RuntimeError("shapes do not fit")
+
+
+def test_python_may_run_out_of_memory_too():
+    with pytest.raises(OutOfMemory, match="try a smaller --max-tokens"), running_out_of_memory():
+        raise MemoryError
+
+
+def test_what_fairseq_raises_over_options_is_told_with_the_model():
+    told = pytest.raises(AdminError, match="this model: fairseq cannot build it: ValueError")
+    with told, explaining("this model", "build"):
+        raise ValueError
+    with pytest.raises(OutOfMemory), explaining("this model", "build"):
+        raise RuntimeError("CUDA out of memory")

@@ -23,10 +23,10 @@ from admin_fairseq.benchmarks.flops import Tokens, peak_of_device, training_flop
 from admin_fairseq.benchmarks.script import Result, Table, Tell
 from admin_fairseq.benchmarks.sides import Conditions, Side
 from admin_fairseq.benchmarks.summaries import ratios, spread
-from admin_fairseq.benchmarks.trainers import Block, OutOfMemory, fresh_block, new_trainer, train
+from admin_fairseq.benchmarks.trainers import Block, fresh_block, new_trainer, train
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import Batch, first_batches
+from admin_fairseq.fairseq_runs import Batch, OutOfMemory, first_batches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,8 +11,8 @@ from fairseq.logging import metrics
 
 from admin_fairseq.benchmarks import peaks
 from admin_fairseq.benchmarks.sides import Side
-from admin_fairseq.benchmarks.trainers import OutOfMemory, fresh_block, new_trainer, train
-from admin_fairseq.fairseq_runs import first_batches, quiet
+from admin_fairseq.benchmarks.trainers import fresh_block, new_trainer, train
+from admin_fairseq.fairseq_runs import OutOfMemory, first_batches, quiet
 from admin_fairseq.workers import apart
 
 ONE_LAYER = ("--encoder-layers", "1", "--decoder-layers", "1")

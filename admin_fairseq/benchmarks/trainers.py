@@ -9,8 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import torch
 from fairseq.logging import metrics
@@ -21,15 +20,7 @@ from omegaconf import DictConfig
 from admin_fairseq.benchmarks import peaks
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import Weights
-from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import Batch, build_model
-
-
-class OutOfMemory(AdminError):
-    """A model and its batch do not fit."""
-
-    def __init__(self) -> None:
-        super().__init__("out of memory; try a smaller --max-tokens")
+from admin_fairseq.fairseq_runs import Batch, build_model, running_out_of_memory
 
 
 class Block(NamedTuple):
@@ -52,7 +43,7 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
     Raises AdminError where the weights do not fit the model, or the model the memory.
     """
     torch.manual_seed(run.common.seed)
-    with _running_out_of_memory():
+    with running_out_of_memory():
         model = build_model(run, task)
         if weights is not None:
             compare.load_weights(model, weights, "weights to start from")
@@ -60,18 +51,6 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
     trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
     trainer.save_checkpoint = lambda *args, **kwargs: None  # crash.pt, in a folder of the user's
     return trainer
-
-
-@contextmanager
-def _running_out_of_memory() -> Iterator[None]:
-    """Say in one line what torch says in many."""
-    try:
-        yield
-    except RuntimeError as error:
-        # the second is what it says on a CPU
-        if not any(words in str(error) for words in ("out of memory", "you tried to allocate")):
-            raise
-        raise OutOfMemory from None
 
 
 def compiled_graphs() -> int:
@@ -83,7 +62,7 @@ def compiled_graphs() -> int:
 def train(trainer: Trainer, batches: list[Batch]) -> int:
     """One update a batch; returns how many were skipped. Raises OutOfMemory."""
     done = trainer.get_num_updates()
-    with _running_out_of_memory():
+    with running_out_of_memory():
         for batch in batches:
             trainer.train_step([batch], raise_oom=True)
         if trainer.cuda:

@@ -16,7 +16,7 @@ from admin_fairseq.bounds import SEED, Bounds, counting
 from admin_fairseq.commands.command import Command, add_force, positive
 from admin_fairseq.config import LAYERS
 from admin_fairseq.errors import AdminError, shortened
-from admin_fairseq.fairseq_runs import quiet
+from admin_fairseq.fairseq_runs import quiet, running_out_of_memory
 from admin_fairseq.provenance import installed_versions
 
 ARCHS = ("postln_transformer_tiny", "preln_transformer_tiny", "admin_transformer_tiny")
@@ -265,7 +265,7 @@ def _run(args: Namespace) -> Iterable[str]:
 def _measured(name: str, study: Study, args: Namespace) -> Result:
     """What the study finds, and what it was made with."""
     plan = _plan(name, args)
-    with quiet():
+    with quiet(), running_out_of_memory():
         found = study.measure(plan)
     # in a report, profiles may be those of models, which files alone do not give
     alone = args.what if name == "profile" else name

@@ -11,6 +11,7 @@ from admin_fairseq.benchmarks import depth, gpu, isolated, memory, sides, traine
 from admin_fairseq.benchmarks.isolated import Peak, peak_of
 from admin_fairseq.benchmarks.sides import Conditions
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import OutOfMemory
 from tests.benchmarks.conftest import LAYERS, SMALLER, TINY
 
 ENDINGS = ("json", "png", "svg")
@@ -216,7 +217,7 @@ def test_a_row_that_does_not_fit_leaves_the_other_side(command, monkeypatch, cap
     def fits_ours_alone(run, *args):
         if run.model._name == "transformer":
             refused.append(run)
-            raise trainers.OutOfMemory
+            raise OutOfMemory
         return measure(run, *args)
 
     monkeypatch.setattr(gpu, "fresh_block", fits_ours_alone)

@@ -37,23 +37,6 @@ def test_commit_of_the_repository(tmp_path, monkeypatch):
     assert origin._source()["changed_since"] is True
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "CUDA out of memory. Tried to allocate 2 GiB",
-        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
-    ],
-)
-def test_out_of_memory_in_one_line(words):
-    with pytest.raises(trainers.OutOfMemory), trainers._running_out_of_memory():
-        raise RuntimeError(words)
-
-
-def test_other_errors_stay():
-    with pytest.raises(RuntimeError, match="shapes"), trainers._running_out_of_memory():
-        raise RuntimeError("shapes do not fit")
-
-
 def test_compiled_graphs_are_counted():
     before = trainers.compiled_graphs()
     torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
