@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from typing import Any, BinaryIO, Callable, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import replacing
 from admin_fairseq.repairs import reading
+from admin_fairseq.repairs.saving import save
 
 Weights = dict[str, Tensor]
 """A state dict: name → tensor."""
@@ -81,16 +82,6 @@ def write_checkpoint(state: Mapping[str, Any], path: str, force: bool = True) ->
     """
     with replacing(path, force) as file:
         save(plain(state), file)
-
-
-def save(content: Any, file: BinaryIO) -> None:
-    """``torch.save``, whose writer hides why a file cannot be written; raises OSError then."""
-    try:
-        torch.save(content, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
 
 
 def plain(value: Any) -> Any:

@@ -6,15 +6,17 @@ from overwriting each other's checkpoints.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import logging
 import os
 import re
-from contextlib import suppress
-from typing import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Callable, Iterator
 
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import clear_remains
@@ -27,40 +29,68 @@ logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
-    """Let the run take its --save-dir where fairseq checks it.
+    """Let the run take its --save-dir where fairseq checks it, and leave it at its end.
 
-    That is done by the first worker alone, before anything is written; by runs with --no-save
-    too, as they may write a profile.
+    It is taken by the first worker alone, before anything is written; by runs with --no-save too,
+    as they may write a profile.
     """
-    checkpoint_utils.verify_checkpoint_directory = _taking(
-        checkpoint_utils.verify_checkpoint_directory
-    )
+    held = ExitStack()
+    atexit.register(held.close)  # in a process that fairseq has started
+    verify = checkpoint_utils.verify_checkpoint_directory
+    checkpoint_utils.verify_checkpoint_directory = _taking(verify, held)
+    distributed_utils.call_main = _leaving(distributed_utils.call_main, held)
 
 
-def _taking(verify: Callable[[str], None]) -> Callable[[str], None]:
+def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], None]:
     @functools.wraps(verify)
     def verify_checkpoint_directory(save_dir: str) -> None:
         try:
             verify(save_dir)
-            descriptor = os.open(os.path.join(save_dir, LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+            held.enter_context(_lock(save_dir))
         except OSError as error:
             reason = error.strerror or error
             raise AdminError(f"{save_dir}: checkpoints cannot be written there: {reason}") from None
-        _lock(descriptor, save_dir)
         _clear(save_dir)
 
     return verify_checkpoint_directory
 
 
-def _lock(descriptor: int, save_dir: str) -> None:
-    """Hold ``descriptor``, a file of ``save_dir``, until this process ends.
+def _leaving(call_main: Callable[..., None], held: ExitStack) -> Callable[..., None]:
+    @functools.wraps(call_main)
+    def called(*args: Any, **kwargs: Any) -> None:
+        with held:
+            call_main(*args, **kwargs)
+
+    return called
+
+
+@contextmanager
+def _lock(save_dir: str) -> Iterator[None]:
+    """Keep other runs out of ``save_dir`` for as long as this lasts.
 
     The lock is the process's own: workers that it forks to load data do not have it, and cannot
-    hold it when the process is killed. Raises AdminError where another process has it.
+    hold it when the process is killed. Raises AdminError where another process has it, OSError
+    where no file can be made.
     """
+    path = os.path.join(save_dir, LOCK)
+    descriptor = _locked(path, save_dir)
+    while not _lies_at(path, descriptor):  # a run that ended just now has removed it
+        os.close(descriptor)
+        descriptor = _locked(path, save_dir)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.remove(path)
+        os.close(descriptor)
+
+
+def _locked(path: str, save_dir: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # systems say the one or the other
+        os.close(descriptor)
         raise AdminError(
             f"{save_dir}: another training run uses it; wait for its end, "
             "or choose another --save-dir"
@@ -70,6 +100,11 @@ def _lock(descriptor: int, save_dir: str) -> None:
             f"{save_dir}: its file system has no locks ({error.strerror}), "
             "so nothing keeps a second run out of it"
         )
+    return descriptor
+
+
+def _lies_at(path: str, descriptor: int) -> bool:
+    return os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor))
 
 
 def _clear(save_dir: str) -> None:

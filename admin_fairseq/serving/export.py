@@ -13,10 +13,11 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
-from admin_fairseq.checkpoints.storage import model_options, run_options, save
+from admin_fairseq.checkpoints.storage import model_options, run_options
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import refuse_to_overwrite, replacing_folder
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.repairs.saving import save
 from admin_fairseq.serving.description import (
     DESCRIPTION,
     PARTS,

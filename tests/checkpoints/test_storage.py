@@ -15,7 +15,6 @@ from admin_fairseq.checkpoints.storage import (
     plain,
     read_checkpoint,
     run_options,
-    save,
     without_training_state,
     write_checkpoint,
 )
@@ -175,14 +174,6 @@ def test_what_is_not_there_cannot_be_read(tmp_path):
     for path in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(AdminError, match="cannot be read"):
             read_checkpoint(str(path))
-
-
-def test_a_full_disk_is_told_as_such():
-    with (
-        open("/dev/full", "wb", buffering=0) as full,
-        pytest.raises(OSError, match="No space left"),
-    ):
-        save({"w": torch.ones(10)}, full)
 
 
 def test_what_fairseq_leaves_to_chance_is_no_damage():

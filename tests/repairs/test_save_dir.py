@@ -7,6 +7,9 @@ import time
 
 import pytest
 from fairseq import checkpoint_utils
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.distributed import utils as distributed_utils
+from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
 
@@ -45,6 +48,22 @@ def test_one_run_after_the_other_in_a_process(tmp_path):
     for _ in range(2):
         checkpoint_utils.verify_checkpoint_directory(str(tmp_path / "new"))
     assert os.listdir(tmp_path / "new") == [".lock"]
+
+
+def test_nothing_is_left_however_a_run_ends(tmp_path):
+    def run(cfg, error):
+        checkpoint_utils.verify_checkpoint_directory(str(tmp_path))
+        assert os.listdir(tmp_path) == [".lock"]
+        if error:
+            raise error
+
+    cfg = OmegaConf.structured(FairseqConfig())
+    cfg.common.cpu = True
+    distributed_utils.call_main(cfg, run, error=None)
+    assert not os.listdir(tmp_path)
+    with pytest.raises(AdminError):
+        distributed_utils.call_main(cfg, run, error=AdminError("a reason"))
+    assert not os.listdir(tmp_path)
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):

@@ -137,3 +137,11 @@ def test_what_fairseq_writes_itself(path, in_background, monkeypatch):
     write = saving._whole(lambda *words: asked.append(words))
     write(STATE, path, in_background)
     assert asked == [(STATE, path, in_background)]
+
+
+def test_a_full_disk_is_told_as_such():
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        saving.save({"w": torch.ones(10)}, full)
