@@ -10,7 +10,6 @@ from fairseq.data import Dictionary, data_utils
 
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import open_regular
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class DataBin:
             if name not in weights:
                 raise AdminError(f"{path}: damaged checkpoint: {name} is missing")
             file = os.path.join(self.folder, f"dict.{language}.txt")
-            types, rows = len(_dictionary(file)), len(weights[name])
+            types, rows = len(Dictionary.load(file)), len(weights[name])
             if types != rows:
                 raise AdminError(
                     f"{file}: {types} types, the {stack} of {path} has embeddings for {rows}; "
@@ -57,16 +56,3 @@ def data_bin(
             f"{folder}: which languages? {path} does not say; use --source-lang and --target-lang"
         )
     return DataBin(os.path.abspath(folder), source, target)
-
-
-def _dictionary(file: str) -> Dictionary:
-    try:
-        open_regular(file).close()  # a FIFO would keep fairseq waiting
-        return Dictionary.load(file)
-    except OSError as error:
-        raise AdminError(
-            f"{file}: cannot be read: {error.strerror or 'No such file or directory'}; "
-            "--data wants the folder that fairseq-preprocess wrote"
-        ) from None
-    except Exception:  # fairseq raises nothing narrower for a wrong encoding
-        raise AdminError(f"{file}: not a dictionary of fairseq, or a damaged one") from None
