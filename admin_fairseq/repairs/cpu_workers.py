@@ -45,6 +45,7 @@ def call_main(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None
     if not _without_gpus(cfg):
         return fairseqs_call_main(cfg, main, **kwargs)
     _choose_for_cpus(cfg.distributed_training)
+    _share_cores(cfg.distributed_training)
     with _cpus_for_gpus(cfg.distributed_training):
         fairseqs_call_main(cfg, main, **kwargs)
 
@@ -58,7 +59,6 @@ def distributed_main(
     """
     if not _without_gpus(cfg):
         return fairseqs_distributed_main(i, main, cfg, kwargs)
-    _share_cores(cfg.distributed_training)
     with _cpus_for_gpus(cfg.distributed_training):
         fairseqs_distributed_main(i, main, cfg, kwargs)
 
@@ -122,13 +122,13 @@ def _workers_here(options: DictConfig) -> int:
 
 
 def _share_cores(options: DictConfig) -> None:
-    """Give workers that fairseq starts a share of the cores each, unless OMP_NUM_THREADS says more.
+    """Give the workers that this process starts a share of the cores each, as torchrun does.
 
-    torch gives all cores to everyone, and threads that wait for one another while others have
-    their cores made updates 40 times as slow. torchrun and Slurm see to it themselves.
+    Else each has as many threads as there are cores, and threads that wait for one another while
+    others have their cores made updates 40 times as slow. They read the variable when they start.
     """
-    if not options.distributed_no_spawn and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // _workers_here(options)))
+    threads = max(1, torch.get_num_threads() // _workers_here(options))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def gpus(request, monkeypatch):
 @pytest.fixture
 def launch(gpus, monkeypatch, tmp_path):
     """Runs fairseq's call_main under a launcher's variables; returns what would be started."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     scontrol = tmp_path / "scontrol"
     scontrol.write_text("#!/bin/sh\necho 127.0.0.1\n")
     scontrol.chmod(0o755)
@@ -143,18 +144,15 @@ def test_fairseq_sees_the_machine_as_it_is_afterwards(launch, gpus):
 
 @pytest.mark.parametrize(
     ("cores", "workers", "by_user", "threads"),
-    [(8, 2, None, 4), (8, 3, None, 2), (2, 4, None, 1), (8, 2, "8", 8)],
+    [(8, 2, None, "4"), (8, 3, None, "2"), (2, 4, None, "1"), (8, 2, "8", "8")],
 )
 def test_workers_share_cores(cores, workers, by_user, threads, launch, monkeypatch):
-    used = [cores]
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
-    monkeypatch.setattr(torch, "set_num_threads", used.append)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if by_user:
-        monkeypatch.setenv("OMP_NUM_THREADS", by_user)
-    cfg = options(distributed_world_size=workers)
-    distributed_utils.distributed_main(0, None, cfg, {})
-    assert used[-1] == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", by_user or "")
+    if by_user is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    launch(options(distributed_world_size=workers))
+    assert os.environ["OMP_NUM_THREADS"] == threads
 
 
 @pytest.mark.parametrize(("is_cuda", "devices"), [(False, None), (True, [1])])
