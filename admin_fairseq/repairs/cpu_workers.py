@@ -125,7 +125,7 @@ def _share_cores(options: DictConfig) -> None:
     """Give the workers that this process starts a share of the cores each, as torchrun does.
 
     Else each has as many threads as there are cores, and threads that wait for one another while
-    others have their cores made updates 40 times as slow. They read the variable when they start.
+    others have their cores made updates 30 times as slow. They read the variable when they start.
     """
     threads = max(1, torch.get_num_threads() // _workers_here(options))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
