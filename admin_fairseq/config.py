@@ -247,6 +247,8 @@ def apply_architecture(config: Any, name: str) -> None:
             setattr(config, key, value)
 
     fill("init_type", architecture.family.init_type)
+    if str(config.init_type) not in SCHEMES:  # as in a checkpoint of a later version
+        raise AdminError(f"unknown --init-type {config.init_type}; there are {', '.join(SCHEMES)}")
     for size in ("embed_dim", "ffn_embed_dim", "attention_heads"):
         # the decoder follows an encoder whose size was given
         if getattr(config, f"encoder_{size}", None) is not None:
@@ -357,10 +359,6 @@ def resolve(config: Any) -> SchemeOptions:
     if getattr(resolved, "max_target_positions", None) is None:  # as fairseq's language model
         longest = getattr(resolved, "tokens_per_sample", None)
         resolved.max_target_positions = longest or DEFAULT_MAX_TARGET_POSITIONS
-    if resolved.init_type not in (None, *SCHEMES):
-        raise AdminError(
-            f"unknown --init-type {resolved.init_type}; there are {', '.join(SCHEMES)}"
-        )
     if resolved.adaptive_softmax_cutoff is not None:
         resolved.adaptive_softmax_cutoff = numbers(resolved.adaptive_softmax_cutoff)
     apply_architecture(resolved, name)

@@ -7,12 +7,14 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer import transformer_config as stock
 from fairseq.models.transformer_lm import TransformerLanguageModelConfig
+from omegaconf import OmegaConf
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import (
     CONFIGS,
     UNSUPPORTED,
     AdminTransformerConfig,
+    architecture,
     resolve,
 )
 from admin_fairseq.errors import AdminError
@@ -471,3 +473,12 @@ def test_nested_holds_every_option():
     assert nested.quant_noise.pq_block_size == config.quant_noise_pq_block_size
     for option in fields(AdminTransformerConfig):
         assert getattr(nested, option.name) == getattr(config, option.name), option.name
+
+
+def test_a_scheme_of_a_later_version_is_told_wherever_options_come_from():
+    for config in (
+        Namespace(init_type="adaptive-2030"),
+        OmegaConf.create({"init_type": "adaptive-2030"}),
+    ):
+        with pytest.raises(AdminError, match="unknown --init-type adaptive-2030; there are "):
+            architecture("admin_transformer")(config)
