@@ -15,6 +15,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.stand_in import StandIn
+from admin_fairseq.workers import safe_path
 
 
 def apply() -> None:
@@ -31,7 +32,8 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
     """
     unsaid = torch.multiprocessing.get_context("spawn").Semaphore()
     try:
-        torch.multiprocessing.spawn(run_worker, (unsaid, fn, args), nprocs, join)
+        with safe_path():
+            torch.multiprocessing.spawn(run_worker, (unsaid, fn, args), nprocs, join)
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not unsaid.acquire(block=False):
             raise SystemExit(1) from None

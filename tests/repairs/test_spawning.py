@@ -75,3 +75,15 @@ def test_a_killed_worker_ends_the_others():
 def test_other_exceptions_are_reported_by_torch():
     with pytest.raises(ProcessRaisedException, match="a fault of the program"):
         spawning.spawn(fail, (), nprocs=2)
+
+
+def test_processes_import_nothing_of_the_working_directory(monkeypatch):
+    """They begin with ``python -c``, which looks there first unless Python is told otherwise."""
+    seen = []
+
+    def spawn(*args):
+        seen.append(os.environ.get("PYTHONSAFEPATH"))
+
+    monkeypatch.setattr(torch.multiprocessing, "spawn", spawn)
+    spawning.spawn(refuse, (), nprocs=2)
+    assert seen == ["1"]
