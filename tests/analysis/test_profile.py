@@ -18,5 +18,5 @@ def test_a_file_may_have_any_name(tmp_path, monkeypatch, capsys):
     with open("out/profile.csv") as file:
         (row,) = csv.DictReader(file)
     shown = r"=1+/$^$\x1b\udcff<b>.json"
-    assert row["profile"] == f"'{shown}"
+    assert row["profile"] == rf"\x3d{shown[1:]}"
     assert f"{shown}, encoder: ω from 1e+38" in capsys.readouterr().out
