@@ -12,6 +12,14 @@ import pytest
 from admin_fairseq.workers import _signals_later, apart
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Heard also by tests that a shell runs in the background, where it has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def stay(open_end):
     """Start another process, say so, and stay for long."""
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))

@@ -189,14 +189,7 @@ def test_missing_profile_names_the_command_that_makes_it(run, data, tmp_path):
     "words, arch, told",
     [
         (["--init-type", "adaptive"], "preln_transformer_tiny", "--init-type adaptive"),
-        (["--init-type", "tfixup", "--layernorm-embedding"], None, "--layernorm-embedding"),
-        (["--profile-batches", "0"], None, "--profile-batches"),
         (["--encoder-layers", "0"], "tfixup_transformer_tiny", "--encoder-layers"),
-        (
-            ["--encoder-normalize-before", "--decoder-normalize-before"],
-            "postln_transformer_tiny",
-            "use --arch preln_transformer_tiny",
-        ),
         (["--lr-scheduler", "inverse_sqrt_nowarmup", "--lr", "1e-3,5e-4"], None, "one --lr"),
         (["--adam-betas", "(0.9, nonsense)"], None, "--adam-betas"),
         (["--lr-scheduler", "linear", "--warmup-updates", "9"], None, "--max-update"),

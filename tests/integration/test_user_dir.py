@@ -37,20 +37,6 @@ def test_registering_twice_does_no_harm():
     assert done.stdout.strip() == "True", done.stderr
 
 
-def test_spawned_workers_can_import_it(tmp_path):
-    program = tmp_path / "spawning.py"
-    program.write_text(
-        "import multiprocessing, admin_fairseq\n"
-        "from admin_fairseq.schemes import SCHEMES\n"
-        "def names(_): return sorted(SCHEMES)\n"
-        "if __name__ == '__main__':\n"
-        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "        print(pool.map(names, [0])[0] == sorted(SCHEMES))\n"
-    )
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True)
-    assert done.stdout.strip() == "True", done.stderr
-
-
 def test_hydra_trains_and_its_checkpoint_translates(run, data, tmp_path):
     log = run(
         *["fairseq-hydra-train", "--config-dir", CONFIGS, "model=admin_transformer_tiny"],
