@@ -11,7 +11,7 @@ import warnings
 from argparse import ArgumentParser
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Iterable, Iterator, NoReturn, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from admin_fairseq.commands import (
     analyze,
@@ -108,6 +108,16 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
+def _show(text: str, **how: Any) -> None:
+    """Print, also where standard output is closed; raises AdminError where there is no room."""
+    try:
+        print(text, **how)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AdminError(f"standard output: {error.strerror or error}") from None
+
+
 @contextmanager
 def _quiet_when_interrupted() -> Iterator[None]:
     try:
@@ -133,8 +143,8 @@ def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bo
     try:
         with _quiet_when_interrupted(), _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
-                print(text if verbatim else "\n".join(map(printable, text.split("\n"))))
-        sys.stdout.flush()
+                _show(text if verbatim else "\n".join(map(printable, text.split("\n"))))
+        _show("", end="", flush=True)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

@@ -55,7 +55,7 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
         if os.path.abspath(asked) != os.path.abspath(last):
             return _regular(asked, "correct --restore-file")
     if _lies_there(last):
-        return _regular(last, "move it away to start afresh")
+        return _regular(last, "choose another --save-dir to start afresh")
     for option in ("continue_once", "finetune_from_model"):
         if cfg.get(option) is not None:
             return _regular(cfg[option], f"correct --{option.replace('_', '-')}")
@@ -89,7 +89,8 @@ def _places(path: str) -> tuple[str, str]:
 
 def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
     """The newest checkpoint where a run was killed before it had written checkpoint_last.pt."""
-    return None if _lies_there(_last(cfg)) else next(_newest_first(cfg), None)
+    wanted = not cfg.get("no_last_checkpoints")
+    return next(_newest_first(cfg), None) if wanted and not _lies_there(_last(cfg)) else None
 
 
 def _newest_first(cfg: DictConfig) -> Iterator[str]:
@@ -110,7 +111,10 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
         asked_for = _asked_for(cfg)
         left = None if asked_for else _left_by_a_kill(cfg)
         if left is not None:
-            logger.warning(f"{_last(cfg)}: not there; training goes on from {left}")
+            logger.warning(
+                f"{_last(cfg)}: not there; training goes on from {left} "
+                "(choose another --save-dir to start afresh)"
+            )
             cfg = OmegaConf.merge(cfg, {"restore_file": _as_option(left, cfg)})
         try:
             return load(cfg, trainer, **options)

@@ -10,9 +10,7 @@ Here it sees as many devices as workers are to run on the machine, and takes glo
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any, Callable, ContextManager, Iterator, Optional
+from typing import Any, Callable, ContextManager, Optional
 
 import torch
 import torch.distributed as dist
@@ -24,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.repairs.stand_in import StandIn
+from admin_fairseq.repairs.stand_in import StandIn, replaced
 
 SET_BY_TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 fairseqs_call_main = distributed_utils.call_main
@@ -114,7 +112,7 @@ def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
         is_available=lambda: False,
     )
     torch_on_cpus = StandIn(distributed_utils.torch, cuda=devices)
-    return _replaced(distributed_utils, torch=torch_on_cpus, all_gather_list=all_gather_list)
+    return replaced(distributed_utils, torch=torch_on_cpus, all_gather_list=all_gather_list)
 
 
 def _workers_here(options: DictConfig) -> int:
@@ -129,13 +127,3 @@ def _share_cores(options: DictConfig) -> None:
     """
     threads = max(1, torch.get_num_threads() // _workers_here(options))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-
-
-@contextmanager
-def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
-    before = {name: getattr(module, name) for name in names}
-    vars(module).update(names)
-    try:
-        yield
-    finally:
-        vars(module).update(before)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import operator
 import re
+from collections.abc import Sequence
 from typing import Any, Iterator, Mapping
 
 from fairseq.data import codedataset
@@ -34,8 +36,15 @@ EVALUATED = {
 MOST_NODES, DEEPEST = 2_000_000, 100
 """Bounds on what a checkpoint nests: one of 1,000 layers has some 50,000 values, 6 levels deep."""
 LONGEST = 10_000  # characters of an expression
-MOST_REPEATS = 10_000  # in "[(512, 3)] * 20"
-RESOLVER = re.compile(r"\$\{[^}]*:")
+MOST_REPEATED = 100_000  # elements of what "[(512, 3)] * 20" makes
+RESOLVER = re.compile(r"\$\{[^}]*(?:\$\{|:)")
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+VALUES = (type(None), bool, int, float, str)
 
 
 def apply() -> None:
@@ -46,23 +55,25 @@ def apply() -> None:
 def check(state: Any, path: str) -> None:
     """Raise AdminError where the options in a checkpoint would run or read something.
 
-    Texts that fairseq evaluates may be numbers, lists and the like, and sums and multiples of
-    lists, which convolutions are written as; ``${name}`` may stand for another option, but not
-    ``${oc.env:NAME}`` for what a function returns. ``path`` is the file to blame.
+    Texts that fairseq evaluates may be numbers, lists and the like, and what +, -, * and / make of
+    them, as convolutions are written; ``${name}`` may stand for another option, but not
+    ``${oc.env:NAME}`` for what a function returns. Bytes, which ``eval`` takes too, are no option
+    of fairseq's. ``path`` is the file to blame.
     """
     for _ in _values(state, path):
         pass  # bounded, whoever goes through it later
     if not isinstance(state, dict):
-        return
+        return  # for others to refuse
     for name, value in _values([state.get("args"), state.get("cfg")], path):
-        if not isinstance(value, str):
-            continue
-        if name in EVALUATED and not is_plain(value):
+        code = isinstance(value, (bytes, bytearray)) or (
+            name in EVALUATED and not _is_harmless(value)
+        )
+        if code:
             raise AdminError(
-                f"{path}: refused: its option {name} is {shortened(value, 100)!r}, which fairseq "
-                "would run as code; only numbers, lists and None may stand there"
+                f"{path}: refused: its option {name} is {shortened(repr(value), 100)}, which "
+                "fairseq would run as code; only numbers, lists and None may stand there"
             )
-        if RESOLVER.search(value):
+        if isinstance(value, str) and RESOLVER.search(value):
             raise AdminError(
                 f"{path}: refused: its option {name} is {shortened(value, 100)!r}, which would be "
                 "replaced by what a function returns"
@@ -90,28 +101,32 @@ def _values(value: Any, path: str) -> Iterator[tuple[Any, Any]]:
         waiting += [(key, item, depth + 1) for key, item in inside]
 
 
+def _is_harmless(value: Any) -> bool:
+    """Whether ``value`` may stand where fairseq evaluates; what is inside it is asked by itself."""
+    inside = (argparse.Namespace, Mapping, list, tuple, set, frozenset)
+    return is_plain(value) if isinstance(value, str) else isinstance(value, (*VALUES, *inside))
+
+
 def is_plain(text: str) -> bool:
     """Whether evaluating ``text`` makes a value and does nothing else."""
     if len(text) > LONGEST:
         return False
     try:
-        return _makes_a_value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-
-
-def _makes_a_value(node: ast.AST) -> bool:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _makes_a_value(node.left) and _makes_a_value(node.right)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = ast.literal_eval(node.right)
-        return isinstance(times, int) and times <= MOST_REPEATS and _is_literal(node.left)
-    return _is_literal(node)
-
-
-def _is_literal(node: ast.AST) -> bool:
-    try:
-        ast.literal_eval(node)
-    except (TypeError, ValueError):
+        _value(ast.parse(text.strip(), mode="eval").body)
+    except (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         return False
     return True
+
+
+def _value(node: ast.AST) -> Any:
+    """What an expression of literals and ``OPERATORS`` is; raises ValueError for any other."""
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = _value(node.left), _value(node.right)
+        lengths = [len(side) for side in (left, right) if isinstance(side, Sequence)]
+        times = [side for side in (left, right) if isinstance(side, int)]
+        if lengths and times and lengths[0] * times[0] > MOST_REPEATED:
+            raise ValueError("too long a list")
+        return OPERATORS[type(node.op)](left, right)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    return ast.literal_eval(node)

@@ -64,6 +64,7 @@ def _telling(reader: Callable[..., dict]) -> Callable[..., dict]:
         # A configuration read from a checkpoint says itself where its weights are, so that a
         # model built from it needs no profile: see starting.
         overrides = {**(arg_overrides or {}), "restore_file": os.path.abspath(path)}
+        overrides["checkpoint_suffix"] = ""  # which is in the path already
         try:
             if os.path.lexists(path):
                 open_regular(path).close()  # a FIFO would keep fairseq waiting

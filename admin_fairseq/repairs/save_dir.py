@@ -17,9 +17,11 @@ from typing import Any, Callable, Iterator
 
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
+from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import clear_remains
+from admin_fairseq.repairs.stand_in import replaced
 
 LOCK = ".lock"
 TEMPORARY = r"\.(checkpoint.*)-[a-z0-9_]{8}"  # as files.replacing names it
@@ -31,14 +33,14 @@ logger = logging.getLogger(__name__)
 def apply() -> None:
     """Let the run take its --save-dir where fairseq checks it, and leave it at its end.
 
-    It is taken by the first worker alone, before anything is written; by runs with --no-save too,
-    as they may write a profile.
+    It is taken by the first worker alone, before anything is written, and not by runs with
+    --no-save.
     """
     held = ExitStack()
     atexit.register(held.close)  # in a process that fairseq has started
     verify = checkpoint_utils.verify_checkpoint_directory
     checkpoint_utils.verify_checkpoint_directory = _taking(verify, held)
-    distributed_utils.call_main = _leaving(distributed_utils.call_main, held)
+    distributed_utils.call_main = _leaving(distributed_utils.call_main, held, verify)
 
 
 def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], None]:
@@ -55,11 +57,15 @@ def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], N
     return verify_checkpoint_directory
 
 
-def _leaving(call_main: Callable[..., None], held: ExitStack) -> Callable[..., None]:
+def _leaving(
+    call_main: Callable[..., None], held: ExitStack, verify: Callable[[str], None]
+) -> Callable[..., None]:
     @functools.wraps(call_main)
-    def called(*args: Any, **kwargs: Any) -> None:
+    def called(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
         with held:
-            call_main(*args, **kwargs)
+            if OmegaConf.select(cfg, "checkpoint.no_save"):
+                held.enter_context(replaced(checkpoint_utils, verify_checkpoint_directory=verify))
+            call_main(cfg, main, **kwargs)
 
     return called
 

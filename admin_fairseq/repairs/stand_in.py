@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Iterator
 
 
 class StandIn(ModuleType):
@@ -20,3 +21,14 @@ class StandIn(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
+
+
+@contextmanager
+def replaced(module: ModuleType, **names: Any) -> Iterator[None]:
+    """Let ``module`` have other values under these names for as long as this lasts."""
+    before = {name: getattr(module, name) for name in names}
+    vars(module).update(names)
+    try:
+        yield
+    finally:
+        vars(module).update(before)

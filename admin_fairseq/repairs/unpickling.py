@@ -13,8 +13,9 @@ import io
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from admin_fairseq.errors import AdminError
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 """How files of ``torch.save`` begin, of today and of before torch 1.6."""
 METERS = (AverageMeter, StopwatchMeter, TimeMeter)
+INSTANCES = (argparse.Namespace, np.ndarray, np.dtype, *METERS, OrderedDict, torch.Tensor)
+"""Of what a pickle may set the state."""
 KEEPS_AN_ALLOW_LIST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
 """Whether torch can be told what to allow beside tensors; it takes pairs from 2.6 on."""
 
@@ -111,7 +114,14 @@ def _restricted_pickle() -> SimpleNamespace:
         kind, name = entry if isinstance(entry, tuple) else (entry, _name(entry))
         allowed[name] = kind
 
-    class Unpickler(pickle.Unpickler):
+    class Unpickler(pickle._Unpickler):  # whose steps can be replaced, seen in Python 3.9 to 3.12
+        def load_build(self) -> None:
+            if not isinstance(self.stack[-2], INSTANCES):  # a class or function would be changed
+                raise pickle.UnpicklingError("a state for what is no value")
+            super().load_build()
+
+        dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+
         def find_class(self, module: str, name: str) -> Any:
             wanted = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
             if wanted not in allowed:

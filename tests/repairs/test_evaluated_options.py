@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import fairseq
+import numpy as np
 import pytest
 from fairseq.data import codedataset
 
@@ -19,6 +20,8 @@ EVALUATORS = {"eval", "eval_str_list", "eval_str_dict", "eval_bool"}
     [
         *("None", "True", "3", "-1.5e-3", "(0.9, 0.98)", "[10, 20]", "10,20", " [1]", "{'a': 1}"),
         *("[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2", "[(512, 3)] * 20", "'name'"),
+        *("(0.9, 1-0.02)", "(0.9, 1 - 1e-3)", "2 * [(16, 3)]", "[(16,3)]*2*3", "[[0]*4]*3"),
+        *("([(16,3)]+[(16,3)])*2", "[(512, 3, 2)] * (2+2)", "1/3", "-1"),
     ],
 )
 def test_values_are_plain(text):
@@ -30,6 +33,7 @@ def test_values_are_plain(text):
     [
         *(CODE, "os.sep", "print", "[x for x in (1,)]", "lambda: 1", "f'{1}'", "1 if 2 else 3"),
         *("[1] * 10**9", "[1] * 9999999999", "[0] * 9999 * 9999", "(1).real", "a := 1", "", "a b"),
+        *("1/0", "[1] + 1", "(1).bit_length() * 2", "[exit()] * 2"),
         *("(" * 500 + ")" * 500, "[" + "1," * 10_000 + "]", "[1] * x"),
     ],
 )
@@ -54,7 +58,25 @@ def test_code_in_options_is_refused(kind, name):
         check(STATES[kind]({name: CODE}), "in.pt")
 
 
-@pytest.mark.parametrize("text", ["${oc.env:HOME}", "x${oc.create:${task.a}}", "${a.${b:c}}"])
+@pytest.mark.parametrize(
+    "value",
+    [CODE.encode(), bytearray(CODE.encode()), np.frombuffer(CODE.encode(), np.uint8).copy()],
+    ids=type,
+)
+def test_code_that_is_no_text_is_refused(value):
+    """``eval`` takes whatever holds bytes."""
+    for options in ({"encoder_layers": value}, {"adam_betas": [0.9, value]}):
+        with pytest.raises(AdminError, match=r"in.pt: refused: its option (encoder_l|adam_b)"):
+            check({"cfg": {"model": Namespace(**options)}}, "in.pt")
+    check({"cfg": {"model": {"encoder_layers": 6, "adam_betas": (0.9, None)}}}, "in.pt")
+    if isinstance(value, (bytes, bytearray)):
+        with pytest.raises(AdminError, match=r"in.pt: refused: its option save_dir"):
+            check({"cfg": {"checkpoint": {"save_dir": value}}}, "in.pt")
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:HOME}", "${${task.a}:HOME}", "x${oc.create:${task.a}}", "${a.${b:c}}"]
+)
 def test_what_asks_a_function_is_refused(text):
     check({"cfg": {"model": {"layers": "${task.layers}"}}}, "in.pt")
     with pytest.raises(AdminError, match=r"in.pt: refused: its option layers is '.*\$"):

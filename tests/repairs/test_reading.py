@@ -28,6 +28,12 @@ def test_fairseq_reads_its_checkpoints_and_learns_where_they_are(tmp_path):
     assert state["cfg"].checkpoint.restore_file == path
 
 
+def test_a_suffix_of_the_run_is_in_the_path_already(tmp_path):
+    """Else a model that is built from it would look for checkpoint-x-x.pt."""
+    path = saved(tmp_path, {**STATE, "cfg": {"checkpoint": {"checkpoint_suffix": "-x"}}})
+    assert checkpoint_utils.load_checkpoint_to_cpu(path)["cfg"].checkpoint.checkpoint_suffix == ""
+
+
 def test_code_in_options_is_refused(tmp_path):
     options = {"_name": "transformer", "adaptive_softmax_cutoff": "print(1) or [1]"}
     path = saved(tmp_path, {**STATE, "cfg": {"model": options}})

@@ -66,6 +66,33 @@ def test_nothing_is_left_however_a_run_ends(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_runs_that_save_nothing_share_a_folder(other_run, tmp_path):
+    cfg = OmegaConf.structured(FairseqConfig())
+    cfg.common.cpu = cfg.checkpoint.no_save = True
+    distributed_utils.call_main(cfg, lambda cfg: verify(tmp_path))
+    with pytest.raises(AdminError, match="another training run uses it"):
+        verify(tmp_path)
+
+
+def verify(folder):
+    checkpoint_utils.verify_checkpoint_directory(str(folder))
+
+
+def test_a_lock_on_a_file_that_its_run_has_just_removed_is_none(tmp_path, monkeypatch):
+    """Another run may have locked the file that lies there now."""
+    removed, lockf = [], fcntl.lockf
+
+    def lock(descriptor, how):
+        lockf(descriptor, how)
+        if not removed:
+            os.remove(tmp_path / ".lock")
+            removed.append(True)
+
+    monkeypatch.setattr(fcntl, "lockf", lock)
+    verify(tmp_path)
+    assert removed and os.listdir(tmp_path) == [".lock"]
+
+
 def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from fairseq.logging.meters import AverageMeter
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import unpickling
@@ -82,6 +83,16 @@ def test_nothing_is_called_by_a_bare_pickle_either(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def test_nothing_changes_a_class():
+    """A pickle may set the state of what it has made, not that of a class that it names."""
+    before = vars(AverageMeter).copy()
+    change = b"\x80\x02c%s\n%s\nN}X\x06\x00\x00\x00updatec__builtin__\nset\ns\x86b."
+    for name in ((b"fairseq.meters", b"AverageMeter"), (b"argparse", b"Namespace")):
+        with pytest.raises(AdminError, match=r"x.pt: not a checkpoint"):
+            unpickling.load(io.BytesIO(change % name), "x.pt")
+    assert vars(AverageMeter) == before and not hasattr(Namespace, "update")
+
+
 def test_a_flipped_bit_is_noticed():
     content = bytearray(saved({"w": torch.zeros(1000)}).getvalue())
     unpickling.load(io.BytesIO(content), "x.pt")
@@ -98,6 +109,25 @@ def rewritten(**how):
             new.writestr(name, old.read(name))
     file.seek(0)
     return file
+
+
+def test_an_archive_whose_members_share_their_bytes_is_refused():
+    """Each of them would be read, and kept, again."""
+    content = bytearray(saved({"w": torch.zeros(1000)}).getvalue())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data/0", bytes(largest.file_size))
+        for i in range(1, 100):
+            again = zipfile.ZipInfo(f"archive/data/{i}")
+            first = archive.filelist[0]
+            again.header_offset, again.CRC = first.header_offset, first.CRC
+            again.file_size = again.compress_size = first.file_size
+            archive.filelist.append(again)
+    file.seek(0)
+    with pytest.raises(AdminError, match="its members are compressed"):
+        unpickling.load(file, "x.pt")
 
 
 def test_an_archive_that_grows_when_it_is_read_is_refused():
