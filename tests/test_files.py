@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -103,6 +104,32 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
         pass
     assert os.listdir(tmp_path) == ["folder"]
     assert os.listdir(path) == ["old"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    steps = []
+    for name in ("fsync", "replace"):
+        step = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, name=name, step=step: (steps.append(name), step(*args))
+        )
+    write_json({}, str(tmp_path / "file"))
+    assert steps == ["fsync", "replace"]
+
+
+def test_a_temporary_file_that_was_taken_for_remains_is_made_again(tmp_path, monkeypatch):
+    """Between its making and its locking another process may clear it."""
+    removed, flock = [], fcntl.flock
+
+    def lock(descriptor, how):
+        flock(descriptor, how)
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    write_json({}, str(tmp_path / "file"))
+    assert removed and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

@@ -47,6 +47,13 @@ def test_a_last_checkpoint_is_restored(cfg, tmp_path):
     assert restores_weights(cfg)
 
 
+def test_a_run_without_last_checkpoints_does_not_go_on_from_others(cfg, loaded, tmp_path):
+    (tmp_path / "checkpoint1.pt").touch()
+    assert restores_weights(cfg)
+    cfg.no_last_checkpoints = True
+    assert not restores_weights(cfg) and loaded() == "checkpoint_last.pt"
+
+
 def test_a_named_file_is_restored(cfg, tmp_path):
     cfg.restore_file = str(tmp_path / "other.pt")
     (tmp_path / "other.pt").touch()

@@ -94,7 +94,9 @@ def _check_sums(file: BinaryIO, path: str) -> None:
             members = archive.infolist()
             grows = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if grows or sum(member.file_size for member in members) > size:
-                raise AdminError(f"{path}: not a checkpoint of torch: its members are compressed")
+                raise AdminError(
+                    f"{path}: not a checkpoint of torch, whose members lie there plainly"
+                )
             damaged = archive.testzip()
             if damaged is not None:
                 raise AdminError(f"{path}: damaged: the check sum of {damaged} is wrong")

@@ -126,13 +126,13 @@ def test_an_archive_whose_members_share_their_bytes_is_refused():
             again.file_size = again.compress_size = first.file_size
             archive.filelist.append(again)
     file.seek(0)
-    with pytest.raises(AdminError, match="its members are compressed"):
+    with pytest.raises(AdminError, match="whose members lie there plainly"):
         unpickling.load(file, "x.pt")
 
 
 def test_an_archive_that_grows_when_it_is_read_is_refused():
     assert torch.equal(unpickling.load(rewritten(), "x.pt"), torch.zeros(1000))
-    with pytest.raises(AdminError, match=r"x.pt: not a checkpoint of torch: its members are com"):
+    with pytest.raises(AdminError, match=r"x.pt: not a checkpoint of torch, whose members"):
         unpickling.load(rewritten(compression=zipfile.ZIP_DEFLATED), "x.pt")
 
 
