@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from argparse import Namespace
+from argparse import ArgumentError, Namespace
 from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import Any, Iterator, NoReturn, Sequence
@@ -36,7 +36,10 @@ def parse(words: Sequence[str]) -> Namespace:
     """What ``fairseq-train`` makes of these words; raises AdminError where it refuses them."""
     parser = fairseq_options.get_training_parser()
     parser.error = _refuse
-    args = fairseq_options.parse_args_and_arch(parser, list(words))
+    try:
+        args = fairseq_options.parse_args_and_arch(parser, list(words))
+    except ArgumentError as error:  # options of a task that contradict those of the model
+        _refuse(str(error))
     args.tpu = False  # fairseq takes --bf16 for a wish to use a TPU
     return args
 

@@ -1,6 +1,7 @@
 import re
 import shlex
 
+import fairseq
 import pytest
 import torch
 
@@ -169,7 +170,12 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
         ({}, ["transformer_lm"], "dict.txt: cannot be read: No such file"),
         ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
         ({}, ["transformer", "--seed", "-1"], "--seed takes a whole number from 0"),
-        ({}, ["transformer", "--task", "denoising"], "--task denoising: none of translation"),
+        pytest.param(
+            *({}, ["transformer", "--task", "denoising"], "--task denoising: none of translation"),
+            marks=pytest.mark.skipif(
+                fairseq.__version__ == "0.12.2", reason="options of the task contradict its model's"
+            ),
+        ),
         (
             {"words": ("--required-batch-size-multiple", "0")},
             ["transformer"],

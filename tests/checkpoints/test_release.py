@@ -182,7 +182,6 @@ def test_rename_splits_or_repeats():
         ({"encoder_layers": 4}, "its weights have encoder_layers 3, its options 4"),
         ({"encoder_normalize_before": True}, "x.pt: --encoder-normalize-before asks for Pre-LN"),
         ({"lr": "x"}, "x.pt: the options of its run are damaged"),
-        ({"source_lang": "a\\'b"}, "x.pt: the options of its run are damaged"),
     ],
 )
 def test_what_does_not_fit_is_refused(release, data, change, message):

@@ -19,7 +19,9 @@ SAVING = ["--max-tokens", 400, "--save-interval-updates", 8, "--max-epoch", 3]
 
 def same_weights(folder, other):
     mine, its = (read_checkpoint(f / "checkpoint_last.pt")["model"] for f in (folder, other))
-    return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
+    # fairseq 0.12.2 leaves what _float_tensor holds to chance
+    names = [name for name in mine if not name.endswith("_float_tensor")]
+    return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in names)
 
 
 def goes_on(restarted, losses):
