@@ -17,6 +17,7 @@ from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.schemes import SCHEMES
 
+from ..conftest import wants_more_than_torch_2_1
 from .conftest import TRAIN, WARMUP, Output
 
 
@@ -72,6 +73,7 @@ def test_two_workers_train_with_the_same_omega(run, data, tmp_path):
     assert automatic.losses() == from_file.losses()
 
 
+@wants_more_than_torch_2_1("gloo cannot gather shards")
 @pytest.mark.parametrize(
     "words",
     [

@@ -14,7 +14,10 @@ from admin_fairseq.modules.fused_residual import fuses, residual_norm
 from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
 from admin_fairseq.modules.transformer_layer import norm_
 
+from ..conftest import wants_more_than_torch_2_1
+
 pytest.importorskip("triton", reason="Triton is not installed (torch's CUDA builds bring it)")
+pytestmark = wants_more_than_torch_2_1("today's Triton finds no interpreter beside it")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PARAMETERS = ("omega", "weight", "bias")
 
