@@ -59,7 +59,9 @@ def load(file: BinaryIO, path: str) -> Any:
         _check_sums(file, path)
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
-        return torch.load(file, map_location="cpu", pickle_module=_restricted_pickle())
+        # its own protection takes no pickle_module; this one refuses all that it would
+        restricted = {"weights_only": False, "pickle_module": _restricted_pickle()}
+        return torch.load(file, map_location="cpu", **restricted)
     except MemoryError:
         raise AdminError(f"{path}: does not fit into memory") from None
     except Exception as error:  # bytes that may be anything make torch raise anything
