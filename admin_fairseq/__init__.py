@@ -9,6 +9,7 @@ from fairseq import utils
 
 from admin_fairseq import starting
 from admin_fairseq.repairs import (
+    attention_plans,
     broadcast,
     cpu_workers,
     data_folders,
@@ -21,6 +22,7 @@ from admin_fairseq.repairs import (
 )
 
 for repair in (
+    attention_plans,
     broadcast,
     cpu_workers,
     position,
