@@ -7,7 +7,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY, register_lr_scheduler
 from omegaconf import II
 
-from admin_fairseq.bounds import NON_NEGATIVE, counting
+from admin_fairseq.bounds import NON_NEGATIVE, Bounds, counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.lr_scheduler.per_update import PerUpdateSchedule
 
@@ -18,7 +18,8 @@ class LinearScheduleConfig(FairseqDataclass):
         default=0, metadata={"help": "raise the learning rate linearly over the first N updates"}
     )
     warmup_init_lr: float = field(
-        default=0.0, metadata={"help": "learning rate that the warm-up starts from"}
+        default=0.0,
+        metadata={"help": "learning rate that the warm-up starts from; -1: --lr itself"},
     )
     min_lr: float = field(
         default=0.0, metadata={"help": "learning rate at --max-update, where the decay ends"}
@@ -30,12 +31,14 @@ class LinearScheduleConfig(FairseqDataclass):
 class LinearSchedule(PerUpdateSchedule):
     """From warmup_init_lr up to lr in warmup_updates, then down to min_lr at max_update.
 
-    Source: the Admin release (its no-warm-up sweep on IWSLT).
+    Source: the Admin release (its no-warm-up sweep on IWSLT). There --warmup-init-lr -1, its
+    default, stands for --lr, and so it does here. Its default for --min-lr, -1 too, makes the rates
+    negative towards the end; 0 is what was meant.
     """
 
     bounds: ClassVar = {
         "warmup_updates": counting(0),
-        "warmup_init_lr": NON_NEGATIVE,
+        "warmup_init_lr": Bounds(-1),
         "min_lr": NON_NEGATIVE,
     }
 
@@ -49,7 +52,8 @@ class LinearSchedule(PerUpdateSchedule):
     def lr_after(self, num_updates: int) -> float:
         cfg = self.cfg
         if num_updates < cfg.warmup_updates:
-            start, end, done = cfg.warmup_init_lr, self.peak, num_updates / cfg.warmup_updates
+            first = self.peak if cfg.warmup_init_lr < 0 else cfg.warmup_init_lr
+            start, end, done = first, self.peak, num_updates / cfg.warmup_updates
         else:
             start, end = self.peak, cfg.min_lr
             done = (num_updates - cfg.warmup_updates) / (cfg.max_update - cfg.warmup_updates)

@@ -21,7 +21,7 @@ class AdamSteps(torch.optim.Optimizer):
     p ← p − lr · wd · p,  p ← p − lr · r_t · √(1 − β2^t) / (1 − β1^t) · m / (√v + ε)
 
     in the t-th update where p has a gradient; r_t is ``rectification(β2, t)``, 1 for Adam.
-    Where r_t = 0 only m and v move.
+    Where r_t = 0, the last of these steps is left out.
 
     The state is that of fairseq's adam: m is "exp_avg", v "exp_avg_sq", t "step". t is a Python
     number, as reading it from the device would have the host wait for the device in every update;
@@ -85,7 +85,7 @@ class AdamSteps(torch.optim.Optimizer):
         states = [self.state[p] for p in params]
         beta1, beta2 = group["betas"]
         factor = self.rectification(beta2, step)
-        if factor and group["weight_decay"]:
+        if group["weight_decay"]:
             # not torch's p · (1 − lr · wd): in float32, 1 − 1e-7 is 1 − 1.2e-7 in every update
             torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
         # torch divides √v, but not ε, by √(1 − β2^t); where nothing moves ε must only not be 0

@@ -15,6 +15,9 @@ class NovoGrad(torch.optim.Optimizer):
     v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m,
 
     but for the first step, where v = ‖g‖². m starts at 0.
+
+    The Admin release has a NovoGrad whose v starts at 0, so that its first step is longer by
+    1/√(1 − β2); no command line could ask for it, so that no published run has it.
     """
 
     def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, **group) -> None:

@@ -9,8 +9,8 @@ from admin_fairseq.optim.adam_steps import AdamSteps
 
 
 class RAdam(AdamSteps):
-    """Adam whose steps are rectified, as the release steps: nothing moves, weight decay included,
-    while the rectification is undefined (ρ_t ≤ 5).
+    """Adam whose steps are rectified, as the release steps: while the rectification is undefined
+    (ρ_t ≤ 5), weights decay and do not move otherwise.
 
     torch takes plain momentum steps there: five of them with β2 = 0.98 or 0.999.
     """

@@ -60,6 +60,13 @@ def test_numbers_without_warmup(updates, lr):
     assert schedule(max_update=500).step_update(updates) == pytest.approx(lr)
 
 
+def test_a_warmup_from_minus_one_starts_at_the_peak():
+    """As in the release, whose default it is."""
+    found = schedule(warmup_updates=100, warmup_init_lr=-1.0, max_update=500)
+    assert found.optimizer.get_lr() == 1.0
+    assert [found.step_update(n) for n in (0, 50, 100, 300)] == pytest.approx([1, 1, 1, 0.5])
+
+
 def test_starts_at_the_warmup_rate():
     assert schedule(**RECIPE).optimizer.get_lr() == pytest.approx(0.2)
     assert schedule(max_update=500).optimizer.get_lr() == 1.0
@@ -103,7 +110,7 @@ def test_decay_needs_an_end_after_the_warmup(warmup, end):
     ("option", "value"),
     [
         ("warmup_updates", -1),
-        ("warmup_init_lr", float("nan")),
+        *(("warmup_init_lr", float("nan")), ("warmup_init_lr", -2.0)),
         ("min_lr", float("nan")),
         ("min_lr", -0.1),
         ("lr", -1.0),

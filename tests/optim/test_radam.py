@@ -29,11 +29,11 @@ class Reference:
         power = self.beta2**self.t
         longest = 2 / (1 - self.beta2) - 1
         length = longest - 2 * self.t * power / (1 - power)
+        self.value -= self.weight_decay * self.lr * self.value
         if length < 5:
             return
         rectified = (length - 4) / (longest - 4) * (length - 2) / length * longest / (longest - 2)
         size = self.lr * math.sqrt((1 - power) * rectified) / (1 - self.beta1**self.t)
-        self.value -= self.weight_decay * self.lr * self.value
         self.value -= size * self.m / (math.sqrt(self.v) + self.eps)
 
 
@@ -68,15 +68,17 @@ def test_steps_are_those_of_the_release(betas, weight_decay):
 
 
 @pytest.mark.parametrize(("beta2", "held"), [(0.98, 5), (0.999, 5)])
-def test_nothing_moves_while_the_rectification_is_undefined(beta2, held):
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_weights_only_decay_while_the_rectification_is_undefined(beta2, held, weight_decay):
     parameter = weight(1.0)
-    optimizer = RAdam([parameter], lr=0.01, betas=(0.9, beta2), weight_decay=0.1)
+    optimizer = RAdam([parameter], lr=0.01, betas=(0.9, beta2), weight_decay=weight_decay)
     values = []
     for gradient in gradients(held + 1, 1):
         step(optimizer, parameter, gradient)
         values.append(parameter.item())
-    assert values[:held] == [1.0] * held
-    assert values[held] != 1.0
+    decayed = [(1 - 0.01 * weight_decay) ** t for t in range(1, held + 2)]
+    assert values[:held] == pytest.approx(decayed[:held], rel=1e-12)
+    assert values[held] != pytest.approx(decayed[held], rel=1e-6)
 
 
 def test_zero_gradients_while_waiting_need_no_epsilon():
