@@ -162,6 +162,15 @@ class SchemeOptions(FairseqDataclass):
         },
     )
 
+    subln_in_encoder_attention: bool = field(
+        default=False,
+        metadata={
+            "help": "with --init-type subln: the second layer norm and the gain of the weights in "
+            "attention to the encoder too, as in the paper's text; the authors' code, which made "
+            "the published numbers, has neither there"
+        },
+    )
+
     autocast: Optional[ChoiceEnum(["bfloat16"])] = field(
         default=None,
         metadata={

@@ -136,8 +136,9 @@ at ω² = n / ln n, 1 at ω² = n.
 def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
 
-    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Checked against the argument: a
-    branch of variance v makes Post-LN divide the gradient by sqrt(1 + v). Xavier's v = 1 in every
+    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1; their code has γ l^(-1/4), as it
+    hands 1/√l to TensorFlow as a scale, which is one of the variance. Checked against the argument:
+    a branch of variance v makes Post-LN divide the gradient by sqrt(1 + v). Xavier's v = 1 in every
     layer makes that 2^(L/2) over L of them; v = 1/l makes it sqrt(Π (1 + 1/l)) = sqrt(L + 1).
     """
     return math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(layer)
@@ -146,9 +147,10 @@ def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
 def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation). Checked against the argument:
-    weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so that no
-    map lengthens what it reads. For a square map it is Xavier's bound divided by √3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own model also norms the
+    sum of embeddings and positions: --layernorm-embedding. Checked against the argument: weights of
+    variance 1/(3 fan_in) give an output a third of the input's mean square, so that no map
+    lengthens what it reads. For a square map it is Xavier's bound divided by √3.
     """
     return math.sqrt(1 / fan_in)
 
@@ -162,18 +164,53 @@ def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
     return math.sqrt(2 / (dim + vocabulary))
 
 
-def fixup_inner(encoder_layers: int, decoder_layers: int) -> float:
-    """L^(-1/2): all linear maps of a branch but its last, L the number of the model's branches.
+def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
+    """L = 2N + 3M, the branches of the whole model; 2M without an encoder."""
+    layers = encoder_layers, decoder_layers
+    return encoder_sublayers(*layers) + decoder_sublayers(*layers)
 
-    Source: Zhang, Dauphin and Ma 2019 (Fixup). Checked against the argument: the last of a branch's
-    m maps starts at zero, so that a step of size η changes the branch by η s^(2(m-1)), the other
-    maps having size s; L branches together are to change by η, hence s = L^(-1/(2m-2)). Here m = 2:
-    value and output in attention, fc1 and fc2 in the FFN. Queries and keys shrink like values. That
-    L counts both stacks is our reading.
+
+def fixup_attention(encoder_layers: int, decoder_layers: int) -> float:
+    """L^(-1/6): queries, keys and values of self-attention.
+
+    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup). Its paper's L^(-1/(2m-2)), as in
+    ``fixup_ffn``, with an attention counted as m = 4 maps: queries, keys, values, output.
     """
-    branches = encoder_sublayers(encoder_layers, decoder_layers)
-    branches += decoder_sublayers(encoder_layers, decoder_layers)
-    return branches**-0.5
+    return fixup_branches(encoder_layers, decoder_layers) ** (-1 / 6)
+
+
+def fixup_encoder_attention(encoder_layers: int, decoder_layers: int) -> float:
+    """12^(-1/6) at any depth: queries, keys and values of attention to the encoder.
+
+    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup), where this attention is not told L and
+    takes its default. The published runs, at L = 30, had it so.
+    """
+    return 12 ** (-1 / 6)
+
+
+def fixup_ffn(encoder_layers: int, decoder_layers: int) -> float:
+    """L^(-1/2): the first map of an FFN.
+
+    Source: Zhang, Dauphin and Ma 2019 (Fixup), and their code. Checked against the argument: the
+    last of a branch's m maps starts at zero, so that a step of size η changes the branch by
+    η s^(2(m-1)), the other maps having size s; L branches together are to change by η, hence
+    s = L^(-1/(2m-2)). Here m = 2.
+    """
+    return fixup_branches(encoder_layers, decoder_layers) ** -0.5
+
+
+def b2t_encoder(encoder_layers: int, decoder_layers: int) -> float:
+    """N^(-1/2): every matrix of an encoder layer.
+
+    Source: the code of Takase et al. 2022 (B2T), whose published runs all had it; the paper does
+    not say so.
+    """
+    return encoder_layers**-0.5
+
+
+def b2t_decoder(encoder_layers: int, decoder_layers: int) -> float:
+    """M^(-1/2): every matrix of a decoder layer (see ``b2t_encoder``)."""
+    return decoder_layers**-0.5
 
 
 def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
@@ -191,6 +228,7 @@ def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
     Source: Wang et al. 2022 (Foundation Transformers). Checked against the argument: branch i is
     1/i of the variance in a Pre-LN stream, and a step changes weights of size γ by 1/γ of
     themselves. The n branches together change the stream by Σ (1/i) / γ² ≈ ln n / γ², which γ² =
-    ln n holds at 1 for any depth.
+    ln n holds at 1 for any depth. The code of its authors (torchscale) leaves attention to the
+    encoder out, though it counts it in 3M.
     """
     return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))

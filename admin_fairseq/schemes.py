@@ -33,6 +33,28 @@ from admin_fairseq.modules.residual import (
     ScaledResidual,
 )
 
+EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en", "de"))
+OMEGA = r"residuals\.\w+\.omega"
+QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
+# within a layer: the linear maps, and those that end a branch
+LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
+LAST = r"(\w+_attn\.out_proj|fc2)"
+VALUE_PATH = r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight"
+# the same without attention to the encoder
+OWN_LAST = r"(self_attn\.out_proj|fc2)"
+OWN_VALUE_PATH = r"(fc[12]|self_attn\.(v|out)_proj)\.weight"
+
+# Attention and embeddings are as in fairseq: q, k, v Xavier with gain 1/√2, the output projection
+# Xavier, embeddings N(0, 1/d). Today's fairseq leaves the FFN at torch's default, whose variance is
+# less than half of Xavier's, and the biases of q, k, v at U(±1/√d). The published runs drew the FFN
+# with Xavier, as fairseq did until 0.8, and those of Admin, DLCL, DS-Init and the
+# Lipschitz-constrained initialisation began with all biases at zero.
+XAVIER_FFN = (
+    XavierUniform(EVERY + r"fc[12]\.weight"),
+    Zero(EVERY + r"fc[12]\.bias"),
+)
+BASE_WEIGHTS = (*XAVIER_FFN, Zero(EVERY + r"\w+_attn\.[qkv]_proj\.bias"))
+
 
 class Norm(Enum):
     """Where layer norm stands."""
@@ -75,7 +97,8 @@ class Scheme:
     one_residual_per_layer: bool = False  # shared by the layer's sub-layers
     inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # what linear maps see first
     connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
-    weights: tuple[Rule, ...] = ()  # on top of BASE_WEIGHTS
+    weights: tuple[Rule, ...] = ()  # on top of those it starts from
+    starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     profile: Profile = Profile.NONE
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
@@ -88,23 +111,6 @@ class Scheme:
 
 
 NO_NORM = "it has no layer norm; a stock transformer has one around every sub-layer"
-
-# The published runs draw the FFN with Xavier, as fairseq did until 0.8; today's fairseq leaves it
-# at torch's default, whose variance is less than half of it. Attention and embeddings are as in
-# fairseq: q, k, v Xavier with gain 1/√2, the output projection Xavier, embeddings N(0, 1/d).
-BASE_WEIGHTS = (
-    XavierUniform(r"(en|de)coder\.layers\.\d+\.fc[12]\.weight"),
-    Zero(r"(en|de)coder\.layers\.\d+\.fc[12]\.bias"),
-)
-
-EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en", "de"))
-OMEGA = r"residuals\.\w+\.omega"
-QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
-# within a layer: the linear maps, those that begin a branch, those that end one
-LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
-FIRST = r"(\w+_attn\.[qkv]_proj|fc1)"
-LAST = r"(\w+_attn\.out_proj|fc2)"
-VALUE_PATH = r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight"
 
 TFIXUP_WEIGHTS = (
     Scale(ENCODER + r"(fc[12]|self_attn\.out_proj)\.weight", formulas.tfixup_encoder),
@@ -122,9 +128,13 @@ DEEPNORM_WEIGHTS = (
     Scale(DECODER + OMEGA, formulas.deepnorm_decoder_alpha),
 )
 SUBLN_WEIGHTS = (
-    XavierNormal(EVERY + QUERY_KEY, formulas.one),
+    XavierNormal(EVERY + r"\w+_attn\.\w+_proj\.weight", formulas.one),
     XavierNormal(ENCODER + VALUE_PATH, formulas.subln_encoder_gain),
-    XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain),
+    XavierNormal(DECODER + OWN_VALUE_PATH, formulas.subln_decoder_gain),
+)
+B2T_WEIGHTS = (
+    Scale(ENCODER + LINEAR + r"\.weight", formulas.b2t_encoder),
+    Scale(DECODER + LINEAR + r"\.weight", formulas.b2t_decoder),
 )
 # fc1 gives every hidden unit a twin of opposite sign, fc2 weighs it with opposite sign
 LOOKS_LINEAR_WEIGHTS = (
@@ -138,10 +148,12 @@ LIPSCHITZ_WEIGHTS = (
     Uniform(r"decoder\.(output_projection|project_(in|out)_dim)\.weight", formulas.lipschitz_bound),
     Uniform(r"(en|de)coder\.embed_tokens\.weight", formulas.lipschitz_embedding_bound),
 )
-# the paper's classifier starts at zero too; ours may be the embeddings, and keeps its weights
 FIXUP_WEIGHTS = (
-    Scale(EVERY + FIRST + r"\.weight", formulas.fixup_inner),
+    Scale(EVERY + r"self_attn\.[qkv]_proj\.weight", formulas.fixup_attention),
+    Scale(DECODER + r"encoder_attn\.[qkv]_proj\.weight", formulas.fixup_encoder_attention),
+    Scale(EVERY + r"fc1\.weight", formulas.fixup_ffn),
     Zero(EVERY + LAST + r"\.weight"),
+    Zero(r"decoder\.output_projection\.weight"),  # where it is not the embeddings
 )
 
 
@@ -174,6 +186,14 @@ def _branchnorm(scheme: Scheme, options: Any) -> Scheme:
     return replace(scheme, residual=partial(GrowingResidual, updates=options.branchnorm_updates))
 
 
+def _subln(scheme: Scheme, options: Any) -> Scheme:
+    """The paper's text with --subln-in-encoder-attention; else as the authors' code has it."""
+    if not options.subln_in_encoder_attention:
+        return scheme
+    everywhere = XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain)
+    return replace(scheme, inputs=((LAST, LayerNorm),), weights=(*scheme.weights, everywhere))
+
+
 SCHEMES = {
     "default": Scheme("plain residuals", formulas.TRANSFORMER_PAPER, Norm.EACH),
     "adaptive-profiling": _admin(Profile.WRITE),
@@ -192,6 +212,7 @@ SCHEMES = {
         formulas.TFIXUP_PAPER,
         Norm.NONE,
         weights=TFIXUP_WEIGHTS,
+        starts_from=XAVIER_FFN,
         no_stock_form=NO_NORM,
     ),
     "fixup": Scheme(
@@ -199,7 +220,6 @@ SCHEMES = {
         formulas.FIXUP_PAPER,
         Norm.NONE,
         partial(GatedResidual, start=1.0),
-        # the paper's bias before the activation is part of fc1's own bias, a vector
         inputs=((LINEAR, Shift),),
         weights=FIXUP_WEIGHTS,
         extra="α: 1 per sub-layer, b: 1 per linear map",
@@ -228,6 +248,7 @@ SCHEMES = {
         Norm.POST,
         partial(ScaledResidual, trainable=False),
         weights=DEEPNORM_WEIGHTS,
+        starts_from=XAVIER_FFN,
         extra="ω: C per sub-layer, constant",
     ),
     "branchnorm": Scheme(
@@ -242,15 +263,20 @@ SCHEMES = {
         "Sub-LN",
         formulas.SUBLN_PAPER,
         Norm.SUB,
-        inputs=((LAST, LayerNorm),),
+        inputs=((OWN_LAST, LayerNorm),),
         weights=SUBLN_WEIGHTS,
-        extra="one more layer norm per sub-layer",
-        no_stock_form="it has a layer norm inside every sub-layer, where a stock one has none",
+        starts_from=XAVIER_FFN,
+        extra="one more layer norm per self-attention and FFN",
+        no_stock_form="it has a layer norm inside its sub-layers, where a stock one has none",
+        options=("subln_in_encoder_attention",),
+        variant=_subln,
     ),
     "b2t": Scheme(
         "B2T connection",
         formulas.B2T_PAPER,
         Norm.B2T,
+        weights=B2T_WEIGHTS,
+        starts_from=(),
         no_stock_form="it adds a layer's input to the layer's output; a stock transformer does not",
     ),
     "dlcl": Scheme(

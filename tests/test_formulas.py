@@ -100,7 +100,8 @@ def test_a_decoder_alone_has_two_sublayers_a_layer():
     assert formulas.deepnorm_decoder_alpha(0, 6) == four_digits(1.8612)
     assert formulas.deepnorm_decoder_beta(0, 6) == four_digits(0.3799)
     assert formulas.subln_decoder_gain(0, 6) == four_digits(math.log(12) ** 0.5)
-    assert formulas.fixup_inner(0, 6) == four_digits(12**-0.5)
+    assert formulas.fixup_attention(0, 6) == four_digits(12 ** (-1 / 6))
+    assert formulas.fixup_ffn(0, 6) == four_digits(12**-0.5)
 
 
 def test_tfixups_encoder_constant_comes_of_the_same_sum_as_the_decoders():
@@ -136,8 +137,20 @@ def test_subln():
 
 
 def test_fixup():
-    assert formulas.fixup_inner(6, 6) == four_digits(30**-0.5)
-    assert formulas.fixup_inner(12, 3) == four_digits(33**-0.5)
+    # 30^⅙ = 1.76273;  33^⅙ = 1.79094
+    assert formulas.fixup_attention(6, 6) == four_digits(0.5673)
+    assert formulas.fixup_attention(12, 3) == four_digits(0.5584)
+    assert formulas.fixup_encoder_attention(6, 6) == four_digits(0.6609)
+    assert formulas.fixup_encoder_attention(12, 3) == four_digits(0.6609)
+    assert formulas.fixup_ffn(6, 6) == four_digits(30**-0.5)
+    assert formulas.fixup_ffn(12, 3) == four_digits(33**-0.5)
+
+
+def test_b2t():
+    assert formulas.b2t_encoder(6, 18) == formulas.b2t_decoder(18, 6) == four_digits(0.4082)
+    assert formulas.b2t_encoder(18, 6) == formulas.b2t_decoder(6, 18) == four_digits(0.2357)
+    assert formulas.b2t_encoder(12, 3) == four_digits(0.2887)
+    assert formulas.b2t_decoder(12, 3) == four_digits(0.5774)
 
 
 def test_dsinit():

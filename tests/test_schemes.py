@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from admin_fairseq.config import AdminTransformerConfig
-from admin_fairseq.schemes import BASE_WEIGHTS, SCHEMES, Norm
+from admin_fairseq.schemes import SCHEMES, Norm
 
 from .conftest import held
 
@@ -19,8 +19,8 @@ EMBEDDINGS = {
     "all shared": {"share_all_embeddings": True},
 }
 
-# Standard deviations in units of Xavier's, sqrt(2 / (fan_in + fan_out)); of embeddings in units of
-# d^-½. What a scheme does not name is as in "default".
+# Standard deviations in units of Xavier's, sqrt(2 / (fan_in + fan_out)); of embeddings and of the
+# biases of q, k, v in units of d^-½. What a scheme does not name is as in "default".
 DEFAULT = {
     "qk": 0.7071,
     "v": 0.7071,
@@ -29,6 +29,7 @@ DEFAULT = {
     "fc2": 1,
     "embed": 1,
     "output": 1,
+    "bias": 0,
 }
 PATTERNS = {
     "qk": r"layers\.\d+\.\w+_attn\.[qk]_proj\.weight",
@@ -38,6 +39,7 @@ PATTERNS = {
     "fc2": r"layers\.\d+\.fc2\.weight",
     "embed": r"embed_tokens\.weight",
     "output": r"output_projection\.weight",
+    "bias": r"layers\.\d+\.\w+_attn\.[qkv]_proj\.bias",
     "omega": r"layers\.\d+\.residuals\.\w+\.omega",
     "alpha": r"layers\.\d+\.residuals\.\w+\.alpha",
     "shift": r"layers\.\d+\..*\.before\.shift",
@@ -50,18 +52,26 @@ def alike(value, *groups):
     return dict.fromkeys(groups, value)
 
 
+FAIRSEQS = {"bias": 3**-0.5}  # torch's U(±1/√d)
+
+
 def tfixup(weights, embed):
-    return {**alike(weights, "v", "out", "fc1", "fc2"), "embed": embed}
+    return {**alike(weights, "v", "out", "fc1", "fc2"), "embed": embed, **FAIRSEQS}
 
 
 def gain(value):
-    return {"qk": 1, **alike(value, "v", "out", "fc1", "fc2")}
+    return {"qk": 1, **alike(value, "v", "out", "fc1", "fc2"), **FAIRSEQS}
 
 
-def fixup(branches_root):
+def fixup(attention, ffn):
     """Maps that begin a branch shrink, those that end one are zero."""
-    inner = {**alike(0.7071 * branches_root, "qk", "v"), "fc1": branches_root}
-    return {**inner, "out": 0, "fc2": 0, "alpha": 1, "shift": 0}
+    inner = {**alike(0.7071 * attention, "qk", "v"), "fc1": ffn}
+    return {**inner, "out": 0, "fc2": 0, "output": 0, "alpha": 1, "shift": 0}
+
+
+def b2t(root):
+    """The FFN as torch draws it: U(±1/√64), U(±1/√128)."""
+    return {**alike(0.7071 * root, "qk", "v", "fc1"), "out": root, "fc2": 0.5 * root, **FAIRSEQS}
 
 
 # sqrt(1/64) / sqrt(3) against sqrt(2/128), sqrt(2/192);  sqrt(1/128) / sqrt(3) for fc2;
@@ -83,9 +93,10 @@ START = {
         (12, 3): {"encoder": tfixup(0.3600, 0.3102), "decoder": tfixup(0.4387, 0.4387)},
     },
     "fixup": {
-        # 30^-½ and 33^-½
-        (6, 6): {"encoder": fixup(0.1826), "decoder": fixup(0.1826)},
-        (12, 3): {"encoder": fixup(0.1741), "decoder": fixup(0.1741)},
+        # 30^-⅙, 30^-½ and 33^-⅙, 33^-½; attention to the encoder has 12^-⅙ = 0.6609: of both
+        # attentions the root of the mean square
+        (6, 6): {"encoder": fixup(0.5673, 0.1826), "decoder": fixup(0.6159, 0.1826)},
+        (12, 3): {"encoder": fixup(0.5584, 0.1741), "decoder": fixup(0.6118, 0.1741)},
     },
     **{name: dict.fromkeys(DEPTHS, REZERO) for name in ("rezero", "rezero_postln", "branchnorm")},
     "deepnet": {
@@ -100,10 +111,21 @@ START = {
     },
     "subln": {
         # sqrt(⅓ ln 18 ln 12), sqrt(ln 18);  sqrt(⅓ ln 9 ln 24), sqrt(ln 9)
-        (6, 6): {"encoder": gain(1.5473), "decoder": gain(1.7001)},
-        (12, 3): {"encoder": gain(1.5257), "decoder": gain(1.4823)},
+        # attention to the encoder has 1: of both attentions sqrt((γ² + 1) / 2)
+        (6, 6): {
+            "encoder": gain(1.5473),
+            "decoder": {**gain(1.7001), **alike(1.3947, "v", "out")},
+        },
+        (12, 3): {
+            "encoder": gain(1.5257),
+            "decoder": {**gain(1.4823), **alike(1.2643, "v", "out")},
+        },
     },
-    "b2t": {depths: {} for depths in DEPTHS},
+    "b2t": {
+        # 6^-½;  12^-½ and 3^-½
+        (6, 6): {"encoder": b2t(0.4082), "decoder": b2t(0.4082)},
+        (12, 3): {"encoder": b2t(0.2887), "decoder": b2t(0.5774)},
+    },
     "dlcl": {depths: {} for depths in DEPTHS},
     "looklinear": {depths: {} for depths in DEPTHS},
     "dsinit": {
@@ -130,9 +152,7 @@ ADDED = {
     "branchnorm": ALPHAS,
     "fixup": {**ALPHAS, ("encoder", "before.shift"): 36, ("decoder", "before.shift"): 60},
     "subln": {
-        (stack, f"before.{kind}"): count
-        for stack, count in PER_SUBLAYER.items()
-        for kind in ("weight", "bias")
+        (stack, f"before.{kind}"): 12 for stack in PER_SUBLAYER for kind in ("weight", "bias")
     },
     "dlcl": {
         (stack, f"connections.{kind}"): count
@@ -182,7 +202,7 @@ def check(group, found, expected):
         return
     shape = found[0].shape
     table = group in ("embed", "output")
-    unit = shape[1] ** -0.5 if table else (2 / sum(shape)) ** 0.5
+    unit = shape[-1] ** -0.5 if table or group == "bias" else (2 / sum(shape)) ** 0.5
     if table and len(found) == 1 and not found[0][1].any():
         every = torch.cat([found[0][:1], found[0][2:]]).flatten()  # without padding
     # the spread of n normal numbers is off by 1 / sqrt(2 n); 3.5 of these are one case in 2000
@@ -223,6 +243,8 @@ def test_tfixup_scales_every_parameter_by_its_rule(build, n, m, embeddings):
     tfixup = parameters(build, init_type="tfixup", **options)
     assert all("layer_norm" in name for name in set(default) - set(tfixup))
     for name, weight in tfixup.items():
+        if re.search(r"[qkv]_proj\.bias", name):  # zero in "default" alone
+            continue
         expected = default[name] * tfixup_factor(name, n, m)
         torch.testing.assert_close(weight, expected, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -249,7 +271,7 @@ def test_padding_has_the_embedding_zero(build, name):
 def test_every_rule_has_something_to_do(build, name):
     names = list(parameters(build, init_type=name))
     options = AdminTransformerConfig(init_type=name)
-    for rule in BASE_WEIGHTS + options.scheme.weights:
+    for rule in options.scheme.starts_from + options.scheme.weights:
         assert any(re.fullmatch(rule.pattern, n) for n in names), rule.pattern
 
 
@@ -280,7 +302,8 @@ def test_layer_norms_stand_where_the_table_says(build, name):
         inside = [name for name in names if name.endswith(".before")]
         last = [name for name in names if name == "layer_norm"]
         assert len(around) == (0 if norm is Norm.NONE else 6 * sublayers)
-        assert len(inside) == (6 * sublayers if norm is Norm.SUB else 0)
+        # Sub-LN's authors leave attention to the encoder as it is
+        assert len(inside) == (6 * 2 if norm is Norm.SUB else 0)
         assert len(last) == norm.before
         assert len(around) + len(inside) + len(last) == len(names)
 
@@ -329,6 +352,22 @@ def test_lipschitz_takes_the_maps_beside_the_layers_too(build):
 
 
 # Options of single schemes
+
+
+def test_subln_may_be_that_of_the_papers_text(build):
+    """γ and the second norm in attention to the encoder too."""
+    text = parameters(build, init_type="subln", subln_in_encoder_attention=True)
+    code = parameters(build, init_type="subln")
+    cross = "decoder.layers.0.encoder_attn"
+    assert set(text) - set(code) == {
+        f"decoder.layers.{i}.encoder_attn.out_proj.before.{kind}"
+        for i in range(6)
+        for kind in ("weight", "bias")
+    }
+    for kind in ("v_proj", "out_proj"):
+        unit = 64**-0.5
+        assert code[f"{cross}.{kind}.weight"].std() / unit == pytest.approx(1, rel=0.05)
+        assert text[f"{cross}.{kind}.weight"].std() / unit == pytest.approx(1.7001, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from admin_fairseq.initialize import initialize
 from admin_fairseq.modules.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.repairs import batches
-from admin_fairseq.schemes import BASE_WEIGHTS
 
 
 def start_training(
@@ -39,7 +38,8 @@ def start_training(
     _check_criterion(model, run)
     if run is not None:
         batches.apply(task, run)
-    initialize(model, BASE_WEIGHTS + config.scheme.weights, *config.depths)
+    scheme = config.scheme
+    initialize(model, scheme.starts_from + scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
     shard_layers(model, config)
 

@@ -18,8 +18,8 @@ class LinearCombination(nn.Module):
 
     DLCL, the dynamic linear combination of layers (Wang et al. 2019, in its form for Pre-LN). Each
     row of W starts as the average; the last row makes the stack's output. Checked against the
-    authors' code, which by default leaves the embeddings y_0 out of the norms; we keep to the
-    equation.
+    authors' code, which leaves the embeddings y_0 out of the norms, in the published runs too: the
+    option that would norm them cannot be switched on. We keep to the equation.
     """
 
     def __init__(self, layers: int, dim: int) -> None:

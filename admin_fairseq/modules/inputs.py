@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 
 class Shift(nn.Module):
-    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019)."""
+    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019).
+
+    We have one before each linear map, and vectors as the maps' own biases, 0 at the start. The
+    authors' code has no such vectors, and other scalars: a shift before q, k and v together (in
+    attention to the encoder before q alone), before fc1, before ReLU and before fc2; a shift and a
+    factor after the encoder, a shift after the decoder. All start where they change nothing.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()

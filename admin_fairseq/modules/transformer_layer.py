@@ -17,6 +17,7 @@ from fairseq.modules.transformer_layer import (
 )
 from torch import Tensor, nn
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.attention import Attention
 from admin_fairseq.modules.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.modules.fused_residual import fuses, residual_norm
@@ -170,6 +171,15 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
         return self.attention(
             embed_dim, heads, cfg, self_attention=True, add_bias_kv=add_bias_kv, **kind
         )
+
+    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        """fairseq calls this before loading; raises AdminError for the other form of Sub-LN."""
+        norm = f"{name}.encoder_attn.out_proj.before.weight"
+        if norm in state_dict and norm.removeprefix(f"{name}.") not in self.state_dict():
+            raise AdminError(
+                "the checkpoint's attention to the encoder has a layer norm inside (Sub-LN as in "
+                "the paper's text): add --subln-in-encoder-attention"
+            )
 
     def build_encoder_attention(self, embed_dim: int, cfg: TransformerConfig) -> Attention:
         width = cfg.encoder.embed_dim

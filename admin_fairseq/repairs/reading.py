@@ -39,7 +39,19 @@ def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
     evaluated_options.check(state, file.name)
     if not (isinstance(state, dict) and isinstance(state.get("model"), Mapping)):
         raise AdminError(f"{file.name}: not a checkpoint of fairseq (it holds no model)")
+    _say_what_weights_show(state)
     return state
+
+
+def _say_what_weights_show(state: dict[str, Any]) -> None:
+    """Complete, in place, the options of a checkpoint of an earlier version of this plugin.
+
+    It had Sub-LN's second norm in attention to the encoder too, before there was an option for it.
+    """
+    norm = ".encoder_attn.out_proj.before.weight"
+    options = state["cfg"].get("model") if isinstance(state.get("cfg"), dict) else None
+    if isinstance(options, dict) and any(str(name).endswith(norm) for name in state["model"]):
+        options["subln_in_encoder_attention"] = True
 
 
 def read(path: str) -> dict[str, Any]:
