@@ -24,6 +24,17 @@ BRANCHNORM_PAPER = "https://arxiv.org/abs/2305.02790"
 SUBLN_PAPER = "https://arxiv.org/abs/2210.06423"
 B2T_PAPER = "https://arxiv.org/abs/2206.00330"
 
+# the authors' own code, with which tests/authors compares a scheme
+ADMIN_CODE = "LiyuanLucasLiu/Transformer-Clinic at 70f72b7"
+ADMIN_TORCH_CODE = "microsoft/admin-torch at 08b6605"
+TFIXUP_CODE = "layer6ai-labs/T-Fixup at b17e166"
+FIXUP_CODE = "hongyi-zhang/Fixup at f3fa449"
+TORCHSCALE_CODE = "microsoft/torchscale at 4d1e0e8"
+B2T_CODE = "takase/b2t_connection at c8e2ad4"
+DLCL_CODE = "wangqiangneu/dlcl at c632ee2"
+LIPSCHITZ_CODE = "hfxunlp/transformer at 635c75c"
+DSINIT_CODE = "bzhangGo/zero at d97e2c2"
+
 Formula = Callable[[int, int], float]
 """A number from the depths (N encoder layers, M decoder layers)."""
 
@@ -136,8 +147,9 @@ at ω² = n / ln n, 1 at ω² = n.
 def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
 
-    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1; their code has γ l^(-1/4), as it
-    hands 1/√l to TensorFlow as a scale, which is one of the variance. Checked against the argument:
+    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Their code has γ l^(-1/4), as it
+    hands 1/√l to TensorFlow as a scale, which is one of the variance; and queries, keys and values
+    of self-attention are one matrix there, whose γ is 1/√2 of ours. Checked against the argument:
     a branch of variance v makes Post-LN divide the gradient by sqrt(1 + v). Xavier's v = 1 in every
     layer makes that 2^(L/2) over L of them; v = 1/l makes it sqrt(Π (1 + 1/l)) = sqrt(L + 1).
     """
@@ -147,10 +159,10 @@ def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
 def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own model also norms the
-    sum of embeddings and positions: --layernorm-embedding. Checked against the argument: weights of
-    variance 1/(3 fan_in) give an output a third of the input's mean square, so that no map
-    lengthens what it reads. For a square map it is Xavier's bound divided by √3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own Post-LN model norms the
+    sum of embeddings and positions too: --layernorm-embedding. Checked against the argument:
+    weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so that no
+    map lengthens what it reads. For a square map it is Xavier's bound divided by √3.
     """
     return math.sqrt(1 / fan_in)
 

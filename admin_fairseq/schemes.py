@@ -100,6 +100,7 @@ class Scheme:
     weights: tuple[Rule, ...] = ()  # on top of those it starts from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     profile: Profile = Profile.NONE
+    held_against: str = "the paper alone: no code is public"
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
     options: tuple[str, ...] = ()  # names of those that no other scheme has
@@ -164,6 +165,7 @@ def _admin(profile: Profile) -> Scheme:
         Norm.POST,
         ScaledResidual,
         profile=profile,
+        held_against=formulas.ADMIN_CODE,
         extra="ω: C per sub-layer",
     )
 
@@ -195,7 +197,12 @@ def _subln(scheme: Scheme, options: Any) -> Scheme:
 
 
 SCHEMES = {
-    "default": Scheme("plain residuals", formulas.TRANSFORMER_PAPER, Norm.EACH),
+    "default": Scheme(
+        "plain residuals",
+        formulas.TRANSFORMER_PAPER,
+        Norm.EACH,
+        held_against=formulas.ADMIN_CODE,
+    ),
     "adaptive-profiling": _admin(Profile.WRITE),
     "adaptive": _admin(Profile.READ),
     "adaptive-auto": _admin(Profile.MEASURE),
@@ -206,6 +213,7 @@ SCHEMES = {
         extra="ω: C per sub-layer, constant unless --omega-trainable",
         options=("output_change_scale", "omega_trainable"),
         variant=_admin_torch,
+        held_against=formulas.ADMIN_TORCH_CODE,
     ),
     "tfixup": Scheme(
         "T-Fixup",
@@ -214,6 +222,7 @@ SCHEMES = {
         weights=TFIXUP_WEIGHTS,
         starts_from=XAVIER_FFN,
         no_stock_form=NO_NORM,
+        held_against=formulas.TFIXUP_CODE,
     ),
     "fixup": Scheme(
         "Fixup",
@@ -224,6 +233,7 @@ SCHEMES = {
         weights=FIXUP_WEIGHTS,
         extra="α: 1 per sub-layer, b: 1 per linear map",
         no_stock_form=NO_NORM,
+        held_against=formulas.FIXUP_CODE,
     ),
     "rezero": Scheme(
         "ReZero",
@@ -233,6 +243,7 @@ SCHEMES = {
         one_residual_per_layer=True,
         extra="α: 1 per layer",
         no_stock_form=NO_NORM,
+        held_against=formulas.ADMIN_CODE,
     ),
     "rezero_postln": Scheme(
         "ReZero with Post-LN",
@@ -241,6 +252,7 @@ SCHEMES = {
         GatedResidual,
         one_residual_per_layer=True,
         extra="α: 1 per layer",
+        held_against=formulas.ADMIN_CODE,
     ),
     "deepnet": Scheme(
         "DeepNorm",
@@ -250,6 +262,7 @@ SCHEMES = {
         weights=DEEPNORM_WEIGHTS,
         starts_from=XAVIER_FFN,
         extra="ω: C per sub-layer, constant",
+        held_against=formulas.TORCHSCALE_CODE,
     ),
     "branchnorm": Scheme(
         "BranchNorm",
@@ -270,6 +283,7 @@ SCHEMES = {
         no_stock_form="it has a layer norm inside its sub-layers, where a stock one has none",
         options=("subln_in_encoder_attention",),
         variant=_subln,
+        held_against=formulas.TORCHSCALE_CODE,
     ),
     "b2t": Scheme(
         "B2T connection",
@@ -278,6 +292,7 @@ SCHEMES = {
         weights=B2T_WEIGHTS,
         starts_from=(),
         no_stock_form="it adds a layer's input to the layer's output; a stock transformer does not",
+        held_against=formulas.B2T_CODE,
     ),
     "dlcl": Scheme(
         "dynamic linear combination of layers",
@@ -286,24 +301,28 @@ SCHEMES = {
         connections=LinearCombination,
         extra="per stack of L layers: W, (L+1)(L+2)/2, and L+1 layer norms",
         no_stock_form="its layers read all layers before them; stock ones read one",
+        held_against=formulas.DLCL_CODE,
     ),
     "looklinear": Scheme(
         "looks-linear FFN",
         formulas.LOOKS_LINEAR_PAPER,
         Norm.POST,
         weights=LOOKS_LINEAR_WEIGHTS,
+        held_against=formulas.ADMIN_CODE,
     ),
     "dsinit": Scheme(
         "depth-scaled initialisation",
         formulas.DSINIT_PAPER,
         Norm.EACH,
         weights=DSINIT_WEIGHTS,
+        held_against=formulas.DSINIT_CODE,
     ),
     "lipschitz": Scheme(
         "Lipschitz-constrained initialisation",
         formulas.LIPSCHITZ_PAPER,
         Norm.EACH,
         weights=LIPSCHITZ_WEIGHTS,
+        held_against=formulas.LIPSCHITZ_CODE,
     ),
 }
 """--init-type → scheme."""

@@ -9,7 +9,7 @@ from typing import Iterable
 from admin_fairseq.commands.command import Command
 from admin_fairseq.schemes import SCHEMES, Norm, Profile, Scheme
 
-COLUMNS = ("scheme", "layer norm", "extra parameters", "profile", "folds", "paper")
+COLUMNS = ("scheme", "layer norm", "extra parameters", "profile", "folds", "held against", "paper")
 PROFILES = {
     Profile.NONE: "no",
     Profile.WRITE: "writes it, stops",
@@ -37,7 +37,10 @@ def _run(args: Namespace) -> Iterable[str]:
 def _cells(scheme: Scheme) -> tuple[str, ...]:
     norm = "Post-LN or Pre-LN" if scheme.norm is Norm.EACH else scheme.norm.value
     folds = "no" if scheme.no_stock_form else "yes"
-    return norm, scheme.extra or "none", PROFILES[scheme.profile], folds, scheme.paper
+    return (
+        *(norm, scheme.extra or "none", PROFILES[scheme.profile], folds),
+        *(scheme.held_against, scheme.paper),
+    )
 
 
 COMMAND = Command("list the schemes, the values of --init-type", _add_options, _run)

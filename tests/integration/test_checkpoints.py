@@ -102,3 +102,24 @@ def test_importing_the_package_is_enough_to_load_a_stock_checkpoint(tmp_path):
     program = f"import admin_fairseq, torch; print(torch.load({str(checkpoint)!r})['args'].arch)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "transformer", done.stderr
+
+
+def test_sub_ln_of_earlier_versions_stays_as_it_was(run, data, tmp_path):
+    """With a norm inside attention to the encoder, for which there was no option."""
+    folder, option = tmp_path / "subln", "--subln-in-encoder-attention"
+    train = ["--encoder-layers", "1", "--decoder-layers", "1"]
+    arch = "subln_transformer_tiny"
+    run.train(data, folder, *train, option, "--max-update", 2, arch=arch)
+    checkpoint = folder / "checkpoint_last.pt"
+    expected = run.generate(data, checkpoint, "--user-dir", "admin_fairseq")
+    state = torch.load(checkpoint)
+    assert state["cfg"]["model"].pop("subln_in_encoder_attention") is True
+    torch.save(state, checkpoint)
+    found = run.generate(data, checkpoint, "--user-dir", "admin_fairseq")
+    assert len(found.hypotheses()) == 10
+    assert found.hypotheses() == expected.hypotheses()
+    # a command line of today says the option; without it the model has no place for the norm
+    failed = run.train(data, folder, *train, "--max-update", 3, arch=arch, status=1)
+    assert failed.errors.strip().splitlines()[-1].endswith(f"add {option}")
+    run.train(data, folder, *train, option, "--max-update", 3, arch=arch)
+    assert torch.load(checkpoint)["cfg"]["model"]["subln_in_encoder_attention"] is True

@@ -7,6 +7,7 @@ import torch
 from fairseq import checkpoint_utils
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs import reading
 
 STATE = {
     "model": {"w": torch.ones(3)},
@@ -32,6 +33,19 @@ def test_a_suffix_of_the_run_is_in_the_path_already(tmp_path):
     """Else a model that is built from it would look for checkpoint-x-x.pt."""
     path = saved(tmp_path, {**STATE, "cfg": {"checkpoint": {"checkpoint_suffix": "-x"}}})
     assert checkpoint_utils.load_checkpoint_to_cpu(path)["cfg"].checkpoint.checkpoint_suffix == ""
+
+
+@pytest.mark.parametrize("kind", ["norm.weight", "before.shift", "before.weight"])
+def test_what_the_weights_show_stands_in_the_options(tmp_path, kind):
+    """Of Sub-LN's second norm in attention to the encoder; Fixup has another module there."""
+    weights = {f"decoder.layers.0.encoder_attn.out_proj.{kind}": torch.ones(3)}
+    path = saved(tmp_path, {**STATE, "model": weights})
+    options = checkpoint_utils.load_checkpoint_to_cpu(path)["cfg"].model
+    shown = "subln_in_encoder_attention"
+    assert options.get(shown, False) is (kind == "before.weight")
+    for odd in ({}, {"cfg": None}, {"cfg": {"model": [1]}}, {"cfg": [1], "args": {"model": {}}}):
+        state = reading.read(saved(tmp_path, {"model": weights, **odd}))
+        assert state["model"].keys() == weights.keys()
 
 
 def test_code_in_options_is_refused(tmp_path):

@@ -1,0 +1,67 @@
+"""Constants of schemes that change nothing else of a model, against the authors' code."""
+
+import pytest
+import torch
+
+from admin_fairseq.formulas import ADMIN_TORCH, dsinit_bound
+from admin_fairseq.modules.residual import ScaledResidual
+
+from ..conftest import held
+from . import numbers, subject
+
+ADMIN = numbers("admin-torch")
+DSINIT = numbers("dsinit")["matrices"]
+
+
+@pytest.mark.parametrize("scale", ADMIN_TORCH)
+def test_omega_of_admin_torch(scale):
+    omegas = {int(sublayers): omega for sublayers, omega in ADMIN["omega"][scale].items()}
+    assert {n: ADMIN_TORCH[scale](n) for n in omegas} == pytest.approx(omegas, rel=1e-12)
+
+
+@pytest.mark.parametrize("depths", subject.DEPTHS)
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("scale", ADMIN_TORCH)
+def test_omega_in_a_model(build, scale, trained, depths):
+    """n is 2N in the encoder and 3M in the decoder, as in the authors' examples."""
+    encoder_layers, decoder_layers = depths
+    model = build(
+        init_type="admin-torch",
+        output_change_scale=scale,
+        omega_trainable=trained,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+    )
+    omegas = {name: omega for name, omega in held(model).items() if name.endswith(".omega")}
+    assert len(omegas) == 2 * encoder_layers + 3 * decoder_layers
+    for name, omega in omegas.items():
+        n = 2 * encoder_layers if name.startswith("encoder.") else 3 * decoder_layers
+        torch.testing.assert_close(omega, torch.full_like(omega, ADMIN["omega"][scale][str(n)]))
+        assert isinstance(omega, torch.nn.Parameter) == trained
+
+
+@pytest.mark.parametrize("form", ["constant", "trained"])
+@pytest.mark.parametrize("scale", ADMIN_TORCH)
+def test_sum_of_admin_torch(scale, form):
+    x, branch = subject.summands()
+    residual = ScaledResidual(x.size(-1), trainable=form == "trained").double()
+    with torch.no_grad():
+        residual.omega.fill_(ADMIN_TORCH[scale](subject.SUBLAYERS[0]))
+        found = residual(x, branch)
+    expected = torch.tensor(ADMIN["sums"][form][scale], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)  # theirs is a float32 ω
+
+
+@pytest.mark.parametrize("depths", DSINIT)
+def test_bounds_of_dsinit(depths):
+    """Theirs are γ l^(-1/4), ours γ/√l as in the paper; γ is the same.
+
+    But for self-attention's queries, keys and values, which they draw as one matrix.
+    """
+    assert len(DSINIT[depths]) == 4 + 8
+    for name, matrix in DSINIT[depths].items():
+        fan_out, fan_in = matrix["shape"]
+        for layer, largest in enumerate(matrix["largest"], 1):
+            bound = dsinit_bound(fan_out, fan_in, layer) * layer**0.25
+            assert largest < bound * (1 + 1e-5), (name, layer)
+            assert largest == pytest.approx(bound, rel=3e-3), (name, layer)

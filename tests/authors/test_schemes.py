@@ -1,0 +1,127 @@
+"""Our schemes against the authors' models: weights at the start, and logits."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import build_model
+
+from admin_fairseq.config import AdminTransformerConfig
+from admin_fairseq.initialize import XavierNormal
+from admin_fairseq.schemes import SCHEMES
+
+from ..conftest import held
+from . import NUMBERS, numbers, subject
+
+EVERY = {path.stem: numbers(path.stem) for path in sorted(NUMBERS.glob("*.json"))}
+FILES = {name: content for name, content in EVERY.items() if "logits" in content}
+"""Those of schemes; their names are the schemes', where they do not say another one."""
+
+
+def build(scheme, depths, sizes, types, shared):
+    dictionary = Dictionary()
+    for i in range(types):
+        dictionary.add_symbol(f"word{i}")
+    task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    named = {f"{stack}_{key}": v for stack in ("encoder", "decoder") for key, v in sizes.items()}
+    layers = dict(zip(("encoder_layers", "decoder_layers"), depths))
+    cfg = AdminTransformerConfig(
+        _name="admin_transformer_tiny",
+        init_type=FILES[scheme].get("scheme", scheme),
+        **{**named, **layers, "share_all_embeddings": shared, "dropout": 0.0},
+        **FILES[scheme]["options"],
+    )
+    return build_model(cfg, task)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_table_says_what_a_scheme_was_held_against(name):
+    content = EVERY.get("adaptive" if name.startswith("adaptive-") else name)
+    said = SCHEMES[name].held_against
+    assert ("no code is public" in said) == (content is None)
+    assert content is None or said == f"{content['repository']} at {content['commit'][:7]}"
+
+
+@pytest.mark.parametrize("depths", subject.DEPTHS)
+@pytest.mark.parametrize("scheme", FILES)
+def test_weights_at_the_start(scheme, depths):
+    torch.manual_seed(2)
+    model = build(scheme, depths, subject.DRAWN, subject.TYPES_DRAWN, False)
+    ours, counts = subject.pooled(held(model)), subject.counted(held(model))
+    theirs = dict(FILES[scheme]["start"]["-".join(map(str, depths))])
+    for found, alone in ((ours, "ours_alone"), (theirs, "theirs_alone")):
+        for name in [name for name in found if subject.among(name, FILES[scheme].get(alone, ()))]:
+            neutral = subject.neutral(name)
+            assert found.pop(name) == [neutral, 0, neutral], name
+    assert set(ours) == set(theirs)
+    # of these the gains are compared, in test_gains
+    otherwise = FILES[scheme].get("gains", {}).get("-".join(map(str, depths)), {})
+    wrong = {
+        name: (ours[name], theirs[name])
+        for name in set(theirs) - set(otherwise)
+        if not alike(ours[name], theirs[name], counts[name])
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("depths", subject.DEPTHS)
+@pytest.mark.parametrize("scheme", [name for name in FILES if "gains" in FILES[name]])
+def test_gains(scheme, depths):
+    """Of weights whose distribution the papers have otherwise than the code, Xavier's."""
+    rules = [rule for rule in SCHEMES[scheme].weights if isinstance(rule, XavierNormal)]
+    for name, gain in FILES[scheme]["gains"]["-".join(map(str, depths))].items():
+        parameter = name.replace("*", "0")
+        last = [rule for rule in rules if re.fullmatch(rule.pattern, parameter)][-1:]
+        assert bool(last) == name.endswith(".weight"), name
+        if scheme == "deepnet" and name.startswith("encoder.") and gain != 1:
+            # their code has 1.15 (N⁴M)^(-1/16), the paper 0.87: 1/(√2 α), as everywhere else in it
+            gain *= 0.87 / 1.15
+        expected = pytest.approx(gain, rel=1e-6)
+        assert [rule.gain(*depths) for rule in last] == [expected] * len(last), name
+
+
+def alike(ours, theirs, count):
+    """Mean, standard deviation and largest size: of uniform or normal draws, or of constants.
+
+    Of ``count`` draws, ours as theirs, what is compared is as exact as they let it be.
+    """
+    (mean, deviation, largest), (their_mean, their_deviation, their_largest) = ours, theirs
+    if not their_deviation:
+        return deviation == 0 and mean == pytest.approx(their_mean, rel=1e-5)
+    uniform, theirs_uniform = largest < 2 * deviation, their_largest < 2 * their_deviation
+    if uniform:  # that none comes near the bound is rare: (1 - 0.05)^192 for three layers' biases
+        close = largest == pytest.approx(their_largest, rel=min(0.05, 200 / count))
+    else:
+        close = deviation == pytest.approx(their_deviation, rel=4 / count**0.5)
+    return close and abs(mean - their_mean) < deviation / 4 and uniform == theirs_uniform
+
+
+@pytest.mark.parametrize("scheme", FILES)
+def test_logits(scheme):
+    depths, sizes = subject.DEPTHS_COMPUTED, subject.COMPUTED
+    model = build(scheme, depths, sizes, subject.TYPES_COMPUTED, True).double().eval()
+    constants = tuple(FILES[scheme]["constants"]) or ("none",)
+    with torch.no_grad():
+        for name, parameter in held(model).items():
+            if subject.among(name, FILES[scheme].get("ours_alone", ())):
+                parameter.fill_(subject.neutral(name))
+            elif not name.endswith(constants):
+                name = FILES[scheme].get("tied", {}).get(name, name)
+                parameter.copy_(subject.weights(name, tuple(parameter.shape)))
+        found, _ = model(subject.SOURCE, subject.LENGTHS, subject.PREVIOUS)
+    expected = torch.tensor(FILES[scheme]["logits"], dtype=torch.float64)
+    tokens = subject.PREVIOUS.ne(subject.PAD)
+    largest = (found - expected)[tokens].abs().max() / expected[tokens].abs().max()
+    assert largest < 1e-6
+
+
+def test_looks_linear_mirrors_exactly():
+    assert FILES["looklinear"]["mirrored"] == 0
+    model = build("looklinear", subject.DEPTHS[0], subject.DRAWN, subject.TYPES_DRAWN, False)
+    for name, value in model.named_parameters():
+        for dim, last in enumerate(("fc1.weight", "fc2.weight")):
+            if name.endswith(last):
+                first, second = value.chunk(2, dim=dim)
+                assert torch.equal(first, -second)
