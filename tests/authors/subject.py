@@ -22,7 +22,7 @@ SUBLAYERS = [12, 1, 2, 3, 9, 18, 24, 36, 54, 200, 300, 1000]
 """Numbers of a stack's sub-layers of which constants are compared; those of ``DEPTHS`` too."""
 
 DRAWN = {"embed_dim": 64, "ffn_embed_dim": 128, "attention_heads": 2}
-TYPES_DRAWN = 500
+TYPES_DRAWN = 2000
 """Sizes of these models, of encoder and decoder alike; the dictionary has its four symbols too."""
 
 COMPUTED = {"embed_dim": 8, "ffn_embed_dim": 12, "attention_heads": 2}

@@ -95,7 +95,8 @@ def alike(ours, theirs, count):
         close = largest == pytest.approx(their_largest, rel=min(0.05, 200 / count))
     else:
         close = deviation == pytest.approx(their_deviation, rel=4 / count**0.5)
-    return close and abs(mean - their_mean) < deviation / 4 and uniform == theirs_uniform
+    centred = abs(mean - their_mean) < 5 * (2 / count) ** 0.5 * deviation
+    return close and centred and uniform == theirs_uniform
 
 
 @pytest.mark.parametrize("scheme", FILES)
