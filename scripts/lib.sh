@@ -229,6 +229,32 @@ train_options() {
     option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
 }
 
+# What --fp16 comes with in the Admin release.
+half=(--fp16-scale-window 256 --threshold-loss-scale 0.03125)
+
+# Set batch, settings and half to what admin-torch's example/train_wmt_en-de.sh has, or with huge
+# example/train_wmt_en-de_huge_batch.sh: admin_torch_recipe regular|huge
+admin_torch_recipe() {
+    # shellcheck disable=SC2034 # batch is train.sh's
+    case $1 in
+        regular)
+            batch=(4096 1 8)
+            settings=(--lr 1e-3 --warmup-updates 8000 --weight-decay 0.0
+                --dropout 0.1 --attention-dropout 0.1 --activation-dropout 0.1 --max-update 1000000)
+            ;;
+        huge)
+            batch=(2048 32 8)
+            settings=(--lr 1.5e-3 --warmup-updates 4000 --weight-decay 1e-4
+                --dropout 0.4 --attention-dropout 0.0 --activation-dropout 0.0 --max-update 100000)
+            ;;
+    esac
+    settings+=(--optimizer adam --adam-betas "(0.9, 0.98)" --clip-norm 0.0
+        --lr-scheduler inverse_sqrt --warmup-init-lr 1e-7)
+    # their fourth argument, whose place --init-type takes in the commands for other schemes
+    [ "$scheme" != admin-torch ] || settings+=(--share-all-embeddings --omega-trainable)
+    half=(--memory-efficient-fp16 --fp16-scale-window 256 --threshold-loss-scale 0.0625)
+}
+
 # The folder of a run: run_dir SEED
 run_dir() { printf '%s\n' "$save_dir/$scheme${recipe:+-$recipe}-${encoder_layers}l-${decoder_layers}l-seed$1"; }
 
@@ -268,7 +294,7 @@ choose_workers() {
     [ "$cpu" = false ] || device=(--cpu)
     [ "$cpu" = true ] || [ "$precision" != auto ] || precision=fp16
     case $precision in
-        fp16) device+=(--fp16 --fp16-scale-window 256 --threshold-loss-scale 0.03125) ;;
+        fp16) device+=(--fp16 "${half[@]}") ;;
         bf16) device+=(--bf16) ;;
         auto | fp32) ;;
         *) fail "--precision $precision: use fp32, fp16 or bf16" ;;
@@ -322,12 +348,11 @@ train_published() {
 }
 
 evaluate_options() {
-    local default=""
-    [ -n "$2" ] || default=" (default: the recipe's)"
+    local recipes=" (default: the recipe's)" # of those that are empty
     option average "$1" "epoch checkpoints to average, the last ones"
-    option last-epoch "$2" "none after this epoch$default"
-    option beam "$3" "beam width$default"
-    option lenpen "$4" "length penalty$default"
+    option last-epoch "$2" "none after this epoch$([ -n "$2" ] || echo "$recipes")"
+    option beam "$3" "beam width$([ -n "$3" ] || echo "$recipes")"
+    option lenpen "$4" "length penalty$([ -n "$4" ] || echo "$recipes")"
     option max-tokens 4096 "tokens in a batch"
     option precision auto "auto (fp16 on a GPU), fp32, fp16 or bf16"
 }

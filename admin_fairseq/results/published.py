@@ -12,11 +12,19 @@ with open(Path(__file__).with_name("published.json"), encoding="utf-8") as file:
 DATASETS = {score["dataset"] for score in SCORES}
 
 
-def score(dataset: str, scheme: str, depths: tuple[int, int]) -> Optional[dict[str, Any]]:
-    """The first published score of a scheme at these depths, if there is one."""
+def score(
+    dataset: str, scheme: str, depths: tuple[int, int], model: Any
+) -> Optional[dict[str, Any]]:
+    """The first published score of a scheme at these depths and with the model's options."""
     wanted = (dataset, scheme, *depths)
     keys = ("dataset", "scheme", "encoder_layers", "decoder_layers")
-    return next((entry for entry in SCORES if tuple(map(entry.get, keys)) == wanted), None)
+    for entry in SCORES:
+        options = entry.get("options", {}).items()
+        if tuple(map(entry.get, keys)) == wanted and all(
+            getattr(model, name, None) == value for name, value in options
+        ):
+            return entry
+    return None
 
 
 def text(score: Optional[dict[str, Any]]) -> str:

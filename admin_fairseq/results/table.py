@@ -64,7 +64,8 @@ class Row:
 
     @property
     def published(self) -> Optional[dict[str, Any]]:
-        return published.score(self.first.dataset, self.first.scheme, self.first.depths)
+        run = self.first
+        return published.score(run.dataset, run.scheme, run.depths, run.model)
 
     @property
     def verdict(self) -> str:

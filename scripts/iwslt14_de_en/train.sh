@@ -29,8 +29,8 @@ case ${chosen:-admin} in
     tfixup)
         tokens=4000
         settings=(--share-decoder-input-output-embed --optimizer adam --adam-betas "(0.9, 0.98)"
-            --weight-decay 1e-4 --lr 5e-4 --lr-scheduler inverse_sqrt_nowarmup --decay-period 4000
-            --dropout 0.5 --max-epoch 300)
+            --weight-decay 1e-4 --clip-norm 25.0 --lr 5e-4 --lr-scheduler inverse_sqrt_nowarmup
+            --decay-period 4000 --dropout 0.5 --max-epoch 300)
         ;;
     *) fail "--recipe $recipe: use admin, no-warmup or tfixup" ;;
 esac

@@ -23,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import admin_fairseq
+from admin_fairseq.results import published
 from admin_fairseq.schemes import Norm
 
 from ..conftest import held
@@ -75,8 +76,11 @@ NO_NORM = {"rezero", "tfixup"}
 
 IWSLT, EN_DE, EN_FR = "admin/iwslt14_de_en", "admin/wmt14_en_de", "admin/wmt14_en_fr"
 TFIXUP = "tfixup/iwslt14_de_en"
+ADMIN_TORCH, HUGE = "admin-torch/wmt14_en_de", "admin-torch/wmt14_en_de/huge"
 SWEPT = {"optimization.lr": [1e-4], "optimizer.adam_betas": "(0.9, 0.99)"}
-FORTY = {"optimization.max_epoch": 40}
+COMPARED = {"optimization.max_epoch": 45}  # admin-torch's README evaluates with "45 10"
+# there --init-type stands in place of the scripts' fourth argument, which asks for these
+ALONE = {"model.omega_trainable": False, "model.share_all_embeddings": False}
 
 
 def _rows():
@@ -95,15 +99,15 @@ def _rows():
         yield f"iwslt14_de_en/tfixup_{depth}l_{depth}l", Row(TFIXUP, "tfixup", (depth, depth))
     yield "wmt14_en_de/admin_100l_100l", Row(f"{EN_DE}/100l", "admin", (100, 100))
     yield "wmt14_en_de/postln_preln_18l_18l", Row(EN_DE, "postln_preln", (18, 18))
-    for depth, recipe in ((6, EN_DE), (18, EN_DE), (100, f"{EN_DE}/100l")):
+    for depth, recipe in ((6, ADMIN_TORCH), (18, ADMIN_TORCH), (100, HUGE)):
         name = f"wmt14_en_de/admin_torch_{depth}l_{depth}l"
-        yield name, Row(recipe, "admin_torch", (depth, depth), FORTY)
-    for scheme in ("admin", "deepnet", "admin_torch"):
-        for batch, accumulated in (("8x4096", 1), ("128x4096", 16)):
-            tokens = {"dataset.max_tokens": 4096, "optimization.update_freq": [accumulated]}
-            yield f"wmt17_en_de/{scheme}_{batch}", Row(EN_DE, scheme, (18, 18), tokens, gpus=8)
+        yield name, Row(recipe, "admin_torch", (depth, depth))
+    for scheme, but in (("admin", ALONE), ("deepnet", ALONE), ("admin_torch", {})):
+        for batch, recipe in (("8x4096", ADMIN_TORCH), ("128x4096", HUGE)):
+            name = f"wmt17_en_de/{scheme}_{batch}"
+            yield name, Row(recipe, scheme, (100, 100), {**but, **COMPARED})
     tokens = {"dataset.max_tokens": 4096, "optimization.update_freq": [16]}
-    other = {"task.source_lang": "en", "task.target_lang": "de", "model.dropout": 0.1}
+    other = {"task.source_lang": "en", "task.target_lang": "de", "model.dropout": 0.1, **COMPARED}
     yield "wmt17_en_de/tfixup_6l_6l", Row(TFIXUP, "tfixup", (6, 6), {**tokens, **other}, gpus=8)
 
 
@@ -114,12 +118,12 @@ rows = pytest.mark.parametrize("name", ROWS)
 SCHEMA = OmegaConf.structured(FairseqConfig)
 
 
-def hydra_composes(name):
+def hydra_composes(name, *overrides):
     """The row and its files."""
     dataset, row = name.split("/")
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONFIGS / dataset), **VERSION):
-        return compose(row, overrides=["task.data=DATA"])
+        return compose(row, overrides=["task.data=DATA", *overrides])
 
 
 @cache
@@ -158,6 +162,13 @@ def test_there_is_a_row_for_every_score_and_no_other():
         scheme = score["scheme"].replace("-", "_")
         row = ROWS["{}/{}_{}l_{}l".format(score["dataset"], scheme, *layers)]
         assert (row.scheme, row.layers) == (scheme, layers)
+
+
+def test_rows_of_admin_torch_have_the_scores_of_its_first_table():
+    for depth, bleu in ((6, 27.84), (18, 28.91), (100, 29.65)):
+        model = composed(f"wmt14_en_de/admin_torch_{depth}l_{depth}l").model
+        found = published.score("wmt14_en_de", "admin-torch", (depth, depth), model)
+        assert found["bleu"] == bleu
 
 
 def test_every_recipe_has_its_rows():
@@ -199,10 +210,15 @@ def test_fairseq_takes_a_row(name):
     assert config.model._name == "".join(arch(name))
 
 
+def documented_command(recipe):
+    """The words of the command in a recipe's head."""
+    text = (CONFIGS / recipe).read_text()
+    comment = [line[1:] for line in text.splitlines() if line.startswith("#   ")]
+    return shlex.split("".join(line.rstrip("\\") for line in comment), comments=True)
+
+
 def test_the_documented_sweep_is_the_published_one():
-    recipe = (CONFIGS / "iwslt14_de_en" / "recipe" / "no_warmup.yaml").read_text()
-    comment = [line[1:] for line in recipe.splitlines() if line.startswith("#   ")]
-    words = shlex.split("".join(line.rstrip("\\") for line in comment), comments=True)
+    words = documented_command("iwslt14_de_en/recipe/no_warmup.yaml")
     overrides = OverridesParser.create().parse_overrides([w for w in words if "=" in w])
     sweeps = {
         override.key_or_group: [yaml.safe_load(v) for v in override.sweep_string_iterator()]
@@ -213,6 +229,79 @@ def test_the_documented_sweep_is_the_published_one():
     # YAML takes 1e-4, which has no dot, for a word
     sweeps["optimization.lr"] = [[float(lr)] for (lr,) in sweeps["optimization.lr"]]
     assert sweeps == published
+
+
+OF_OTHERS = {  # recipe without a row → settings of its authors' command, and its depths
+    "b2t": (
+        {
+            "common.fp16": True,
+            "common.fp16_scale_window": None,
+            "common.threshold_loss_scale": None,
+            "common.seed": 1,
+            "optimizer._name": "adam",
+            "optimizer.adam_betas": "(0.9, 0.98)",
+            "optimizer.weight_decay": 0.0,
+            "lr_scheduler._name": "inverse_sqrt",
+            "lr_scheduler.warmup_updates": 4000,
+            "lr_scheduler.warmup_init_lr": 1e-7,
+            "optimization.lr": [1e-3],
+            "optimization.clip_norm": 0.1,
+            "optimization.max_update": 50000,
+            "optimization.max_epoch": 0,
+            "optimization.update_freq": [16],
+            "dataset.max_tokens": 3584,
+            "checkpoint.keep_last_epochs": 10,
+            "model.dropout": 0.5,
+            "model.attention_dropout": 0.0,
+            "model.activation_dropout": 0.0,
+            "model.share_all_embeddings": True,
+        },
+        (18, 18),
+    ),
+    "dlcl": (
+        {
+            "common.fp16": False,
+            "common.seed": 1,
+            "optimizer._name": "adam",
+            "optimizer.adam_betas": "(0.9, 0.997)",
+            "optimizer.weight_decay": 0.0,
+            "lr_scheduler._name": "inverse_sqrt",
+            "lr_scheduler.warmup_updates": 16000,
+            "lr_scheduler.warmup_init_lr": 1e-7,
+            "optimization.lr": [2e-3],
+            "optimization.clip_norm": 0.0,
+            "optimization.max_epoch": 20,
+            "optimization.max_update": 0,
+            "optimization.update_freq": [2],
+            "dataset.max_tokens": 4096,
+            "checkpoint.keep_last_epochs": 5,
+            "model.dropout": 0.1,
+            "model.attention_dropout": 0.1,
+            "model.activation_dropout": 0.1,
+            "model.share_all_embeddings": True,
+        },
+        (30, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("scheme", OF_OTHERS)
+def test_fairseq_takes_the_documented_command_of_a_recipe_without_a_row(scheme):
+    settings, layers = OF_OTHERS[scheme]
+    words = documented_command(f"wmt14_en_de/recipe/{scheme}.yaml")
+    program = ["fairseq-hydra-train", "--config-dir", "configs/wmt14_en_de", "--config-name"]
+    assert words[:6] == [*program, "admin_18l_18l", f"recipe={scheme}"]
+    hydra_init("admin_18l_18l")
+    config = hydra_composes("wmt14_en_de/admin_18l_18l", *words[5:])
+    assert {key: OmegaConf.select(config, key) for key in settings} == settings
+    assert (config.task.source_lang, config.task.target_lang) == ("en", "de")
+    assert config.distributed_training.distributed_world_size == 8
+    model = _built_with(config)
+    add_defaults(OmegaConf.create(OmegaConf.to_container(config)))
+    assert model.cfg.init_type == scheme
+    assert (len(model.encoder.layers), len(model.decoder.layers)) == layers
+    assert model.encoder.layers[0].fc1.weight.shape == (2048, 512)
+    assert model.encoder.layers[0].dropout_module.p == settings["model.dropout"]
 
 
 # fairseq 0.12.2 has copies of an encoder layer's weights
@@ -245,7 +334,7 @@ def _built(model):
 
 
 @cache
-def _stock(size, layers, shared, pre_ln):
+def _stock(size, layers, shared, tied, pre_ln):
     """Names and shapes in fairseq's own architecture."""
     *_, name, otherwise = SIZES[size]
     options = Namespace(
@@ -255,15 +344,19 @@ def _stock(size, layers, shared, pre_ln):
         encoder_normalize_before=pre_ln[0],
         decoder_normalize_before=pre_ln[1],
         share_all_embeddings=shared,
-        share_decoder_input_output_embed=True,
+        share_decoder_input_output_embed=tied,
     )
     ARCH_CONFIG_REGISTRY[name](options)
     with torch.device("meta"):
         return _shapes(TransformerModel.build_model(options, JOINED if shared else SEPARATE))
 
 
+def _built_with(config):
+    return _built(json.dumps(OmegaConf.to_container(config.model), sort_keys=True))
+
+
 def _built_row(name):
-    return _built(json.dumps(OmegaConf.to_container(composed(name).model), sort_keys=True))
+    return _built_with(composed(name))
 
 
 @rows
@@ -285,13 +378,16 @@ def test_a_row_builds_the_published_model(name):
 
 @rows
 def test_a_row_has_the_parameters_of_fairseqs_own_model_and_its_schemes(name):
-    row, model = ROWS[name], _built_row(name)
+    row, model, config = ROWS[name], _built_row(name), composed(name).model
     size = arch(name)[1]
     dim = SIZES[size][0]
     encoder, decoder = row.layers
     sublayers = 2 * encoder + 3 * decoder
-    shared = not row.recipe.startswith("tfixup")
-    stock = _stock(size, row.layers, shared, pre_ln_of(row))
+    shared, tied = (
+        bool(config.get(f"share_{which}"))
+        for which in ("all_embeddings", "decoder_input_output_embed")
+    )
+    stock = _stock(size, row.layers, shared, shared or tied, pre_ln_of(row))
     own = 0
     if row.scheme in ("admin", "admin_torch", "deepnet"):
         own = sublayers * dim

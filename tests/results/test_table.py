@@ -3,6 +3,7 @@ import io
 import json
 import math
 import statistics
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -136,14 +137,34 @@ def test_order():
 
 
 def test_published_scores():
-    assert published.text(published.score("iwslt14_de_en", "admin", (6, 6))) == "35.67±0.15"
-    assert published.text(published.score("wmt14_en_de", "admin-torch", (6, 6))) == "27.84"
-    assert published.text(published.score("wmt14_en_de", "postln", (18, 18))) == "diverged"
-    assert published.score("wmt14_en_de", "admin", (0, 18)) is None
+    model = run_of().model
+    score = partial(published.score, model=model)
+    assert published.text(score("iwslt14_de_en", "admin", (6, 6))) == "35.67±0.15"
+    assert published.text(score("wmt14_en_de", "postln", (18, 18))) == "diverged"
+    assert score("wmt14_en_de", "admin", (0, 18)) is None
     rows = rows_of([run_of(bleu=30.0)])
     text = as_text(rows)
     assert "35.67±0.15" in text and "depth: Admin, Table 3." in text
     assert text.count("Signature, tokenised: tok:none") == 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "scale", "trained", "bleu"),
+    [
+        *((6, "O(1)", False, "27.71"), (6, "O(1)", True, "27.79")),
+        *((6, "O(logn)", False, "27.83"), (6, "O(logn)", True, "27.84")),
+        *((18, "O(1)", False, "28.66"), (18, "O(1)", True, "28.89")),
+        *((18, "O(logn)", False, "28.78"), (18, "O(logn)", True, "28.91")),
+        (100, "O(logn)", True, "29.65"),
+        # not published
+        *((6, "O(n)", True, ""), (100, "O(logn)", False, ""), (100, "O(1)", True, "")),
+        (6, None, None, ""),
+    ],
+)
+def test_a_published_score_is_that_of_the_runs_options(layers, scale, trained, bleu):
+    run = run_of(layers=layers, init_type="admin-torch", data="/data/wmt14_en_de/bin")
+    run.log.config["model"].update(output_change_scale=scale, omega_trainable=trained)
+    assert published.text(rows_of([run])[0].published) == bleu
 
 
 @pytest.mark.parametrize("render", [as_text, as_markdown])
