@@ -111,7 +111,12 @@ def deepnorm_encoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def deepnorm_encoder_beta(encoder_layers: int, decoder_layers: int) -> float:
-    """β = 0.87 (N⁴M)^(-1/16): gain of the encoder's weights (DeepNorm, figure 2)."""
+    """β = 0.87 (N⁴M)^(-1/16): gain of the encoder's weights (DeepNorm, figure 2).
+
+    It is 1/(√2 α), as β is everywhere else in the figure. The code of DeepNorm's authors
+    (torchscale) has 1.15 in place of 0.87; that of the Admin release, with which admin-torch was
+    compared, has 0.87.
+    """
     return 0.87 * (encoder_layers**4 * decoder_layers) ** (-1 / 16)
 
 

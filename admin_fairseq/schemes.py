@@ -260,9 +260,8 @@ SCHEMES = {
         Norm.POST,
         partial(ScaledResidual, trainable=False),
         weights=DEEPNORM_WEIGHTS,
-        starts_from=XAVIER_FFN,
         extra="ω: C per sub-layer, constant",
-        held_against=formulas.TORCHSCALE_CODE,
+        held_against=formulas.ADMIN_CODE,
     ),
     "branchnorm": Scheme(
         "BranchNorm",

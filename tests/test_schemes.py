@@ -60,7 +60,7 @@ def tfixup(weights, embed):
 
 
 def gain(value):
-    return {"qk": 1, **alike(value, "v", "out", "fc1", "fc2"), **FAIRSEQS}
+    return {"qk": 1, **alike(value, "v", "out", "fc1", "fc2")}
 
 
 def fixup(attention, ffn):
@@ -113,12 +113,12 @@ START = {
         # sqrt(⅓ ln 18 ln 12), sqrt(ln 18);  sqrt(⅓ ln 9 ln 24), sqrt(ln 9)
         # attention to the encoder has 1: of both attentions sqrt((γ² + 1) / 2)
         (6, 6): {
-            "encoder": gain(1.5473),
-            "decoder": {**gain(1.7001), **alike(1.3947, "v", "out")},
+            "encoder": {**gain(1.5473), **FAIRSEQS},
+            "decoder": {**gain(1.7001), **alike(1.3947, "v", "out"), **FAIRSEQS},
         },
         (12, 3): {
-            "encoder": gain(1.5257),
-            "decoder": {**gain(1.4823), **alike(1.2643, "v", "out")},
+            "encoder": {**gain(1.5257), **FAIRSEQS},
+            "decoder": {**gain(1.4823), **alike(1.2643, "v", "out"), **FAIRSEQS},
         },
     },
     "b2t": {

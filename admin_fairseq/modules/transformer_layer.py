@@ -174,11 +174,13 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """fairseq calls this before loading; raises AdminError for the other form of Sub-LN."""
-        norm = f"{name}.encoder_attn.out_proj.before.weight"
-        if norm in state_dict and norm.removeprefix(f"{name}.") not in self.state_dict():
+        norm, own = "{}.out_proj.before.weight".format, dict(self.named_parameters())
+        is_subln = norm("self_attn") in own and f"{name}.{norm('self_attn')}" in state_dict
+        has, wanted = f"{name}.{norm('encoder_attn')}" in state_dict, norm("encoder_attn") in own
+        if is_subln and has != wanted:
             raise AdminError(
-                "the checkpoint's attention to the encoder has a layer norm inside (Sub-LN as in "
-                "the paper's text): add --subln-in-encoder-attention"
+                f"the checkpoint's attention to the encoder has {'a' if has else 'no'} layer norm "
+                f"inside: {'add' if has else 'leave out'} --subln-in-encoder-attention"
             )
 
     def build_encoder_attention(self, embed_dim: int, cfg: TransformerConfig) -> Attention:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from admin_fairseq.formulas import ADMIN_TORCH, dsinit_bound
+from admin_fairseq.formulas import ADMIN_TORCH
 from admin_fairseq.modules.residual import ScaledResidual
 
 from ..conftest import held
@@ -52,16 +52,35 @@ def test_sum_of_admin_torch(scale, form):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)  # theirs is a float32 ω
 
 
-@pytest.mark.parametrize("depths", DSINIT)
-def test_bounds_of_dsinit(depths):
-    """Theirs are γ l^(-1/4), ours γ/√l as in the paper; γ is the same.
+OURS = {
+    "qkv_map": ("q_proj", "k_proj", "v_proj"),
+    "o_map": ("out_proj",),
+    **{f"{letter}_map": (f"{letter}_proj",) for letter in "qkv"},
+    "enlarge": ("fc1",),
+    "output": ("fc2",),
+}
+"""The last part of their name → of ours."""
 
-    But for self-attention's queries, keys and values, which they draw as one matrix.
+
+@pytest.mark.parametrize("depths", subject.DEPTHS)
+def test_bounds_of_dsinit(build, depths):
+    """Theirs are γ l^(-1/4), ours γ/√l as in the paper.
+
+    γ is the same, but for self-attention's queries, keys and values: as they draw these as one
+    matrix, theirs is 1/√2 of ours.
     """
-    assert len(DSINIT[depths]) == 4 + 8
-    for name, matrix in DSINIT[depths].items():
-        fan_out, fan_in = matrix["shape"]
+    theirs = DSINIT["-".join(map(str, depths))]
+    sizes = {f"{s}_{key}": n for s in ("encoder", "decoder") for key, n in subject.DRAWN.items()}
+    layers = dict(zip(("encoder_layers", "decoder_layers"), depths))
+    ours = held(build(init_type="dsinit", **layers, **sizes))
+    assert len(theirs) == 4 + 8
+    for name, matrix in theirs.items():
+        stack, _, branch, *_, last = name.split("/")
+        attention = {"self_attention": "self_attn.", "cross_attention": "encoder_attn."}
         for layer, largest in enumerate(matrix["largest"], 1):
-            bound = dsinit_bound(fan_out, fan_in, layer) * layer**0.25
-            assert largest < bound * (1 + 1e-5), (name, layer)
-            assert largest == pytest.approx(bound, rel=3e-3), (name, layer)
+            expected = largest * layer**-0.25 * (2**0.5 if last == "qkv_map" else 1)
+            for part in OURS[last]:
+                place = f"{stack}.layers.{layer - 1}.{attention.get(branch, '')}{part}"
+                found = float(ours[f"{place}.weight"].abs().max())
+                assert found == pytest.approx(expected, rel=6e-3), place
+                assert not ours[f"{place}.bias"].any(), place

@@ -9,7 +9,6 @@ from fairseq.data import Dictionary
 from fairseq.models import build_model
 
 from admin_fairseq.config import AdminTransformerConfig
-from admin_fairseq.initialize import XavierNormal
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import held
@@ -44,42 +43,62 @@ def test_the_table_says_what_a_scheme_was_held_against(name):
     assert content is None or said == f"{content['repository']} at {content['commit'][:7]}"
 
 
-@pytest.mark.parametrize("depths", subject.DEPTHS)
-@pytest.mark.parametrize("scheme", FILES)
-def test_weights_at_the_start(scheme, depths):
-    torch.manual_seed(2)
-    model = build(scheme, depths, subject.DRAWN, subject.TYPES_DRAWN, False)
-    ours, counts = subject.pooled(held(model)), subject.counted(held(model))
-    theirs = dict(FILES[scheme]["start"]["-".join(map(str, depths))])
+STARTS = [(name, depths, False) for name in FILES for depths in subject.DEPTHS]
+STARTS += [(name, subject.DEPTHS[-1], True) for name in FILES]
+
+
+@pytest.mark.parametrize(("name", "depths", "shared"), STARTS)
+def test_weights_at_the_start(name, depths, shared):
+    """``shared``: one table for all embeddings, which a rule might scale more than once."""
+    file = FILES[name]
+    theirs = dict(file["start_shared"] if shared else file["start"][spelled(depths)])
+    ours, counts = drawn(name, depths, shared)
     for found, alone in ((ours, "ours_alone"), (theirs, "theirs_alone")):
-        for name in [name for name in found if subject.among(name, FILES[scheme].get(alone, ()))]:
-            neutral = subject.neutral(name)
-            assert found.pop(name) == [neutral, 0, neutral], name
+        for key in [key for key in found if subject.among(key, file.get(alone, ()))]:
+            neutral = subject.neutral(key)
+            assert found.pop(key) == [neutral, 0, neutral], key
     assert set(ours) == set(theirs)
-    # of these the gains are compared, in test_gains
-    otherwise = FILES[scheme].get("gains", {}).get("-".join(map(str, depths)), {})
+    # what is drawn otherwise than in the paper stands in test_gains
+    compared = set(theirs) - set(file.get("gains", {}).get(spelled(depths), {}))
     wrong = {
-        name: (ours[name], theirs[name])
-        for name in set(theirs) - set(otherwise)
-        if not alike(ours[name], theirs[name], counts[name])
+        key: (ours[key], theirs[key])
+        for key in compared
+        if not alike(ours[key], theirs[key], counts[key])
     }
     assert not wrong
 
 
+def drawn(name, depths, shared=False):
+    """Numbers of our weights, as ``pooled`` and ``counted`` give them."""
+    torch.manual_seed(2)
+    model = build(name, depths, subject.DRAWN, subject.TYPES_DRAWN, shared)
+    return subject.pooled(held(model)), subject.counted(held(model))
+
+
+def spelled(depths):
+    return "-".join(map(str, depths))
+
+
 @pytest.mark.parametrize("depths", subject.DEPTHS)
-@pytest.mark.parametrize("scheme", [name for name in FILES if "gains" in FILES[name]])
-def test_gains(scheme, depths):
-    """Of weights whose distribution the papers have otherwise than the code, Xavier's."""
-    rules = [rule for rule in SCHEMES[scheme].weights if isinstance(rule, XavierNormal)]
-    for name, gain in FILES[scheme]["gains"]["-".join(map(str, depths))].items():
-        parameter = name.replace("*", "0")
-        last = [rule for rule in rules if re.fullmatch(rule.pattern, parameter)][-1:]
-        assert bool(last) == name.endswith(".weight"), name
-        if scheme == "deepnet" and name.startswith("encoder.") and gain != 1:
-            # their code has 1.15 (N⁴M)^(-1/16), the paper 0.87: 1/(√2 α), as everywhere else in it
-            gain *= 0.87 / 1.15
-        expected = pytest.approx(gain, rel=1e-6)
-        assert [rule.gain(*depths) for rule in last] == [expected] * len(last), name
+@pytest.mark.parametrize("name", [name for name in FILES if "gains" in FILES[name]])
+def test_gains(name, depths):
+    """torchscale scales torch's default, biases too, where the papers draw with Xavier.
+
+    Ours are Xavier's times the same gain; biases are those of the Admin release (DeepNorm), and
+    fairseq's (Sub-LN).
+    """
+    ours, counts = drawn(name, depths)
+    width, hidden = subject.DRAWN["embed_dim"], subject.DRAWN["ffn_embed_dim"]
+    for key, gain in FILES[name]["gains"][spelled(depths)].items():
+        if key.endswith(".bias"):
+            uniform = name == "subln" and re.search(r"[qkv]_proj", key)
+            expected = [0, (3 * width) ** -0.5, width**-0.5] if uniform else [0, 0, 0]
+        else:
+            if name == "deepnet_torchscale" and key.startswith("encoder.") and gain != 1:
+                gain *= 0.87 / 1.15  # theirs for the paper's and the release's
+            deviation = gain * (2 / (width + (hidden if ".fc" in key else width))) ** 0.5
+            expected = [0, deviation, 4 * deviation]
+        assert alike(ours[key], expected, counts[key]), key
 
 
 def alike(ours, theirs, count):

@@ -6,6 +6,7 @@ from fairseq.models.transformer import TransformerModelBase
 from fairseq.modules import FairseqDropout
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
+from admin_fairseq.errors import AdminError
 from admin_fairseq.profiling.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES, Norm
 
@@ -227,3 +228,19 @@ def test_dropout_can_be_retained_by_the_names_of_fairseqs_modules(build, stock):
 
     found = names(build("postln_transformer_tiny", encoder_layers=3, decoder_layers=2))
     assert "MultiheadAttention" in found.values() and found == names(stock(options()))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_other_form_of_sub_ln_is_told_in_one_line(build, asked):
+    """A checkpoint of the one does not fit the other; one of another scheme is not its matter."""
+    forms = [
+        build("subln_transformer_tiny", decoder_layers=1, subln_in_encoder_attention=form)
+        for form in (not asked, asked)
+    ]
+    saved, model = forms[0].state_dict(), forms[1]
+    word = "leave out" if asked else "add"
+    with pytest.raises(AdminError, match=f"{word} --subln-in-encoder-attention$") as error:
+        model.load_state_dict(saved)
+    assert "\n" not in str(error.value)
+    with pytest.raises(RuntimeError, match=r"self_attn\.out_proj\.before"):
+        build("preln_transformer_tiny", decoder_layers=1).load_state_dict(saved)

@@ -120,18 +120,24 @@ def renamed(name: str) -> str:
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """And DeepNorm's α, numbers of a layer."""
     found = fairseqs_parameters(model, renamed)
     assert sum(value.numel() for value in found.values()) == sum(
         value.numel() for value in model.parameters()
     )
+    for stack, names in OURS.items():
+        for number, layer in enumerate(getattr(model, stack).layers):
+            for theirs in names if getattr(layer, "deepnet", False) else ():
+                name = renamed(f"{stack}.layers.{number}.{theirs}")
+                found[name] = torch.tensor([getattr(layer, theirs)])
     return found
 
 
 def authors(init_type: str, notes: str = "", **options: Any) -> Authors:
     """``options`` have the same names here and there."""
-    return Authors(
-        LAYERS, partial(build, init_type, **options), parameters, fairseqs_logits, options, notes
-    )
+    constants = ["omega"] if init_type == "deepnet" else []
+    built = partial(build, init_type, **options)
+    return Authors(LAYERS, built, parameters, fairseqs_logits, options, notes, constants)
 
 
 # ---- the profile ----
@@ -272,6 +278,7 @@ if __name__ == "__main__":
         "0, encoder first. All else is with a profile of ones."
     )
     write("adaptive", authors("adaptive", note), omega=profiled())
+    write("deepnet", authors("deepnet"))
     for name in ("rezero", "rezero_postln"):
         write(name, authors(name, UNREACHABLE))
     write("looklinear", authors("looklinear", UNREACHABLE), mirrored=mirrored())

@@ -53,6 +53,7 @@ def write(name: str, authors: Authors, **more: Any) -> None:
         "theirs_alone": list(authors.theirs_alone),
         "tied": tied,
         "start": {"-".join(map(str, depths)): start(authors, depths) for depths in subject.DEPTHS},
+        "start_shared": start(authors, subject.DEPTHS[-1], shared=True),
         "logits": logits.tolist(),
         **more,
     }
@@ -75,10 +76,12 @@ def computed(authors: Authors) -> tuple[Tensor, dict[str, str]]:
         return authors.logits(model), tied
 
 
-def start(authors: Authors, depths: tuple[int, int]) -> dict[str, list[float]]:
-    """Weights as they are drawn; all embeddings apart."""
+def start(
+    authors: Authors, depths: tuple[int, int], shared: bool = False
+) -> dict[str, list[float]]:
+    """Weights as they are drawn, embeddings apart or ``shared`` by all."""
     torch.manual_seed(1)
-    model = authors.build(depths, subject.DRAWN, subject.TYPES_DRAWN, False)
+    model = authors.build(depths, subject.DRAWN, subject.TYPES_DRAWN, shared)
     return subject.pooled(authors.parameters(model))
 
 
@@ -145,6 +148,7 @@ def fairseqs_parameters(
     found = {}
     for name, value in model.named_parameters():
         name = name.replace("decoder.embed_out", "decoder.output_projection.weight")
+        name = re.sub(r"\.([qkv])_proj_weight$", r".\1_proj.weight", name)
         name = rename(name) if rename else name
         if ".in_proj_" in name:
             prefix, kind = name.split("in_proj_")

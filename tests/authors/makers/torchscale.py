@@ -97,7 +97,7 @@ def gains(depths, **scheme):
     return found
 
 
-def make(name, **scheme):
+def make(name, ours, **scheme):
     authors = Authors(
         SOURCE,
         lambda *model: build(*model, **scheme),
@@ -107,10 +107,10 @@ def make(name, **scheme):
         constants=["omega"] if "deepnorm" in scheme else [],
     )
     found = {"-".join(map(str, depths)): gains(depths, **scheme) for depths in subject.DEPTHS}
-    write(name, authors, gains=found)
+    write(name, authors, scheme=ours, gains=found)
 
 
 if __name__ == "__main__":
-    make("deepnet", deepnorm=True)
+    make("deepnet_torchscale", "deepnet", deepnorm=True)
     # this option by itself, in the example, leaves the decoder's layers Post-LN
-    make("subln", subln=True, decoder_normalize_before=True)
+    make("subln", "subln", subln=True, decoder_normalize_before=True)
