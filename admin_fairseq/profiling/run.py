@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Iterator, Optional
 
@@ -126,8 +127,9 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     Batches, device and precision are those of the coming training run, and every batch is seen
     with the dropout masks of the first update, as fairseq seeds it. Each batch is measured as
     the release measures its one: under its own running ω. All moments are then added up, and
-    the final ω come from the pooled variances. Leaves the random state as it was, but the model
-    on the device and in the precision of the run, where fairseq's own trainer then finds it.
+    the final ω come from the pooled variances. Leaves the random state and the task as they
+    were, but the model on the device and in the precision of the run, where fairseq's own trainer
+    then finds it.
     What --ddp-backend fully_sharded is going to spread is measured as a whole, in float32.
 
     Raises AdminError where there is no batch, or a variance is not finite.
@@ -141,7 +143,7 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     autocast = torch.autocast(trainer.device.type, enabled=run.common.amp)
     was_training = model.training
     model.train()
-    with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model):
+    with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model), left_as_it_was(task):
         for sample in _first_batches(trainer, run, config.profile_batches):
             with utils.set_torch_seed(run.common.seed), recorder.batch(), autocast:
                 model(**sample["net_input"], features_only=True)
@@ -156,6 +158,25 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
         if not torch.isfinite(variances).all():
             raise AdminError(f"profiling: {site} has variances {variances.tolist()}")
     return _profile(recorder, config, run, batches=int(counts[0]), tokens=int(counts[1]))
+
+
+@contextmanager
+def left_as_it_was(task: FairseqTask) -> Iterator[None]:
+    """Undo what happens inside to the attributes of ``task`` and to the dictionaries among them.
+
+    Some of fairseq's tasks (translation_multi_simple_epoch) cannot load data that they have
+    already.
+    """
+    attributes = dict(vars(task))
+    contents = [(held, dict(held)) for held in attributes.values() if isinstance(held, dict)]
+    try:
+        yield
+    finally:
+        vars(task).clear()
+        vars(task).update(attributes)
+        for held, content in contents:
+            held.clear()
+            held.update(content)
 
 
 def _not_sharded(run: DictConfig) -> DictConfig:
