@@ -3,17 +3,24 @@
 Importing the package registers its models, optimisers and schedules with fairseq.
 """
 
+import logging
 import os
+import warnings
 
-from fairseq import utils
+# at its import it advises to install tensorboardX
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # of fairscale, which fairseq imports
+    from fairseq import utils
 
-from admin_fairseq import starting
-from admin_fairseq.repairs import (
+from admin_fairseq import starting  # noqa: E402
+from admin_fairseq.repairs import (  # noqa: E402
     attention_plans,
     broadcast,
     cpu_workers,
     data_folders,
     evaluated_options,
+    log_streams,
     numpy_names,
     position,
     reading,
@@ -26,6 +33,7 @@ for repair in (
     attention_plans,
     broadcast,
     cpu_workers,
+    log_streams,
     numpy_names,
     position,
     spawning,
