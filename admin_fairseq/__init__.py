@@ -24,6 +24,7 @@ from admin_fairseq.repairs import (  # noqa: E402
     numpy_names,
     position,
     reading,
+    run_log,
     save_dir,
     saving,
     spawning,
@@ -42,6 +43,7 @@ for repair in (
     reading,
     saving,
     save_dir,
+    run_log,
     starting,
 ):
     repair.apply()
