@@ -44,7 +44,7 @@ def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **optio
             **options,
         )
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition("] ")[2]
         raise AdminError(f"sentencepiece cannot learn {size} pieces: {reason}") from None
     with replacing(path) as file:
         file.write(model.getvalue())

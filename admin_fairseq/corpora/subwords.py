@@ -13,6 +13,7 @@ from typing import Callable, Iterator, NamedTuple
 from admin_fairseq import pieces
 from admin_fairseq.corpora.places import open_input
 from admin_fairseq.corpora.streams import progress, read_lines
+from admin_fairseq.errors import blaming
 from admin_fairseq.files import replacing
 
 SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # drawn at random where there are more, to bound memory
@@ -55,14 +56,15 @@ def _bpe_encoder(path: str) -> Callable[[str], str]:
 
 def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
     """A sentencepiece BPE model of ``size`` pieces, over the text as it is."""
-    pieces.learn(
-        _lines(texts),
-        path,
-        size,
-        normalization_rule_name="identity",
-        input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
-        shuffle_input_sentence=True,
-    )
+    with blaming("--bpe-size"):
+        pieces.learn(
+            _lines(texts),
+            path,
+            size,
+            normalization_rule_name="identity",
+            input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
+            shuffle_input_sentence=True,
+        )
 
 
 def _lines(texts: list[str]) -> Iterator[str]:

@@ -123,6 +123,13 @@ def test_what_is_wrong_with_a_text_is_told_in_one_line(tmp_path, no_binary, spoi
     assert not (tmp_path / "data set" / "prepared.json").exists()
 
 
+def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
+    text = write(tmp_path / "my", [["a b c"] * 200] * 2)
+    said = r"--bpe-size: sentencepiece cannot learn 60 pieces: Vocabulary size too high .* <= \d+"
+    with pytest.raises(AdminError, match=said):
+        prepare(tmp_path, "--text", text)
+
+
 def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
     (tmp_path / "data set").mkdir()
     text = write(tmp_path / "data set" / "train", sentences())
