@@ -21,7 +21,7 @@ from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.modules.transformer_stack import shard_layers
-from admin_fairseq.profiling.run import set_omegas
+from admin_fairseq.profiling.run import set_omegas, takes_weights
 from admin_fairseq.repairs import batches
 
 
@@ -42,6 +42,16 @@ def start_training(
     initialize(model, scheme.starts_from + scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
     shard_layers(model, config)
+
+
+def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
+    """Leave pretrained embeddings out of ``config``, in place, where a checkpoint has the weights.
+
+    ``cfg`` is what fairseq handed to ``build_model``.
+    """
+    run = _whole_run(cfg)
+    if run is not None and takes_weights(config, run):
+        config.encoder_embed_path = config.decoder_embed_path = None
 
 
 def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:

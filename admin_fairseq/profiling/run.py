@@ -53,7 +53,7 @@ def set_omegas(
     source = config.scheme.profile
     if source is schemes.Profile.NONE or run is None:
         return
-    if source is not schemes.Profile.WRITE and restores_weights(run.checkpoint):
+    if takes_weights(config, run):
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
@@ -65,6 +65,14 @@ def set_omegas(
     if source is schemes.Profile.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
+
+
+def takes_weights(config: SchemeOptions, run: DictConfig) -> bool:
+    """Whether the run takes its weights from a checkpoint.
+
+    One that only writes a profile ends before fairseq has read any: it measures fresh ones.
+    """
+    return config.scheme.profile is not schemes.Profile.WRITE and restores_weights(run.checkpoint)
 
 
 def profiled(
