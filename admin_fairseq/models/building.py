@@ -23,6 +23,7 @@ from admin_fairseq.initialize import initialize
 from admin_fairseq.modules.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas, takes_weights
 from admin_fairseq.repairs import batches
+from admin_fairseq.starting import check_run, restores_weights
 
 
 def start_training(
@@ -34,6 +35,9 @@ def start_training(
     AdminError on profiles that do not fit, and where the run's precision or criterion does not.
     """
     run = _whole_run(cfg)
+    # a checkpoint's own configuration trains nothing; and resuming was checked by the command
+    if run is not None and not restores_weights(run.checkpoint):
+        check_run(run)
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:

@@ -36,7 +36,7 @@ from admin_fairseq.profiling.recorder import (
     set_omega,
 )
 from admin_fairseq.provenance import installed_versions
-from admin_fairseq.starting import command_line, restores_weights
+from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,10 @@ def set_omegas(
     reading = source is schemes.Profile.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
     _apply(profile, sites, config, path)
-    if not reading and distributed_utils.is_master(run.distributed_training):
-        profile.write(path)
+    if not reading:
+        _refuse_to_replace(path, profile, sites, run)
+        if distributed_utils.is_master(run.distributed_training):
+            profile.write(path)
     if source is schemes.Profile.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
@@ -108,6 +110,23 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
         command = profiling_command(sys.argv, sys.modules["__main__"])
         raise AdminError(f"{os.path.abspath(path)}: no such profile; make it with: {command}")
     return read_profile(path, sites)
+
+
+def _refuse_to_replace(
+    path: str, profile: Profile, sites: dict[Site, ScaledResidual], run: DictConfig
+) -> None:
+    """Raise AdminError where ``path`` has another profile, with which a run has trained."""
+    if not (os.path.lexists(path) and has_checkpoints(run.checkpoint)):
+        return
+    try:
+        same = read_profile(path, sites).entries == profile.entries
+    except AdminError:
+        same = False
+    if not same:
+        raise AdminError(
+            f"{path}: has another profile, that of the run whose checkpoints lie in "
+            f"{run.checkpoint.save_dir}; choose another --profile-path or --save-dir"
+        )
 
 
 def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
