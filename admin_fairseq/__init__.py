@@ -29,6 +29,7 @@ from admin_fairseq.repairs import (  # noqa: E402
     save_dir,
     saving,
     spawning,
+    unfit_weights,
 )
 
 for repair in (
@@ -46,6 +47,7 @@ for repair in (
     saving,
     save_dir,
     run_log,
+    unfit_weights,
     starting,
 ):
     repair.apply()
