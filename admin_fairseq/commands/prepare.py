@@ -27,12 +27,16 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="DATASET",
         nargs="?",
         choices=list(RECIPES),
-        help=f"published, and downloaded ({titles}); or your own text:",
+        help=f"published, and downloaded ({titles}); left out for your own text, see --text",
     )
     for name, metavar, what in (
-        ("--text", "PREFIX", "training text, one sentence a line: PREFIX.de and PREFIX.en"),
-        ("--source", "LANG", "language to translate from, the end of a file's name"),
-        ("--target", "LANG", "language to translate to"),
+        (
+            "--text",
+            "PREFIX",
+            "your own training text, one sentence a line: PREFIX.SOURCE and PREFIX.TARGET",
+        ),
+        ("--source", "LANG", "its language to translate from, as its file ends: de"),
+        ("--target", "LANG", "its language to translate to: en"),
         ("--valid", "PREFIX", f"validation text (default: held out of the training text, {SHARE})"),
         ("--test", "PREFIX", f"test set (default: held out of the training text, {SHARE})"),
     ):

@@ -38,7 +38,7 @@ class RunLog(logging.FileHandler):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == TRAINING and OmegaConf.is_config(record.msg):
-            self.begun = not record.msg.checkpoint.no_save
+            self.begun = not OmegaConf.select(record.msg, "checkpoint.no_save")
         return self.begun and super().filter(record)
 
     def _open(self) -> TextIO:
