@@ -137,7 +137,7 @@ class SchemeOptions(FairseqDataclass):
             "help": "the whole scheme: norm placement, residual connection and initialisation "
             "(`admin-fairseq schemes` lists them). "
             "Admin is 'adaptive-auto', or 'admin' for short (profile the first batch, then train; "
-            "the default of admin_transformer), or in two runs 'adaptive-profiling' (profile,"
+            "the default of admin_transformer), or in two runs 'adaptive-profiling' (profile, "
             "write the file, stop) and 'adaptive' (read the file, train)"
         },
     )
