@@ -10,6 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
+    py_modules=["admin_fairseq_cli"],
     package_data={"admin_fairseq.results": ["published.json"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
@@ -33,5 +34,5 @@ setup(
             *("fairscale>=0.4.13", "triton; platform_system == 'Linux'"),
         ],
     },
-    entry_points={"console_scripts": ["admin-fairseq = admin_fairseq.cli:main"]},
+    entry_points={"console_scripts": ["admin-fairseq = admin_fairseq_cli:main"]},
 )

@@ -3,28 +3,44 @@
 Importing the package registers its models, optimisers and schedules with fairseq.
 """
 
+import logging
 import os
+import warnings
 
-from fairseq import utils
+# at its import it advises to install tensorboardX
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # of fairscale, which fairseq imports
+    from fairseq import utils
 
-from admin_fairseq import starting
-from admin_fairseq.repairs import (
+from admin_fairseq import starting  # noqa: E402
+from admin_fairseq.repairs import (  # noqa: E402
     attention_plans,
     broadcast,
     cpu_workers,
     data_folders,
     evaluated_options,
+    log_streams,
+    missing_task,
+    numpy_names,
+    optimizer_state,
     position,
     reading,
+    run_log,
     save_dir,
     saving,
     spawning,
+    unfit_weights,
 )
 
 for repair in (
     attention_plans,
     broadcast,
     cpu_workers,
+    log_streams,
+    missing_task,
+    numpy_names,
+    optimizer_state,
     position,
     spawning,
     data_folders,
@@ -32,6 +48,8 @@ for repair in (
     reading,
     saving,
     save_dir,
+    run_log,
+    unfit_weights,
     starting,
 ):
     repair.apply()

@@ -37,9 +37,9 @@ from admin_fairseq.benchmarks.summaries import ratios
 from admin_fairseq.benchmarks.trainers import Block, fresh_block, new_trainer, train
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import counting
+from admin_fairseq.config import INIT_TYPES
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches, quiet
-from admin_fairseq.schemes import SCHEMES
 
 __all__ = ["SENTENCE_LENGTH", "Options", "benchmark", "configurations", "report"]
 
@@ -104,8 +104,9 @@ def benchmark(options: Options) -> dict[str, Any]:
 
 
 def _check(options: Options) -> None:
-    if options.init_type not in (None, *SCHEMES):
-        raise AdminError(f"unknown --init-type {options.init_type}; there are {', '.join(SCHEMES)}")
+    if options.init_type not in (None, *INIT_TYPES):
+        there_are = ", ".join(INIT_TYPES)
+        raise AdminError(f"unknown --init-type {options.init_type}; there are {there_are}")
     if options.fp16 and options.bf16:
         raise AdminError("--fp16 and --bf16 exclude one another")
     if options.precision != "fp32" and not options.on_gpu:

@@ -1,4 +1,7 @@
-"""The command ``admin-fairseq SUBCOMMAND``, and all that it prints."""
+"""The command ``admin-fairseq SUBCOMMAND``, and all that it prints.
+
+It is entered from ``admin_fairseq_cli``, which shows its help and version without importing it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import warnings
 from argparse import ArgumentParser
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
+from importlib.metadata import version
+from typing import IO, Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from admin_fairseq.commands import (
     analyze,
@@ -26,11 +30,15 @@ from admin_fairseq.commands import (
     score,
     translate,
 )
-from admin_fairseq.errors import AdminError, printable
+from admin_fairseq.errors import AdminError, printable, writable
 
 
 class Parser(ArgumentParser):
-    """Tells a mistake in one line."""
+    """Tells a mistake in one line, and helps in every encoding."""
+
+    def print_help(self, file: Optional[IO[str]] = None) -> None:
+        file = file or sys.stdout
+        file.write(writable(self.format_help(), file))
 
     def error(self, message: str) -> NoReturn:
         raise AdminError(f"{message} (see {self.prog} --help)")
@@ -61,6 +69,9 @@ COMMANDS = {
 
 def _parser() -> ArgumentParser:
     parser = Parser(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {version('admin-fairseq')}"
+    )
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error that nobody foresaw"
     )
@@ -108,6 +119,11 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
+def _readable(text: str) -> str:
+    """``text`` as a terminal can show it, whatever the names of files in it."""
+    return writable("\n".join(map(printable, text.split("\n"))), sys.stdout)
+
+
 def _show(text: str, **how: Any) -> None:
     """Print, also where standard output is closed; raises AdminError where there is no room."""
     try:
@@ -116,6 +132,11 @@ def _show(text: str, **how: Any) -> None:
         raise
     except OSError as error:
         raise AdminError(f"standard output: {error.strerror or error}") from None
+    except UnicodeEncodeError as error:
+        raise AdminError(
+            f"standard output: its encoding {error.encoding} has no {error.object[error.start]!r}; "
+            "set PYTHONIOENCODING=utf-8"
+        ) from None
 
 
 @contextmanager
@@ -143,7 +164,7 @@ def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bo
     try:
         with _quiet_when_interrupted(), _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
-                _show(text if verbatim else "\n".join(map(printable, text.split("\n"))))
+                _show(text if verbatim else _readable(text))
         _show("", end="", flush=True)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -68,6 +68,11 @@ DECIDED_BY_ARCHITECTURE = {
     "activation_fn",
 }
 
+SYNONYMS = {"admin": "adaptive-auto"}
+"""What --init-type also takes, as tables and scripts call it → the scheme that it means."""
+
+INIT_TYPES = [*SCHEMES, *SYNONYMS]
+
 LAYERS = counting(1, 10_000)
 """Of a stack: ten times the deepest published model (Wang et al. 2022, DeepNet)."""
 
@@ -126,14 +131,14 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
 class SchemeOptions(FairseqDataclass):
     """The options that fairseq's models do not have."""
 
-    init_type: Optional[ChoiceEnum(list(SCHEMES))] = field(
+    init_type: Optional[ChoiceEnum(INIT_TYPES)] = field(
         default=None,
         metadata={
             "help": "the whole scheme: norm placement, residual connection and initialisation "
             "(`admin-fairseq schemes` lists them). "
-            "Admin is 'adaptive-auto' (profile the first batch, then train; the default of "
-            "admin_transformer), or in two runs 'adaptive-profiling' (profile, write the file, "
-            "stop) and 'adaptive' (read the file, train)"
+            "Admin is 'adaptive-auto', or 'admin' for short (profile the first batch, then train; "
+            "the default of admin_transformer), or in two runs 'adaptive-profiling' (profile, "
+            "write the file, stop) and 'adaptive' (read the file, train)"
         },
     )
     profile_path: Optional[str] = field(
@@ -256,6 +261,8 @@ def apply_architecture(config: Any, name: str) -> None:
             setattr(config, key, value)
 
     fill("init_type", architecture.family.init_type)
+    if str(config.init_type) in SYNONYMS:
+        config.init_type = SYNONYMS[str(config.init_type)]
     if str(config.init_type) not in SCHEMES:  # as in a checkpoint of a later version
         raise AdminError(f"unknown --init-type {config.init_type}; there are {', '.join(SCHEMES)}")
     for size in ("embed_dim", "ffn_embed_dim", "attention_heads"):

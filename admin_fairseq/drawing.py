@@ -14,7 +14,7 @@ from typing import Hashable, Optional, Sequence
 import numpy as np
 
 from admin_fairseq.errors import AdminError, printable, shortened
-from admin_fairseq.pictures import AnyPanel, HeatMap, Line, Panel
+from admin_fairseq.pictures import ENDINGS, AnyPanel, HeatMap, Line, Panel
 
 try:
     from matplotlib import rc_context
@@ -27,8 +27,6 @@ try:
     from matplotlib.ticker import MaxNLocator
 except ImportError:
     raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
-
-ENDINGS = ("png", "svg")
 
 # Okabe and Ito's, which the colour-blind can tell apart; yellow, faint on white, comes last
 PALETTE = (
@@ -119,7 +117,7 @@ def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
     for axes, panel in placed:
         for line in panel.lines:
             handles.setdefault(line.label, _draw_line(axes, line))
-        _mark_depths(axes, panel)
+        _mark_whole_numbers(axes, panel)
         axes.grid(alpha=0.3)
     for axes, panel in placed:  # when all lines are there: panels may share their ranges
         if panel.top is not None:
@@ -127,10 +125,17 @@ def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
     return handles
 
 
-def _mark_depths(axes: Axes, panel: Panel) -> None:
-    """Tell a few whole numbers on a logarithmic x axis themselves, not powers of ten."""
+def _mark_whole_numbers(axes: Axes, panel: Panel) -> None:
+    """Put the ticks of layers and updates on them: none lies between two of them.
+
+    On a logarithmic axis, a few of them are told themselves, not powers of ten.
+    """
     places = sorted({x for line in panel.lines for x in line.x})
-    if panel.x_log and len(places) <= FEW and all(x == int(x) for x in places):
+    if not all(float(x).is_integer() for x in places):
+        return
+    if not panel.x_log:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    elif len(places) <= FEW:
         axes.set_xticks(places, [str(int(x)) for x in places])
         axes.set_xticks([], minor=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from contextlib import contextmanager
-from typing import Iterator
+from typing import IO, Iterator
 
 LONGEST_MESSAGE = 2000  # characters: room for a path, not for what lies in a file
 UNSAFE = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
@@ -47,6 +47,12 @@ def printable(text: str) -> str:
         c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSAFE else c
         for c in text
     )
+
+
+def writable(text: str, stream: IO[str]) -> str:
+    """``text`` with escapes (``\\u03c9``) for what the stream's encoding does not have, as ω."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:

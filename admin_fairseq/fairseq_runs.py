@@ -120,6 +120,8 @@ def telling_of_data(run: DictConfig) -> Iterator[None]:
             "what fairseq-preprocess wrote"
         ) from None
     except AssertionError as error:
+        if not str(error):
+            raise  # its traceback says more
         raise AdminError(f"{run.task.data}: {error}") from None
     except IndexError:  # what fairseq-fixed says to an empty data set
         raise _nothing_fits(run) from None

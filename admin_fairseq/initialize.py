@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Callable, Iterable, NamedTuple
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from admin_fairseq.formulas import Formula
+
+logger = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
@@ -101,8 +104,15 @@ def initialize(
     A parameter shared under two names counts once.
 
     A decoder without encoder-decoder attention has the sub-layers of one that stands alone. Padding
-    keeps the embedding zero.
+    keeps the embedding zero, and embeddings that were loaded (``models.embeddings``) stay as they
+    are: who asks for them does not mean to have them drawn anew, and a factor that is right for
+    N(0, 1/d) is not for vectors of another size.
     """
+    loaded = [
+        (name, module.weight, module.loaded, module.weight[module.loaded])
+        for name, module in model.named_modules()
+        if hasattr(module, "loaded")
+    ]
     parameters = [*model.named_parameters(), *model.named_buffers()]
     attends = any(".encoder_attn." in name for name, _ in parameters)
     for rule in rules:
@@ -111,9 +121,21 @@ def initialize(
                 alone = name.startswith("decoder.") and not attends
                 place = Place(0 if alone else encoder_layers, decoder_layers, _layer(name))
                 rule.apply(weight, place)
+    for name, weight, rows, vectors in loaded:
+        _put_back(name, weight, rows, vectors)
     for module in model.modules():
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             module.weight[module.padding_idx].zero_()
+
+
+def _put_back(name: str, weight: Tensor, rows: Tensor, vectors: Tensor) -> None:
+    """Undo, in place, what rules did to ``vectors``, the loaded rows of ``weight``, and say so."""
+    if not torch.equal(weight[rows], vectors):
+        logger.warning(
+            f"{name}: {len(vectors)} of {len(weight)} embeddings were loaded and stay as they are; "
+            "the scheme draws or scales the others only"
+        )
+        weight[rows] = vectors
 
 
 def _layer(name: str) -> int:

@@ -17,15 +17,21 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, Iterator, Optional
 
+import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import reading
 
 DEFAULT = "checkpoint_last.pt"  # of --restore-file: the one in --save-dir
+DEFAULT_LR = [0.25]  # of fairseq, for the optimiser NAG and convolutions
+GIVES_LR = r"--lr(=.*)?|\+*optimization\.lr=.*"
+ASKS_FOR_FP16 = r"--(memory-efficient-)?fp16|\+*common\.(memory_efficient_)?fp16=.*"
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +42,50 @@ def apply() -> None:
     What passes such a file over costs the checkpoints of any model.
     """
     checkpoint_utils.load_checkpoint = _careful(checkpoint_utils.load_checkpoint)
+    distributed_utils.call_main = _checked(distributed_utils.call_main)
+
+
+def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
+    """fairseq's ``call_main``, before which a training command is checked.
+
+    Hydra imports the plugin later: there a model is checked as it is built.
+    """
+
+    @functools.wraps(call_main)
+    def called(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
+        if OmegaConf.is_config(cfg):
+            check_run(cfg)
+        call_main(cfg, main, **kwargs)
+
+    return called
+
+
+def check_run(run: DictConfig) -> None:
+    """Raise AdminError where ``run`` trains one of our models, and cannot.
+
+    --fp16 fails on a CPU only after the profile, in CUDA; --lr left out is 0.25, with which no
+    transformer trains.
+    """
+    if OmegaConf.select(run, "model._name") not in ARCHITECTURES:
+        return
+    fp16 = run.common.fp16 or run.common.memory_efficient_fp16
+    if fp16 and (run.common.cpu or not torch.cuda.is_available()):
+        where = "--cpu is given" if run.common.cpu else "torch finds none here"
+        command = command_line(on_cpu(sys.argv), sys.modules["__main__"])
+        raise AdminError(f"--fp16 needs a GPU, and {where}; on the CPU: {command}")
+    lr_given = any(re.fullmatch(GIVES_LR, word) for word in sys.argv)
+    if list(run.optimization.lr) == DEFAULT_LR and not lr_given:
+        raise AdminError(
+            f"--lr (hydra: optimization.lr) is left out, and fairseq's own is {DEFAULT_LR[0]}, "
+            "with which no transformer trains; give one, such as 1e-3 with a warm-up"
+        )
+
+
+def on_cpu(argv: list[str]) -> list[str]:
+    """The command line ``argv`` without half precision, and on the CPU."""
+    kept = [word for word in argv if not re.fullmatch(ASKS_FOR_FP16, word)]
+    cpu = "common.cpu=true" if "hydra" in os.path.basename(argv[0]) else "--cpu"
+    return kept if cpu in kept else [*kept, cpu]
 
 
 def restores_weights(cfg: DictConfig) -> bool:
@@ -91,6 +141,11 @@ def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
     """The newest checkpoint where a run was killed before it had written checkpoint_last.pt."""
     wanted = not cfg.get("no_last_checkpoints")
     return next(_newest_first(cfg), None) if wanted and not _lies_there(_last(cfg)) else None
+
+
+def has_checkpoints(cfg: DictConfig) -> bool:
+    """Whether a run has left checkpoints in --save-dir."""
+    return _lies_there(_last(cfg)) or next(_newest_first(cfg), None) is not None
 
 
 def _newest_first(cfg: DictConfig) -> Iterator[str]:

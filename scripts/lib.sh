@@ -170,7 +170,7 @@ choose_device() {
 }
 
 # Run a training command, or with --dry-run print it: run_training SAVE_DIR COMMAND...
-# The log goes to SAVE_DIR/train.log. Run again, fairseq resumes.
+# Our models write SAVE_DIR/train.log themselves. Run again, fairseq resumes.
 run_training() {
     local save_dir=$1 settings
     shift
@@ -188,7 +188,7 @@ run_training() {
     fi
     printf '%s\n' "$settings" >"$save_dir/settings.$$"
     mv "$save_dir/settings.$$" "$save_dir/settings" # other nodes may be reading it
-    "$@" 2>&1 | tee -a "$save_dir/train.log"
+    "$@" 2>&1
 }
 
 print_command() {

@@ -26,10 +26,9 @@ if [ ! -e "$corpus/bin/done" ]; then
 fi
 paste -d'\n' <(head -n 3 "$corpus/test.de") <(head -n 3 "$corpus/test.en")
 
-# fairseq's log goes to a file, what shows progress to the screen: train LOG [FAIRSEQ OPTIONS...]
+# What shows progress goes to the screen, the rest to a file: train [FAIRSEQ OPTIONS...]
 train() {
-    local log=$1
-    shift
+    local output=$run/output
     mkdir -p "$run"
     fairseq-train "$corpus/bin" --user-dir admin_fairseq --save-dir "$run" \
         --arch admin_transformer --encoder-layers "$layers" --decoder-layers "$layers" \
@@ -40,18 +39,18 @@ train() {
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --max-tokens 2048 --disable-validation --no-epoch-checkpoints --num-workers 0 \
         --log-format simple --log-interval 50 --seed "$seed" "${device[@]}" "$@" 2>&1 |
-        tee -a "$log" | { grep --line-buffered -E 'profile|train_inner|Loaded|done training' || true; } |
+        tee "$output" | { grep --line-buffered -E 'profile|train_inner|Loaded|done training' || true; } |
         sed --unbuffered -E 's/^(.{160}).*/\1/' || {
-        tail -n 5 "$log" >&2
-        fail "training failed, see $log"
+        tail -n 5 "$output" >&2
+        fail "training failed, see $output"
     }
 }
 
 start=$SECONDS
 say "Profiling: one batch, no update"
-train "$run/profile.log" --init-type adaptive-profiling
+train --init-type adaptive-profiling
 say "Training a ${layers}L-${layers}L Admin transformer for $updates updates"
-train "$run/train.log" --init-type adaptive
+train --init-type adaptive
 say "Translating the test set"
 generate "$corpus/bin" "$run/checkpoint_last.pt" "$run/test" --beam 4 --max-tokens 4000 \
     --num-workers 0 "${device[@]}"

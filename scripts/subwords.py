@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from itertools import chain
 
-import sentencepiece
+from admin_fairseq import pieces
+from admin_fairseq.corpora.streams import read_lines
 
 
 def train(args: argparse.Namespace) -> None:
-    partial = f"{args.model}.partial"
-    sentencepiece.SentencePieceTrainer.train(
-        input=args.files,
-        model_prefix=partial,
-        vocab_size=args.vocab_size,
-        model_type=args.type,
-        character_coverage=1.0,
-        minloglevel=1,
-    )
-    os.remove(f"{partial}.vocab")
-    os.replace(f"{partial}.model", args.model)
+    lines = chain.from_iterable(map(read_lines, args.files))
+    pieces.learn(lines, args.model, args.vocab_size, args.type)
 
 
 def encode(args: argparse.Namespace) -> None:
     sys.stdin.reconfigure(encoding="utf-8")
     sys.stdout.reconfigure(encoding="utf-8")
-    processor = sentencepiece.SentencePieceProcessor(model_file=args.model)
+    split = pieces.load(args.model).encode
     for line in sys.stdin:
-        print(" ".join(processor.encode(line.rstrip("\n"), out_type=str)))
+        print(" ".join(split(line.rstrip("\n"))))
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
+import io
 import json
+from contextlib import redirect_stdout, suppress
 
 import pytest
 
@@ -120,3 +122,40 @@ def test_names_do_not_steer_the_terminal(capsys):
     cli.perform(lambda: ["wrote \x1b[31mred\u202e\udcff", "a\nb"])
     cli.perform(lambda: ["\x1b[31mas it is"], verbatim=True)
     assert capsys.readouterr().out == "wrote \\x1b[31mred\\u202e\\udcff\na\nb\n\x1b[31mas it is\n"
+
+
+@pytest.fixture
+def in_ascii():
+    """Runs a command whose standard output can encode ASCII alone; returns what it wrote."""
+
+    def run(command, *args, **kwargs):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+        with redirect_stdout(stream), suppress(SystemExit):
+            command(*args, **kwargs)
+        return stream.buffer.getvalue().decode()
+
+    return run
+
+
+def test_what_standard_output_cannot_encode_is_escaped(in_ascii):
+    assert r"\u03c9: C per sub-layer" in in_ascii(cli.main, ["schemes"])
+
+
+def test_json_is_json_in_every_encoding(in_ascii):
+    listed = {row["scheme"]: row for row in json.loads(in_ascii(cli.main, ["schemes", "--json"]))}
+    assert listed["adaptive"]["extra parameters"].startswith("ω")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_is_shown_in_every_encoding(name, in_ascii):
+    assert "-h, --help" in in_ascii(cli.main, [name, "--help"])
+
+
+def test_data_that_standard_output_cannot_encode_is_refused(in_ascii):
+    """An escape would be a wrong translation."""
+
+    def translate():
+        with pytest.raises(AdminError, match="its encoding ascii has no 'ü'; set PYTHONIOENCODING"):
+            cli.perform(lambda: ["süß"], verbatim=True)
+
+    assert in_ascii(translate) == ""

@@ -482,3 +482,15 @@ def test_a_scheme_of_a_later_version_is_told_wherever_options_come_from():
     ):
         with pytest.raises(AdminError, match="unknown --init-type adaptive-2030; there are "):
             architecture("admin_transformer")(config)
+
+
+def test_admin_means_adaptive_auto_wherever_options_come_from():
+    namespace = Namespace(init_type="admin")
+    architecture("admin_transformer")(namespace)
+    assert namespace.init_type == "adaptive-auto"
+    assert (
+        parsed("--arch", "admin_transformer", "--init-type", "admin").init_type == "adaptive-auto"
+    )
+    assert resolved("admin_transformer_lm", init_type="admin").init_type == "adaptive-auto"
+    with pytest.raises(AdminError, match="--arch preln_transformer stands for Pre-LN"):
+        resolved("preln_transformer", init_type="admin")

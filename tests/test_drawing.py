@@ -49,6 +49,14 @@ def test_a_top_hides_no_lower_line():
     assert axes.get_ylim() == (1.0, 5.0)
 
 
+@pytest.mark.parametrize("last", [4, 7, 13, 36])
+def test_ticks_stand_on_layers(last):
+    layers = range(1, last + 1)
+    (axes,) = draw([Panel("", "sub-layer i", "ω_i", [Line(layers, layers, "a")])]).axes
+    ticks = axes.get_xticks()
+    assert len(ticks) > 2 and all(tick == int(tick) for tick in ticks)
+
+
 def test_lines_of_one_label_stand_in_the_legend_once():
     figure = draw(panels(*(Line([1, 2], [i, i], label) for i, label in enumerate("aab"))))
     (legend,) = figure.legends

@@ -43,9 +43,10 @@ def test_what_fairseq_raises_over_data_is_told_in_one_line(error, message):
         raise error
 
 
-def test_other_errors_are_not_the_datas():
-    with pytest.raises(ZeroDivisionError), telling_of_data(RUN):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError, AssertionError])
+def test_other_errors_are_not_the_datas(error):
+    with pytest.raises(error), telling_of_data(RUN):
+        raise error
 
 
 def batch(source, target=5):

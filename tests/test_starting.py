@@ -7,7 +7,13 @@ import torch
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.starting import _careful, command_line, restores_weights
+from admin_fairseq.starting import (
+    _careful,
+    check_run,
+    command_line,
+    on_cpu,
+    restores_weights,
+)
 
 
 @pytest.fixture
@@ -185,3 +191,57 @@ def test_command_line():
     main = SimpleNamespace(__spec__=SimpleNamespace(name="fairseq_cli.train"))
     words = ["/lib/fairseq_cli/train.py", "data"]
     assert command_line(words, main) == "python -m fairseq_cli.train data"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A training run of ours on the CPU, and the command that asks for it."""
+    monkeypatch.setattr(sys, "argv", ["fairseq-train", "data", "--lr", "0.25"])
+    common = {"fp16": False, "memory_efficient_fp16": False, "cpu": True}
+    run = {"common": common, "optimization": {"lr": [0.25]}}
+    return OmegaConf.create({**run, "model": {"_name": "admin_transformer_tiny"}})
+
+
+def test_a_rate_that_is_asked_for_is_taken(run, monkeypatch):
+    check_run(run)
+    for word in ("--lr=0.25", "optimization.lr=[0.25]", "+optimization.lr=[0.25]"):
+        monkeypatch.setattr(sys, "argv", ["fairseq-train", word])
+        check_run(run)
+    monkeypatch.setattr(sys, "argv", ["fairseq-train", "--lr-scheduler", "fixed"])
+    with pytest.raises(AdminError, match=r"--lr .* is left out, and fairseq's own is 0\.25"):
+        check_run(run)
+    run.optimization.lr = [1e-3]
+    check_run(run)
+
+
+@pytest.mark.parametrize("option", ["fp16", "memory_efficient_fp16"])
+def test_half_precision_wants_a_gpu(option, run, monkeypatch):
+    run.common[option] = True
+    with pytest.raises(AdminError, match="--fp16 needs a GPU, and --cpu is given; on the CPU: "):
+        check_run(run)
+    run.common.cpu = False
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AdminError, match="--fp16 needs a GPU, and torch finds none here; "):
+        check_run(run)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_run(run)
+
+
+def test_runs_of_other_models_are_theirs(run):
+    run.common.fp16, run.model._name = True, "transformer"
+    check_run(run)
+    run.model = None  # as where a checkpoint is evaluated
+    check_run(run)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("fairseq-train data --fp16 --lr 1", "fairseq-train data --lr 1 --cpu"),
+        ("fairseq-train --memory-efficient-fp16 --cpu", "fairseq-train --cpu"),
+        ("fairseq-train --fp16-scale-window 256", "fairseq-train --fp16-scale-window 256 --cpu"),
+        ("fairseq-hydra-train common.fp16=true a=1", "fairseq-hydra-train a=1 common.cpu=true"),
+    ],
+)
+def test_the_command_for_the_cpu(given, expected):
+    assert on_cpu(given.split()) == expected.split()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterable
+from types import ModuleType
+from typing import Any, Iterable, Optional
 
 from admin_fairseq.analysis.studies.study import Result, Study
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import refuse_to_overwrite
 from admin_fairseq.formats import Files, as_csv, as_json
 from admin_fairseq.formats import write as write
+from admin_fairseq.pictures import ENDINGS
 
 
 def names_of(name: str, study: Study) -> list[str]:
     """The names of all files that a study may have."""
-    from admin_fairseq import drawing  # matplotlib, which only pictures need
-
-    pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in drawing.ENDINGS]
+    pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in ENDINGS]
     return [f"{name}.json", f"{name}.csv", *pictures]
 
 
@@ -31,14 +31,13 @@ def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
         refuse_to_overwrite(os.path.join(folder, name), force)
 
 
-def files_of(name: str, study: Study, result: Result) -> Files:
-    from admin_fairseq import drawing
-
+def files_of(name: str, study: Study, result: Result, drawing: Optional[ModuleType]) -> Files:
+    """Its files; no pictures without ``drawing``."""
     files = {
         f"{name}.json": f"{as_json(result)}\n".encode(),
         f"{name}.csv": _table(study.rows(result)).encode(),
     }
-    for picture, described in study.draw(result).items():
+    for picture, described in study.draw(result).items() if drawing else ():
         figure = drawing.draw(described.panels, described.columns, described.share)
         for ending, content in drawing.rendered(figure).items():
             files[f"{picture}.{ending}"] = content

@@ -27,5 +27,6 @@ def _section(name: str, result: Result, files: Files) -> Section:
     pictures = [
         (described.caption, files[f"{picture}.svg"])
         for picture, described in study.draw(result).items()
+        if f"{picture}.svg" in files
     ]
     return Section(name.capitalize(), result["command"], study.read(result), pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
@@ -17,7 +18,10 @@ from admin_fairseq.commands.command import Command, add_force, positive
 from admin_fairseq.config import LAYERS
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.fairseq_runs import quiet, running_out_of_memory
+from admin_fairseq.pictures import drawing_or_none
 from admin_fairseq.provenance import installed_versions
+
+logger = logging.getLogger(__name__)
 
 ARCHS = ("postln_transformer_tiny", "preln_transformer_tiny", "admin_transformer_tiny")
 ONE_DEPTH, MANY_DEPTHS = "18", "6,12,18,24,36,48"
@@ -157,8 +161,8 @@ def _add_report(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--at-depth",
         type=depth,
-        default=ONE_DEPTH,
-        help="layers for what is not drawn against depth (%(default)s)",
+        help="layers for what is not drawn against depth "
+        f"({ONE_DEPTH}, or the deepest of --depths without it)",
     )
     parser.add_argument(
         "--profiles",
@@ -200,13 +204,19 @@ def _plan(what: str, args: Namespace) -> Plan:
     return Plan(
         Bench(conditions),
         _subjects(args),
-        args.depths if many else [args.at_depth],
+        args.depths if many else [_at_depth(args)],
         **{
             name: given[name] for name in ("seeds", "draws", "size", "gradient_size") & given.keys()
         },
         updates=given.get("updates", 0),
         profiles=given.get("profiles", ()),
     )
+
+
+def _at_depth(args: Namespace) -> Depth:
+    """The depth of the studies of a report that have one."""
+    usual = depth(ONE_DEPTH)
+    return args.at_depth or (usual if usual in args.depths else args.depths[-1])
 
 
 def _subjects(args: Namespace) -> list[Subject]:
@@ -249,11 +259,12 @@ def _run(args: Namespace) -> Iterable[str]:
     names = [file for name, study in asked.items() for file in output.names_of(name, study)]
     names += [PAGE] if args.what == "report" else []
     output.check_folder(args.output_dir, names, args.force)
+    drawing = drawing_or_none()
     results = {name: _measured(name, study, args) for name, study in asked.items()}
     results = {name: result for name, result in results.items() if asked[name].rows(result)}
     files: output.Files = {}
     for name, result in results.items():
-        files.update(output.files_of(name, asked[name], result))
+        files.update(output.files_of(name, asked[name], result, drawing))
     if args.what == "report":
         files[PAGE] = report(results, files).encode()
     output.write(files, args.output_dir, args.force)
@@ -265,6 +276,9 @@ def _run(args: Namespace) -> Iterable[str]:
 def _measured(name: str, study: Study, args: Namespace) -> Result:
     """What the study finds, and what it was made with."""
     plan = _plan(name, args)
+    if args.what == "report":
+        at = ",".join(map(str, plan.depths))
+        logger.info("%s: %d models, layers %s ...", name, len(plan.subjects), at)
     with quiet(), running_out_of_memory():
         found = study.measure(plan)
     # in a report, profiles may be those of models, which files alone do not give

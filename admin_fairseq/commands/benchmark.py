@@ -9,8 +9,8 @@ from typing import Any, Iterable
 
 from admin_fairseq import benchmark
 from admin_fairseq.commands.command import Command
+from admin_fairseq.config import INIT_TYPES
 from admin_fairseq.files import replacing
-from admin_fairseq.schemes import SCHEMES
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def _add_options(parser: ArgumentParser) -> None:
         parser.add_argument(option, default=default, help=help, **how)
 
     add("arch", "any of our architectures")
-    add("init_type", "scheme, if not the architecture's own", choices=list(SCHEMES))
+    add("init_type", "scheme, if not the architecture's own", choices=INIT_TYPES)
     add("encoder_layers", "encoder depth, if not the architecture's own")
     add("decoder_layers", "decoder depth, if not the architecture's own")
     add("data", "take batches of this data instead of made-up ones", metavar="DATA_BIN")

@@ -9,18 +9,38 @@ from typing import Iterable
 from admin_fairseq.bounds import counting
 from admin_fairseq.commands.command import Command
 from admin_fairseq.corpora import prepare
+from admin_fairseq.corpora.own import HELD_OUT, PIECES
 from admin_fairseq.corpora.recipes import RECIPES
 from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
 """Each takes memory and, beyond one for each core, saves no time."""
+SHARE = f"one pair in {HELD_OUT.one_in}, {HELD_OUT.most:,} at most"
 MOST_PIECES = 1_000_000
 """Several times the largest vocabularies in use."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
     titles = "; ".join(f"{name}: {recipe.title}" for name, recipe in RECIPES.items())
-    parser.add_argument("dataset", metavar="DATASET", choices=list(RECIPES), help=titles)
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="?",
+        choices=list(RECIPES),
+        help=f"published, and downloaded ({titles}); left out for your own text, see --text",
+    )
+    for name, metavar, what in (
+        (
+            "--text",
+            "PREFIX",
+            "your own training text, one sentence a line: PREFIX.SOURCE and PREFIX.TARGET",
+        ),
+        ("--source", "LANG", "its language to translate from, as its file ends: de"),
+        ("--target", "LANG", "its language to translate to: en"),
+        ("--valid", "PREFIX", f"validation text (default: held out of the training text, {SHARE})"),
+        ("--test", "PREFIX", f"test set (default: held out of the training text, {SHARE})"),
+    ):
+        parser.add_argument(name, metavar=metavar, help=what)
     parser.add_argument(
         "--data-dir", metavar="DIR", required=True, help="everything is written here"
     )
@@ -33,14 +53,15 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bpe",
         choices=list(SUBWORDS),
-        default="subword-nmt",
-        help="what splits words into pieces (default: %(default)s, as published)",
+        help="what splits text into pieces (default: subword-nmt, as published; sentencepiece for "
+        "your own text)",
     )
     parser.add_argument(
         "--bpe-size",
         metavar="N",
         type=counting(1, MOST_PIECES),
-        help="merges of subword-nmt or pieces of sentencepiece (default: as published)",
+        help="merges of subword-nmt or pieces of sentencepiece (default: as published; "
+        f"{PIECES:,} for your own text)",
     )
     parser.add_argument(
         "--separate-dictionaries",
@@ -62,4 +83,6 @@ def _run(args: Namespace) -> Iterable[str]:
     return [f"{args.data_dir}/bin is ready: {counts} pairs"]
 
 
-COMMAND = Command("from published archives to a data set for fairseq-train", _add_options, _run)
+COMMAND = Command(
+    "from published archives, or your own text, to a data set for fairseq-train", _add_options, _run
+)

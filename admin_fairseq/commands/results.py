@@ -10,7 +10,7 @@ from typing import Iterable, Sequence
 from admin_fairseq.commands.command import Command, add_force
 from admin_fairseq.files import refuse_to_overwrite
 from admin_fairseq.formats import as_csv, write
-from admin_fairseq.pictures import Line, Panel
+from admin_fairseq.pictures import ENDINGS, Line, Panel, drawing_or_none
 from admin_fairseq.results.runs import RULE, find_runs
 from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, curves, rows_of
 
@@ -37,7 +37,8 @@ def _add_options(parser: ArgumentParser) -> None:
         "-o",
         "--output-dir",
         metavar="OUTDIR",
-        help="write the table in every format and the loss curves (csv, png, svg) there",
+        help="write the table in every format and the loss curves (csv; png and svg with "
+        "matplotlib) there",
     )
     add_force(parser)
     parser.epilog = f"{NOTE} Verdict, the first that holds: {RULE}."
@@ -45,10 +46,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Iterable[str]:
     if args.output_dir:
-        from admin_fairseq import drawing  # matplotlib, which only pictures need
-
         names = [f"results.{ending}" for ending, _ in FORMATS.values()]
-        names += [f"curves.{ending}" for ending in ("csv", *drawing.ENDINGS)]
+        names += [f"curves.{ending}" for ending in ("csv", *ENDINGS)]
         for name in names:
             refuse_to_overwrite(os.path.join(args.output_dir, name), args.force)
     rows = rows_of(find_runs(args.folders), args.sort)
@@ -58,11 +57,11 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
-    from admin_fairseq import drawing
-
+    drawing = drawing_or_none()
     files = {f"results.{ending}": f"{text(rows)}\n".encode() for ending, text in FORMATS.values()}
     files["curves.csv"] = as_csv(curves(rows)).encode()
-    for ending, picture in drawing.rendered(drawing.draw(_panels(rows))).items():
+    pictures = drawing.rendered(drawing.draw(_panels(rows))) if drawing else {}
+    for ending, picture in pictures.items():
         files[f"curves.{ending}"] = picture
     write(files, folder, force)
 

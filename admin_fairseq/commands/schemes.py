@@ -26,7 +26,7 @@ def _run(args: Namespace) -> Iterable[str]:
     rows = [(name, *_cells(scheme)) for name, scheme in SCHEMES.items()]
     if args.json:
         content = [dict(zip(COLUMNS, row)) for row in rows]
-        return [json.dumps(content, indent=2, ensure_ascii=False)]
+        return [json.dumps(content, indent=2)]
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()

@@ -12,6 +12,7 @@ from admin_fairseq.corpora.rules import detokenise
 from admin_fairseq.errors import AdminError, printable, shortened
 from admin_fairseq.files import read_text, refuse_to_overwrite
 from admin_fairseq.results.evaluation import Evaluation, Score
+from admin_fairseq.results.generated import translations
 from admin_fairseq.results.scoring import bleu, compound_split, tokenised
 
 MOST_LINES, LONGEST_LINE = 500_000, 100_000
@@ -19,7 +20,11 @@ MOST_LINES, LONGEST_LINE = 500_000, 100_000
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("hypotheses", metavar="HYP", help="translations, line by line, BPE undone")
+    parser.add_argument(
+        "hypotheses",
+        metavar="HYP",
+        help="translations, BPE undone: what fairseq-generate printed, or plain text line by line",
+    )
     against = parser.add_mutually_exclusive_group(required=True)
     against.add_argument(
         "--data-dir", metavar="DIR", help="folder of admin-fairseq prepare, with its test set"
@@ -41,7 +46,7 @@ def _run(args: Namespace) -> Iterable[str]:
         raise AdminError("--dataset goes with --reference; --data-dir knows its own")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
-    hypotheses = _lines(args.hypotheses)
+    hypotheses = translations(_lines(args.hypotheses), args.hypotheses)
     if args.data_dir:
         dataset, scores = _score_words(hypotheses, args.data_dir)
     else:
@@ -61,11 +66,14 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, Score]]:
-    """Scores of Moses' tokens against the test set that ``admin-fairseq prepare`` made."""
+    """Scores against the test set that ``admin-fairseq prepare`` made, of Moses' tokens or text."""
     prepared = read_prepared(data_dir)
     if prepared is None:
         raise AdminError(f"{data_dir}: not a folder of admin-fairseq prepare")
     language = prepared["target"]
+    if not prepared.get("tokenised", True):
+        raw = _lines(os.path.join(data_dir, f"test.raw.{language}"))
+        return prepared["dataset"], {"detokenised": bleu(hypotheses, raw)}
     words = _lines(os.path.join(data_dir, f"test.words.{language}"))
     raw = _lines(os.path.join(data_dir, f"test.raw.{language}"))
     text = list(map(detokenise(language), hypotheses))

@@ -1,8 +1,9 @@
-"""A data set from its archives to fairseq's binary format.
+"""A data set from its archives, or from text of one's own, to fairseq's binary format.
 
 Steps: download, unpack, words (markup off, normalised, tokenised, lower-cased, cleaned, split into
 training, validation and test), pieces (learned from the training text, applied to all, cleaned
-again where the recipe says so), binary. Lines are lower-cased before they are cleaned, where the
+again where the recipe says so), binary. Text of one's own is checked, and takes the same steps
+from the words on. Lines are lower-cased before they are cleaned, where the
 published script of IWSLT cleans first: that counts the same words.
 
     DATA_DIR/
@@ -21,7 +22,7 @@ import json
 import logging
 import os
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -31,8 +32,17 @@ import msgspec
 from fairseq.options import get_preprocessing_parser
 
 from admin_fairseq.corpora import archives, download
-from admin_fairseq.corpora.places import open_input, remove
-from admin_fairseq.corpora.recipes import RECIPES, Archive, Clean, EveryNth, Part
+from admin_fairseq.corpora.own import checked_lines, name_of, own_text, spacing
+from admin_fairseq.corpora.places import identity, open_input, remove
+from admin_fairseq.corpora.recipes import (
+    RECIPES,
+    Archive,
+    Clean,
+    EveryNth,
+    HeldOut,
+    Part,
+    Recipe,
+)
 from admin_fairseq.corpora.rules import clean, line_rules
 from admin_fairseq.corpora.steps import WORKPLACE, Steps, alone_in
 from admin_fairseq.corpora.streams import (
@@ -73,6 +83,7 @@ class _Prepared(_Needed, total=False):
     source: Name
     bpe: Any
     remove_bpe: str
+    tokenised: bool
     joined_dictionary: bool
     recipe: Any
     archives: dict[str, list[int]]
@@ -84,24 +95,45 @@ class _Prepared(_Needed, total=False):
 class Options:
     """What is asked for; names are those of the command line."""
 
-    dataset: str
+    dataset: Optional[str]
     data_dir: str
+    text: Optional[str] = None
+    source: Optional[str] = None
+    target: Optional[str] = None
+    valid: Optional[str] = None
+    test: Optional[str] = None
     raw_dir: Optional[str] = None
     mirror: Optional[str] = None
-    bpe: str = "subword-nmt"
+    bpe: Optional[str] = None
     bpe_size: Optional[int] = None
     separate_dictionaries: bool = False
     workers: int = 1
 
 
 def prepare(options: Options) -> dict[str, Any]:
-    """Make ``options.dataset`` in ``options.data_dir``; what is done is not done again.
+    """Make a data set in ``options.data_dir``; what is done is not done again.
+
+    It is ``options.dataset`` or, without one, made from ``options.text``.
 
     Returns what it writes to prepared.json. Raises AdminError for missing or damaged archives,
     unequal numbers of lines, text that is not UTF-8 and whatever else is wrong with the input.
     """
     with alone_in(options.data_dir):
         return _Preparation(options).run()
+
+
+def _recipe(options: Options) -> Recipe:
+    """What to do; raises AdminError where options contradict one another."""
+    own = (options.text, options.source, options.target)
+    if options.dataset:
+        if any((*own, options.valid, options.test)):
+            raise AdminError(f"{options.dataset} has its own text; leave --text and its like out")
+        return RECIPES[options.dataset]
+    if not all(own):
+        raise AdminError("name a data set, or your own text: --text PREFIX --source de --target en")
+    if options.raw_dir or options.mirror:
+        raise AdminError("--raw-dir and --mirror are for published data sets, not for --text")
+    return own_text(*own, options.valid, options.test, options.data_dir)
 
 
 def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
@@ -123,21 +155,24 @@ class _Preparation:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.recipe = RECIPES[options.dataset]
-        self.subwords = SUBWORDS[options.bpe]
+        self.recipe = _recipe(options)
+        self.bpe = options.bpe or self.recipe.pieces
+        self.subwords = SUBWORDS[self.bpe]
         self.raw_dir = options.raw_dir or self._at("raw")
         # as JSON gives it back, to be held against prepared.json
         recipe = json.loads(json.dumps(asdict(self.recipe), default=lambda markup: markup.value))
         self.settings = {
-            "dataset": options.dataset,
+            "dataset": options.dataset or name_of(options.data_dir),
             "source": self.recipe.source,
             "target": self.recipe.target,
             "lowercase": self.recipe.lowercase,
-            "bpe": {"kind": options.bpe, "size": options.bpe_size or self.recipe.bpe_merges},
+            "bpe": {"kind": self.bpe, "size": options.bpe_size or self.recipe.bpe_merges},
             "remove_bpe": self.subwords.remove,
             "joined_dictionary": not options.separate_dictionaries,
             "recipe": recipe,
         }
+        if not self.recipe.tokenised:
+            self.settings["tokenised"] = False
 
     def run(self) -> dict[str, Any]:
         made = self._made_before()
@@ -149,7 +184,7 @@ class _Preparation:
         self._take_steps(paths)
         made = {
             **self.settings,
-            "archives": {archive.name: _identity(path) for archive, path in paths.items()},
+            "archives": {archive.name: identity(path) for archive, path in paths.items()},
             "pairs": {split: self._count(split) for split in SPLITS},
             "versions": installed_versions(*PACKAGES),
         }
@@ -162,7 +197,7 @@ class _Preparation:
             members = self._members(archive)
             steps.run(
                 f"unpack {archive.name}",
-                [_identity(path), sorted(members)],
+                [identity(path), sorted(members)],
                 list(members.values()),
                 partial(self._unpack, archive, path, members),
             )
@@ -183,7 +218,7 @@ class _Preparation:
         identities = made.get("archives", {})
         for archive in self.recipe.archives:
             path = os.path.join(self.raw_dir, archive.name)
-            if os.path.exists(path) and _identity(path) != identities.get(archive.name):
+            if os.path.exists(path) and identity(path) != identities.get(archive.name):
                 return None
         results = [*self._files(self._pieces), *self._test_files("raw"), *self._test_files("words")]
         results += [self._at(self.subwords.file), *self._dictionaries()]
@@ -204,9 +239,10 @@ class _Preparation:
 
     def _members(self, archive: Archive) -> dict[str, str]:
         """Member of the archive → where it is unpacked to."""
-        parts = [*self.recipe.train, *self.recipe.test]
-        if isinstance(self.recipe.valid, Part):
-            parts.append(self.recipe.valid)
+        test, valid = self.recipe.test, self.recipe.valid
+        parts = [*self.recipe.train, *(() if isinstance(test, HeldOut) else test)]
+        if isinstance(valid, Part):
+            parts.append(valid)
         members = [m for p in parts if p.archive == archive.name for m in (p.source, p.target)]
         return {member: self._unpacked(archive.name, member) for member in members}
 
@@ -217,35 +253,72 @@ class _Preparation:
     # words
 
     def _make_words(self) -> None:
-        recipe, valid = self.recipe, self.recipe.valid
+        recipe = self.recipe
+        drawn = self._drawn()
         train = self._by_rules(recipe.train, recipe.corpus_rules, recipe.clean_words)
-        if isinstance(valid, EveryNth):
-            with self._writing("train") as to_train, self._writing("valid") as to_valid:
-                for number, pair in enumerate(progress(train, "train", "pairs"), 1):
-                    (to_valid if number % valid.n == 0 else to_train)(*pair)
-        else:
-            self._write("train", train)
-            self._write("valid", self._by_rules((valid,), recipe.corpus_rules, None))
-        self._write("test", self._by_rules(recipe.test, recipe.test_rules, None))
+        with ExitStack() as stack:
+            splits = dict.fromkeys(("train", *drawn.values()))
+            write = {split: stack.enter_context(self._writing(split)) for split in splits}
+            for number, pair in enumerate(progress(train, "train", "pairs"), 1):
+                write[_split_of(number, drawn)](*pair)
+        if isinstance(recipe.valid, Part):
+            self._write("valid", self._by_rules((recipe.valid,), recipe.corpus_rules, None))
+        if not isinstance(recipe.test, HeldOut):
+            self._write("test", self._by_rules(recipe.test, recipe.test_rules, None))
         for split in SPLITS:
             if not os.path.getsize(self._words(split, recipe.source)):
                 raise AdminError(
-                    f"{self.options.dataset}: no sentence pair is left for {split}; "
-                    "are the archives complete?"
+                    f"{self.settings['dataset']}: no sentence pair is left for {split}; "
+                    f"{'are the archives' if recipe.archives else 'is the text'} complete?"
                 )
+        self._copy_raw()
+
+    def _drawn(self) -> dict[tuple[int, int], str]:
+        """(n, r) → the split that has pair i of the training text if i mod n is r."""
+        valid, test = self.recipe.valid, self.recipe.test
+        drawn = {(valid.n, 0): "valid"} if isinstance(valid, EveryNth) else {}
+        if self.recipe.archives:
+            return drawn
+        count = self._checked()
+        for split, held, half in (("valid", valid, 0), ("test", test, 1)):
+            if isinstance(held, HeldOut):
+                apart = spacing(held, count)
+                drawn[apart, half * (apart // 2)] = split
+                logger.info("%s: one pair in %d is held out of %d", split, apart, count)
+        return drawn
+
+    def _checked(self) -> int:
+        """The number of training pairs of one's own text, when all of its files are in order."""
+        valid, test = self.recipe.valid, self.recipe.test
+        parts = [] if isinstance(test, HeldOut) else [*test]
+        parts += [valid] if isinstance(valid, Part) else []
+        for some in (parts, self.recipe.train):
+            count = _length(progress(self._sentences(some), "checking", "pairs"))
+        return count
+
+    def _copy_raw(self) -> None:
+        """The test set as it is written; what is held out has no other form than its words."""
+        test, files = self.recipe.test, [self._words("test", s) for s in self.recipe.languages]
+        held_out = isinstance(test, HeldOut)
+        both = pairs(*map(read_lines, files), names=files) if held_out else self._sentences(test)
         with writing(self._test_files("raw")) as write:
-            for pair in self._sentences(recipe.test):
+            for pair in both:
                 write(*pair)
 
     def _sentences(self, parts: Sequence[Part]) -> Iterator[Pair]:
         """The pairs of the parts one after the other, without markup."""
         for part in parts:
-            paths = (
-                self._unpacked(part.archive, part.source),
-                self._unpacked(part.archive, part.target),
-            )
-            sides = [part.markup.sentences(read_lines(path)) for path in paths]
+            own = part.archive is None
+            paths = (part.source, part.target) if own else self._unpacked_sides(part)
+            lines = map(checked_lines if own else read_lines, paths)
+            sides = [part.markup.sentences(side) for side in lines]
             yield from pairs(*sides, names=paths)
+
+    def _unpacked_sides(self, part: Part) -> Pair:
+        return (
+            self._unpacked(part.archive, part.source),
+            self._unpacked(part.archive, part.target),
+        )
 
     def _by_rules(
         self, parts: Sequence[Part], rules: tuple[str, ...], limits: Optional[Clean]
@@ -260,16 +333,17 @@ class _Preparation:
         self.subwords.learn(texts, self._at(self.subwords.file), self.settings["bpe"]["size"])
 
     def _make_pieces(self) -> None:
-        drawn_from_train = isinstance(self.recipe.valid, EveryNth)
+        drawn_from_train = not isinstance(self.recipe.valid, Part)
         for split in SPLITS:
             cleaned = split == "train" or (split == "valid" and drawn_from_train)
             limits = self.recipe.clean_pieces if cleaned else None
             files = [self._words(split, lang) for lang in self.recipe.languages]
             words = pairs(*map(read_lines, files), names=(files[0], files[1]))
-            encode = partial(_encode, self.options.bpe, self._at(self.subwords.file), limits)
+            encode = partial(_encode, self.bpe, self._at(self.subwords.file), limits)
             with writing([self._pieces(split, lang) for lang in self.recipe.languages]) as write:
                 for pair in progress(self._in_parallel(encode, words), split, "pairs"):
                     write(*pair)
+            _tell_cleaned(split, files[0], self._pieces(split, self.recipe.source))
         for words, copy in zip(files, self._test_files("words")):  # files: those of the test set
             with replacing(copy) as file, open_input(words) as test:
                 shutil.copyfileobj(test, file)
@@ -311,7 +385,7 @@ class _Preparation:
         return [self._at("bin", f"dict.{lang}.txt") for lang in self.recipe.languages]
 
     def _count(self, split: str) -> int:
-        return sum(1 for _ in read_lines(self._pieces(split, self.recipe.source)))
+        return _length(read_lines(self._pieces(split, self.recipe.source)))
 
     def _writing(self, split: str) -> AbstractContextManager[Callable[..., None]]:
         return writing([self._words(split, lang) for lang in self.recipe.languages])
@@ -325,6 +399,25 @@ class _Preparation:
         self, work: Callable[[list[Pair]], list[Pair]], both: Iterable[Pair]
     ) -> Iterator[Pair]:
         return chain.from_iterable(in_order(work, chunks(both), self.options.workers))
+
+
+def _split_of(number: int, drawn: dict[tuple[int, int], str]) -> str:
+    """Where pair ``number`` of the training text goes; see ``_drawn``."""
+    return next((split for (n, r), split in drawn.items() if number % n == r), "train")
+
+
+def _length(items: Iterable) -> int:
+    return sum(1 for _ in items)
+
+
+def _tell_cleaned(split: str, before: str, after: str) -> None:
+    """Say how many pairs were left out for their numbers of pieces."""
+    left, all_pairs = (_length(read_lines(path)) for path in (after, before))
+    if left < all_pairs:
+        logger.info(
+            "%s: %d of %d pairs are left out, too long or too unequal",
+            *(split, all_pairs - left, all_pairs),
+        )
 
 
 def _apply_rules(
@@ -355,9 +448,3 @@ def _preprocess(words: list[str]) -> None:
 
     preprocess.logger.setLevel(logging.INFO)
     preprocess.main(get_preprocessing_parser().parse_args(words))
-
-
-def _identity(path: str) -> list[int]:
-    """Size and time of change: another file under the same name has others."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]

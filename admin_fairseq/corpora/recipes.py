@@ -21,9 +21,9 @@ class Archive(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A parallel text: one member of an archive for each side."""
+    """A parallel text: one member of an archive for each side, or a file where there is none."""
 
-    archive: str
+    archive: Optional[str]
     source: str
     target: str
     markup: Markup = Markup.PLAIN
@@ -33,6 +33,13 @@ class EveryNth(NamedTuple):
     """Validation data: the n-th, 2n-th, … pair of the training text, which loses them."""
 
     n: int
+
+
+class HeldOut(NamedTuple):
+    """Data from the training text, which loses them: of ``one_in`` pairs one, ``most`` in all."""
+
+    one_in: int
+    most: int
 
 
 class Clean(NamedTuple):
@@ -53,13 +60,17 @@ class Recipe:
     target: str
     archives: tuple[Archive, ...]
     train: tuple[Part, ...]
-    valid: Union[EveryNth, Part]
-    test: tuple[Part, ...]
+    valid: Union[EveryNth, HeldOut, Part]
+    test: Union[HeldOut, tuple[Part, ...]]
     bpe_merges: int
     corpus_rules: tuple[str, ...]  # of rules.RULES, for training text and text like it
     test_rules: tuple[str, ...]
     clean_words: Optional[Clean] = None  # before the text is split into pieces
     clean_pieces: Optional[Clean] = None  # afterwards; validation pairs drawn from training too
+
+    # no fields: they are no settings of the published data sets
+    pieces = "subword-nmt"  # of subwords.SUBWORDS, if nothing else is asked for
+    tokenised = True  # the text has Moses' tokens
 
     @property
     def lowercase(self) -> bool:

@@ -10,11 +10,10 @@ from functools import lru_cache
 from itertools import chain
 from typing import Callable, Iterator, NamedTuple
 
-import sentencepiece
-
+from admin_fairseq import pieces
 from admin_fairseq.corpora.places import open_input
 from admin_fairseq.corpora.streams import progress, read_lines
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import blaming
 from admin_fairseq.files import replacing
 
 SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # drawn at random where there are more, to bound memory
@@ -56,25 +55,16 @@ def _bpe_encoder(path: str) -> Callable[[str], str]:
 
 
 def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
-    """A sentencepiece BPE model of ``size`` pieces, over the same tokenised text."""
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(texts),
-            model_writer=model,
-            vocab_size=size,
-            model_type="bpe",
-            character_coverage=1.0,
+    """A sentencepiece BPE model of ``size`` pieces, over the text as it is."""
+    with blaming("--bpe-size"):
+        pieces.learn(
+            _lines(texts),
+            path,
+            size,
             normalization_rule_name="identity",
             input_sentence_size=SENTENCES_FOR_SENTENCEPIECE,
             shuffle_input_sentence=True,
-            minloglevel=2,
         )
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise AdminError(f"sentencepiece cannot learn {size} pieces: {reason}") from None
-    with replacing(path) as file:
-        file.write(model.getvalue())
 
 
 def _lines(texts: list[str]) -> Iterator[str]:
@@ -82,9 +72,8 @@ def _lines(texts: list[str]) -> Iterator[str]:
 
 
 def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
-    with open_input(path) as model:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=model.read())
-    return lambda line: " ".join(processor.encode(line, out_type=str))
+    encode = pieces.load(path).encode
+    return lambda line: " ".join(encode(line))
 
 
 SUBWORDS = {

@@ -21,8 +21,9 @@ from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.modules.transformer_stack import shard_layers
-from admin_fairseq.profiling.run import set_omegas
+from admin_fairseq.profiling.run import set_omegas, takes_weights
 from admin_fairseq.repairs import batches
+from admin_fairseq.starting import check_run, restores_weights
 
 
 def start_training(
@@ -34,6 +35,9 @@ def start_training(
     AdminError on profiles that do not fit, and where the run's precision or criterion does not.
     """
     run = _whole_run(cfg)
+    # a checkpoint's own configuration trains nothing; and resuming was checked by the command
+    if run is not None and not restores_weights(run.checkpoint):
+        check_run(run)
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:
@@ -42,6 +46,16 @@ def start_training(
     initialize(model, scheme.starts_from + scheme.weights, *config.depths)
     set_omegas(model, config, task, run)
     shard_layers(model, config)
+
+
+def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
+    """Leave pretrained embeddings out of ``config``, in place, where a checkpoint has the weights.
+
+    ``cfg`` is what fairseq handed to ``build_model``.
+    """
+    run = _whole_run(cfg)
+    if run is not None and takes_weights(config, run):
+        config.encoder_embed_path = config.decoder_embed_path = None
 
 
 def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:

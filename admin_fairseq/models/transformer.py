@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
 from fairseq.tasks import FairseqTask
@@ -9,7 +11,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from admin_fairseq.config import resolve, telling_contradictions
-from admin_fairseq.models.building import register, start_training
+from admin_fairseq.models.building import forget_files_of_embeddings, register, start_training
+from admin_fairseq.models.embeddings import load_embeddings
 from admin_fairseq.modules.transformer_stack import TransformerDecoder, TransformerEncoder
 
 
@@ -29,10 +32,24 @@ class AdminTransformerModel(TransformerModelBase):
         Raises AdminError on contradictory options and on profiles that do not fit.
         """
         config = resolve(cfg)
+        forget_files_of_embeddings(config, cfg)
         with telling_contradictions():
             model = super().build_model(config.nested(), task)
         start_training(model, config, task, cfg)
         return model
+
+    @classmethod
+    def build_embedding(
+        cls,
+        cfg: TransformerConfig,
+        dictionary: Dictionary,
+        embed_dim: int,
+        path: Optional[str] = None,
+    ) -> nn.Embedding:
+        embedding = super().build_embedding(cfg, dictionary, embed_dim)
+        if path:
+            load_embeddings(embedding, dictionary, path)
+        return embedding
 
     @classmethod
     def build_encoder(

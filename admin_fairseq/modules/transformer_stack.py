@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, NoReturn, Optional
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -23,6 +23,7 @@ from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
 from admin_fairseq.config import SchemeOptions
+from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.compiling import compile_for_training
 from admin_fairseq.modules.connections import ConnectedLayers
 from admin_fairseq.modules.decoding import Memory, Past, Selection
@@ -50,6 +51,13 @@ class Stack(nn.Module):
         if connections is not None:
             self.connections = connections(len(self.layers), dim)
             self.layers = ConnectedLayers(self.layers, self.connections)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """torch.jit.script calls it, for a whole model too; it cannot read our layers."""
+        reason = scheme_of(self.cfg).no_stock_form
+        fold = "script what `admin-fairseq fold` makes of a checkpoint"
+        remedy = f"these have no stock form: {reason}" if reason else fold
+        raise AdminError(f"TorchScript cannot read this plugin's layers; {remedy}")
 
 
 class States(Sequence):

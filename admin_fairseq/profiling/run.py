@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Iterator, Optional
 
@@ -35,7 +36,7 @@ from admin_fairseq.profiling.recorder import (
     set_omega,
 )
 from admin_fairseq.provenance import installed_versions
-from admin_fairseq.starting import command_line, restores_weights
+from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +53,28 @@ def set_omegas(
     source = config.scheme.profile
     if source is schemes.Profile.NONE or run is None:
         return
-    if source is not schemes.Profile.WRITE and restores_weights(run.checkpoint):
+    if takes_weights(config, run):
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
     reading = source is schemes.Profile.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
     _apply(profile, sites, config, path)
-    if not reading and distributed_utils.is_master(run.distributed_training):
-        profile.write(path)
+    if not reading:
+        _refuse_to_replace(path, profile, sites, run)
+        if distributed_utils.is_master(run.distributed_training):
+            profile.write(path)
     if source is schemes.Profile.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
+
+
+def takes_weights(config: SchemeOptions, run: DictConfig) -> bool:
+    """Whether the run takes its weights from a checkpoint.
+
+    One that only writes a profile ends before fairseq has read any: it measures fresh ones.
+    """
+    return config.scheme.profile is not schemes.Profile.WRITE and restores_weights(run.checkpoint)
 
 
 def profiled(
@@ -101,6 +112,23 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
     return read_profile(path, sites)
 
 
+def _refuse_to_replace(
+    path: str, profile: Profile, sites: dict[Site, ScaledResidual], run: DictConfig
+) -> None:
+    """Raise AdminError where ``path`` has another profile, with which a run has trained."""
+    if not (os.path.lexists(path) and has_checkpoints(run.checkpoint)):
+        return
+    try:
+        same = read_profile(path, sites).entries == profile.entries
+    except AdminError:
+        same = False
+    if not same:
+        raise AdminError(
+            f"{path}: has another profile, that of the run whose checkpoints lie in "
+            f"{run.checkpoint.save_dir}; choose another --profile-path or --save-dir"
+        )
+
+
 def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
     """The command line ``argv`` of the module ``main``, changed to make its profile."""
     line = command_line(argv, main)
@@ -126,8 +154,9 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     Batches, device and precision are those of the coming training run, and every batch is seen
     with the dropout masks of the first update, as fairseq seeds it. Each batch is measured as
     the release measures its one: under its own running ω. All moments are then added up, and
-    the final ω come from the pooled variances. Leaves the random state as it was, but the model
-    on the device and in the precision of the run, where fairseq's own trainer then finds it.
+    the final ω come from the pooled variances. Leaves the random state and the task as they
+    were, but the model on the device and in the precision of the run, where fairseq's own trainer
+    then finds it.
     What --ddp-backend fully_sharded is going to spread is measured as a whole, in float32.
 
     Raises AdminError where there is no batch, or a variance is not finite.
@@ -141,7 +170,7 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
     autocast = torch.autocast(trainer.device.type, enabled=run.common.amp)
     was_training = model.training
     model.train()
-    with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model):
+    with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model), left_as_it_was(task):
         for sample in _first_batches(trainer, run, config.profile_batches):
             with utils.set_torch_seed(run.common.seed), recorder.batch(), autocast:
                 model(**sample["net_input"], features_only=True)
@@ -156,6 +185,25 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
         if not torch.isfinite(variances).all():
             raise AdminError(f"profiling: {site} has variances {variances.tolist()}")
     return _profile(recorder, config, run, batches=int(counts[0]), tokens=int(counts[1]))
+
+
+@contextmanager
+def left_as_it_was(task: FairseqTask) -> Iterator[None]:
+    """Undo what happens inside to the attributes of ``task`` and to the dictionaries among them.
+
+    Some of fairseq's tasks (translation_multi_simple_epoch) cannot load data that they have
+    already.
+    """
+    attributes = dict(vars(task))
+    contents = [(held, dict(held)) for held in attributes.values() if isinstance(held, dict)]
+    try:
+        yield
+    finally:
+        vars(task).clear()
+        vars(task).update(attributes)
+        for held, content in contents:
+            held.clear()
+            held.update(content)
 
 
 def _not_sharded(run: DictConfig) -> DictConfig:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import clear_remains
+from admin_fairseq.repairs import run_log
 from admin_fairseq.repairs.stand_in import replaced
 
 LOCK = ".lock"
@@ -53,6 +54,7 @@ def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], N
             reason = error.strerror or error
             raise AdminError(f"{save_dir}: checkpoints cannot be written there: {reason}") from None
         _clear(save_dir)
+        held.enter_context(run_log.kept_in(save_dir))
 
     return verify_checkpoint_directory
 

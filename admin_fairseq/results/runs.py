@@ -185,7 +185,27 @@ def _stuck(run: Run) -> bool:
     return target is not None and run.best.loss > unigram_bits(target) - 1
 
 
+def _profile_only(run: Run) -> bool:
+    scheme = SCHEMES.get(str(getattr(run.model, "init_type", None)))
+    return scheme is not None and scheme.profile is Profile.WRITE
+
+
+def _unreadable(run: Run) -> bool:
+    trained = bool(run.log.validation) or run.log.epochs > 0 or run.log.done
+    return not run.log.training and (trained or not run.log.config)
+
+
 VERDICTS = {
+    "profile only": Verdict(
+        "the last start was to write a profile and end",
+        _profile_only,
+    ),
+    "unreadable": Verdict(
+        "no training loss could be read, and the log has no options of a run either, or tells that "
+        "it went on: no log of fairseq's, that of a terminal with a bar, or a run shorter than its "
+        "log interval",
+        _unreadable,
+    ),
     "diverged": Verdict(
         "the last loss is not finite, or fairseq stopped over the loss scale, or the training loss "
         "of the last interval is above that of the first",

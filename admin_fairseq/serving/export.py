@@ -11,6 +11,7 @@ from typing import Any, Mapping, Optional
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
+from admin_fairseq import pieces
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options
@@ -26,7 +27,6 @@ from admin_fairseq.serving.description import (
     Positions,
     checksums,
 )
-from admin_fairseq.serving.subwords import load_subwords
 
 QUANTIZATIONS = (
     *("int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16"),
@@ -72,7 +72,7 @@ def export_ctranslate2(
     package = ctranslate2()
     data.check(state["model"], path)
     if sentencepiece_model:
-        load_subwords(sentencepiece_model)  # better told now than when translating
+        pieces.load(sentencepiece_model)  # better told now than when translating
     stock, changes = fold_checkpoint(state, path)
     _check_options(model_options(stock), path)
     with replacing_folder(folder, force) as new, tempfile.TemporaryDirectory() as workplace:

@@ -10,9 +10,9 @@ from typing import Iterable, Iterator, Optional, TypeVar
 
 from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
+from admin_fairseq.pieces import PIECES, Pieces, Subwords, load
 from admin_fairseq.serving.description import SENTENCEPIECE_MODEL, read_description
 from admin_fairseq.serving.export import ctranslate2
-from admin_fairseq.serving.subwords import PIECES, Pieces, Subwords, load_subwords
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
@@ -126,4 +126,4 @@ def _subwords(options: Options) -> Subwords:
     path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
     if options.sentencepiece_model is None and not os.path.exists(path):
         return PIECES
-    return load_subwords(path)
+    return load(path)

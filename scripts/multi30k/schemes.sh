@@ -28,7 +28,7 @@ run() {
     bash "$root/scripts/multi30k/train.sh" --data-dir "$data_dir" --save-dir "$save_dir/$name" \
         --encoder-layers "$encoder_layers" --decoder-layers "$decoder_layers" --arch "$arch" \
         --max-tokens "$max_tokens" --updates "$updates" --warmup-updates "$warmup_updates" \
-        "${device[@]}" "${extra[@]}" -- "$@" || say "$name failed, see $save_dir/$name/train.log"
+        "${device[@]}" "${extra[@]}" -- "$@" || say "$name failed, see above"
 }
 
 run postln postln_transformer

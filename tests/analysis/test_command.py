@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from html import escape
 from pathlib import Path
 
@@ -172,6 +173,27 @@ def test_report(data, capsys):
     assert html.count("data:image/svg+xml;base64,") == 6
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
+
+
+def test_a_reports_depths_bind_all_of_it_and_it_says_where_it_is(data, capsys):
+    words = ["--depths", "2,3", "--seeds", "1", "--draws", "1", "--updates", "0"]
+    cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
+    for what in ("dependency", "gradients"):
+        assert {model["layers"]["encoder"] for model in read("out", what)["models"]} == {3}
+    told = capsys.readouterr().err.splitlines()
+    assert "dependency: 3 models, layers 3 ..." in told
+    assert "amplification: 3 models, layers 2,3 ..." in told
+
+
+def test_without_matplotlib_numbers_are_written(data, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "admin_fairseq.drawing", raising=False)
+    monkeypatch.delattr("admin_fairseq.drawing", raising=False)
+    words = ["--depths", "1", "--seeds", "1", "--draws", "1", "--updates", "0"]
+    cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
+    assert "pip install 'admin-fairseq[analysis]'" in capsys.readouterr().err
+    assert {"dependency.csv", "report.html"} <= set(os.listdir("out"))
+    assert not [name for name in os.listdir("out") if name.endswith((".png", ".svg"))]
 
 
 @pytest.mark.parametrize(

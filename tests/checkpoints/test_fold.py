@@ -61,6 +61,15 @@ def test_first_omega_passes_every_kind_of_embedding(trained, embeddings):
     assert folded_difference(*trained(init_type="adaptive", **options)) <= 1e-10
 
 
+def test_torchscript_reads_what_was_folded(trained):
+    model, options = trained(encoder_layers=2, decoder_layers=1, dtype=torch.float32)
+    folded = fold(model.state_dict(), stock_options(options))
+    stock = compare.build(folded.options, folded.weights, "folded").eval()
+    tokens, lengths = torch.randint(4, 20, (2, 5)), torch.tensor([5, 5])
+    logits, _ = torch.jit.script(stock)(tokens, lengths, tokens)
+    assert torch.allclose(logits, model(tokens, lengths, tokens)[0], atol=1e-5)
+
+
 def test_adaptive_softmax_has_no_output_projection_to_untie(trained):
     shared = {"adaptive_softmax_cutoff": [8, 16], "share_decoder_input_output_embed": True}
     assert folded_difference(*trained(encoder_layers=2, decoder_layers=1, **shared)) <= 1e-10

@@ -7,6 +7,7 @@ import pytest
 
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
+from admin_fairseq.models.language_model import AdminTransformerLanguageModel
 
 SAMPLES = ["--tokens-per-sample", "24", "--sample-break-mode", "complete"]
 TRAIN = [
@@ -71,3 +72,20 @@ def test_profile_train_resume_measure_and_fold(run, text, tmp_path):
     assert perplexity(run, text, tmp_path / "folded.pt") == pytest.approx(measured, abs=0.011)
     with pytest.raises(AdminError, match="a language model"):
         cli.main(["export", "--to", "ctranslate2", str(checkpoint), "out", "--data", str(text)])
+
+
+def test_samples_of_one_sentence_and_what_the_model_goes_on_with(run, text, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--sample-break-mode", "eos", "--max-update", "3", "--disable-validation")
+    assert len(train(run, text, folder, *words).losses()) == 3
+    (tmp_path / "prefixes").write_text("z1 z2\n")
+    continued = run(
+        *("fairseq-interactive", text, "--user-dir", "admin_fairseq", "--max-len-b", "6"),
+        *("--task", "language_modeling", "--path", folder / "checkpoint_last.pt", "--cpu"),
+        stdin=tmp_path / "prefixes",
+    )
+    assert re.search(r"^H-0\t\S+\tz1 z2( |$)", continued, re.M)
+    hub = AdminTransformerLanguageModel.from_pretrained(
+        str(folder), "checkpoint_last.pt", str(text), max_len_b=6
+    )
+    assert hub.sample("z1 z2", beam=2).startswith("z1 z2")

@@ -77,7 +77,8 @@ def test_thirty_updates_lower_the_loss(build_lm, tokens, name):
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_no_word_sees_what_follows_it(build_lm, tokens, name):
-    model = move(build_lm(init_type=name, decoder_layers=2)).double()
+    shared = {"share_decoder_input_output_embed": True}  # Fixup's own projection starts at zero
+    model = move(build_lm(init_type=name, decoder_layers=2, **shared)).double()
     other = tokens.clone()
     other[:, 3:] = tokens[:, 3:].flip(0)
     before, after = model(tokens)[0], model(other)[0]

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import SCHEMES
 
@@ -125,3 +126,17 @@ def test_the_choice_of_kernels_comes_back(build, batch):
         1 / 0  # noqa: B018
     assert not model.encoder.reference_kernels and not model.decoder.reference_kernels
     assert build(reference_kernels=True).encoder.reference_kernels
+
+
+@pytest.mark.parametrize("part", [None, "encoder", "decoder"])
+def test_scripting_points_to_fold(part, build):
+    model = build(encoder_layers=1, decoder_layers=1)
+    with pytest.raises(AdminError, match=r"TorchScript.*admin-fairseq fold") as error:
+        torch.jit.script(getattr(model, part) if part else model)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("arch", ["rezero_transformer_tiny", "subln_transformer_tiny"])
+def test_scripting_says_where_there_is_nothing_to_fold_to(arch, build):
+    with pytest.raises(AdminError, match=r"TorchScript.* no stock form: "):
+        torch.jit.script(build(arch, encoder_layers=1, decoder_layers=1))

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from admin_fairseq.profiling.run import profiling_command
+from admin_fairseq.profiling.run import left_as_it_was, profiling_command
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,24 @@ def test_profiling_command_of_a_module():
     main = SimpleNamespace(__spec__=SimpleNamespace(name="fairseq_cli.train"))
     command = profiling_command(["/lib/fairseq_cli/train.py", "data"], main)
     assert command == "python -m fairseq_cli.train data --init-type adaptive-profiling"
+
+
+def test_a_task_is_left_as_it_was():
+    """Its attributes, and what its dictionaries hold, whoever else has hold of them."""
+    valid = object()
+    task = SimpleNamespace(datasets={"valid": valid}, epoch=None)
+    datasets = task.datasets
+    with left_as_it_was(task):
+        task.datasets["train"] = object()
+        del task.datasets["valid"]
+        task.epoch, task.found = 1, True
+    assert vars(task) == {"datasets": {"valid": valid}, "epoch": None}
+    assert task.datasets is datasets
+
+
+def test_a_task_is_left_as_it_was_after_an_error():
+    task = SimpleNamespace(datasets={})
+    with pytest.raises(KeyError), left_as_it_was(task):
+        task.datasets["train"] = object()
+        raise KeyError
+    assert task.datasets == {}

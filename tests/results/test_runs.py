@@ -16,7 +16,7 @@ from admin_fairseq.results.runs import VERDICTS, Run, find_runs, read_run
 from admin_fairseq.results.table import FORMATS
 from admin_fairseq.schemes import SCHEMES
 
-from .conftest import DONE, config_line, log_of, train_line
+from .conftest import DONE, config_line, log_of, train_line, valid_line
 
 
 def run_of(log):
@@ -109,7 +109,12 @@ OVERFLOW = "FloatingPointError: Minimum loss scale reached (0.0001).\n"
         (log_of([12.5, 8.0]) + OVERFLOW, "diverged"),
         (config_line() + OVERFLOW, "diverged"),
         (config_line(), "failed"),
-        ("", "failed"),
+        ("", "unreadable"),
+        ("no log at all\n", "unreadable"),
+        (config_line() + valid_line(9, 5.0), "unreadable"),
+        (config_line() + DONE, "unreadable"),
+        (config_line(init_type="adaptive-profiling"), "profile only"),
+        (config_line(init_type="adaptive-profiling") + log_of(), ""),
         (log_of(max_update=200), "unfinished"),
         (log_of(max_update=200) + DONE, ""),
     ],

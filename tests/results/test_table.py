@@ -112,8 +112,8 @@ def test_settings_have_a_bound():
 def test_failed_runs_are_told_by_their_folders():
     rows = table_of(*(Run(name, parse([])) for name in ("a", "b")))
     assert [(row["settings"], row["verdict"]) for row in rows] == [
-        ("folder=a", "failed"),
-        ("folder=b", "failed"),
+        ("folder=a", "unreadable"),
+        ("folder=b", "unreadable"),
     ]
 
 

@@ -1,0 +1,116 @@
+"""Text of one's own as one more data set: a recipe made from the names of files."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from typing import Iterator, Optional
+
+from admin_fairseq.corpora.places import identity
+from admin_fairseq.corpora.recipes import Clean, HeldOut, Part, Recipe
+from admin_fairseq.corpora.streams import read_lines
+from admin_fairseq.errors import AdminError
+
+LANGUAGE = re.compile(r"\w{1,32}")  # fairseq finds the languages in train.de-en.de.idx
+HELD_OUT = HeldOut(50, 2000)
+FEWEST = 2 * HELD_OUT.one_in  # pairs that some may be taken from
+SANE = Clean(ratio=1000, shortest=1, longest=1000)
+"""Of words, which are whole lines in some languages: pairs with an empty side go."""
+USUAL = Clean(ratio=9, shortest=1, longest=250)
+"""Of pieces: the ratio of the Admin release, the length of fairseq's preparation of WMT."""
+PIECES = 10_000
+
+
+@dataclass(frozen=True)
+class OwnText(Recipe):
+    """A recipe whose parts are files; ``identities`` tells when they change."""
+
+    identities: tuple[tuple[str, list[int]], ...] = ()
+    pieces = "sentencepiece"
+    tokenised = False
+
+
+def own_text(
+    prefix: str, source: str, target: str, valid: Optional[str], test: Optional[str], data_dir: str
+) -> OwnText:
+    """The recipe for ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
+
+    Without ``valid`` or ``test`` some of the training text is held out. Raises AdminError where a
+    file is missing, or lies where the data set is to be written.
+    """
+    for language in (source, target):
+        if not LANGUAGE.fullmatch(language) or source == target:
+            raise AdminError(
+                f"--source {source} --target {target}: two names of languages are needed, such as "
+                "de and en, of letters, digits and underscores"
+            )
+    parts = {p: Part(None, f"{p}.{source}", f"{p}.{target}") for p in (prefix, valid, test) if p}
+    return OwnText(
+        title=f"text of {prefix}",
+        source=source,
+        target=target,
+        archives=(),
+        train=(parts[prefix],),
+        valid=parts[valid] if valid else HELD_OUT,
+        test=(parts[test],) if test else HELD_OUT,
+        bpe_merges=PIECES,
+        corpus_rules=(),
+        test_rules=(),
+        clean_words=SANE,
+        clean_pieces=USUAL,
+        identities=tuple(
+            (path, _found(path, data_dir)) for part in parts.values() for path in part[1:3]
+        ),
+    )
+
+
+def _found(path: str, data_dir: str) -> list[int]:
+    """What tells the file from others; raises AdminError where it is missing, or in the way."""
+    if not os.path.isfile(path):
+        raise AdminError(
+            f"{path}: no such file; --text, --valid and --test are names without the language "
+            "at their end"
+        )
+    folder = os.path.realpath(data_dir)
+    if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
+        raise AdminError(f"{path}: lies in --data-dir, whose files are replaced; choose another")
+    return identity(path)
+
+
+def checked_lines(path: str) -> Iterator[str]:
+    """The lines of a text; raises AdminError where it is empty, or has what does not belong there.
+
+    That are a byte order mark and the line ends of Windows: models would learn them.
+    """
+    number = 0
+    for number, line in enumerate(read_lines(path), 1):
+        if number == 1 and line.startswith("\ufeff"):
+            raise AdminError(
+                f"{path}: begins with a byte order mark; take it off with: "
+                rf"sed -i '1s/^\xEF\xBB\xBF//' {path}"
+            )
+        if line.endswith("\r"):
+            raise AdminError(
+                f"{path}, line {number}: ends as on Windows (CRLF); mend the file with: "
+                rf"sed -i 's/\r$//' {path}"
+            )
+        yield line
+    if not number:
+        raise AdminError(f"{path}: empty")
+
+
+def spacing(held_out: HeldOut, pairs: int) -> int:
+    """How far apart pairs lie that are held out of ``pairs``; raises AdminError for too few."""
+    if pairs < FEWEST:
+        raise AdminError(
+            f"{pairs} pairs are too few to hold some out for validation and test; give --valid "
+            "and --test"
+        )
+    return max(held_out.one_in, math.ceil(pairs / held_out.most))
+
+
+def name_of(data_dir: str) -> str:
+    """What to call a data set: its folder's name, as file names and tables can have it."""
+    return re.sub(r"\A\W+|[^\w.-]", "", os.path.basename(os.path.abspath(data_dir)))[:64] or "text"

@@ -1,0 +1,35 @@
+"""A command without --task where fairseq has no default: ``fairseq-validate``.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``options.parse_args_and_arch``): a traceback
+that ends with ``KeyError: None``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+from fairseq import options
+
+from admin_fairseq.errors import AdminError
+
+
+def apply() -> None:
+    """Let fairseq say in one line that --task is missing."""
+    options.parse_args_and_arch = _telling(options.parse_args_and_arch)
+
+
+def _telling(parse: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(parse)
+    def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return parse(*args, **kwargs)
+        except KeyError as error:
+            if error.args != (None,):  # the task that was named, where none was
+                raise
+            raise AdminError(
+                "--task is missing, and this command has no default; add the one of training: "
+                "--task translation, or --task language_modeling"
+            ) from None
+
+    return parse_args_and_arch

@@ -1,0 +1,85 @@
+"""A run does not go on with the state of another optimiser.
+
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): it compares the
+classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. The state of
+Adam's moments then serves RAdam without a word, and NovoGrad's ends Adam with a KeyError; what is
+compared ends in an assertion's traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Mapping, Optional
+
+from fairseq import checkpoint_utils
+from fairseq.trainer import Trainer
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.stand_in import replaced
+
+SAME_STATE = {"adam_fused": "adam"}
+"""An optimiser → the one whose checkpoints it goes on from, and which goes on from its."""
+
+
+def apply() -> None:
+    """Let fairseq compare the optimisers' names, and say in one line what does not fit."""
+    Trainer.load_checkpoint = _comparing(Trainer.load_checkpoint)
+
+
+def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_checkpoint(
+        self: Trainer, filename: str, reset_optimizer: bool = False, *words: Any, **options: Any
+    ) -> Any:
+        read = checkpoint_utils.load_checkpoint_to_cpu
+
+        def load_checkpoint_to_cpu(path: str, **how: Any) -> dict[str, Any]:
+            state = read(path, **how)
+            if not reset_optimizer:
+                check(state, path, _name(self.cfg.optimizer))
+            return state
+
+        try:
+            with replaced(checkpoint_utils, load_checkpoint_to_cpu=load_checkpoint_to_cpu):
+                return load(self, filename, reset_optimizer, *words, **options)
+        except (AssertionError, ValueError) as error:
+            raise _in_one_line(error, filename) from None
+
+    return load_checkpoint
+
+
+def check(state: Mapping[str, Any], path: str, optimizer: str) -> None:
+    """Raise AdminError where the checkpoint's optimiser is not ``optimizer``.
+
+    One that has no state, or does not say of which optimiser, passes.
+    """
+    saved = _optimizer_of(state)
+    if state.get("last_optimizer_state") is None or saved is None:
+        return
+    if SAME_STATE.get(saved, saved) != SAME_STATE.get(optimizer, optimizer):
+        raise AdminError(
+            f"{path}: the state of --optimizer {saved}, and this run has --optimizer {optimizer}; "
+            "add --reset-optimizer to go on from the weights alone"
+        )
+
+
+def _optimizer_of(state: Mapping[str, Any]) -> Optional[str]:
+    """The name that --optimizer had; before fairseq 0.10 options lay in "args"."""
+    if state.get("cfg") is not None:
+        return _name(state["cfg"].get("optimizer"))
+    return getattr(state.get("args"), "optimizer", None)
+
+
+def _name(options: Any) -> Optional[str]:
+    """Those of an optimiser without a dataclass, such as sgd, are a Namespace."""
+    return options.get("_name") if isinstance(options, Mapping) else getattr(options, "_name", None)
+
+
+def _in_one_line(error: Exception, path: str) -> Exception:
+    """What fairseq and torch say of a state that does not fit; any other error as it is."""
+    if "loaded state dict" in str(error):  # of another number of tensors
+        return AdminError(
+            f"{path}: its optimiser's state is of other tensors, as with or without "
+            "--fp16-no-flatten-grads; go on as before, or add --reset-optimizer"
+        )
+    return AdminError(f"{path}: {error}") if "--reset-optimizer" in str(error) else error

@@ -1,0 +1,165 @@
+"""Text of one's own as a data set: checks, held-out pairs, the same steps and marks."""
+
+import json
+import random
+
+import pytest
+
+from admin_fairseq import cli
+from admin_fairseq.corpora import own
+from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.errors import AdminError
+from admin_fairseq.pieces import load
+
+from .test_prepare import no_binary  # noqa: F401  a fixture
+
+PAIRS = 300
+
+
+def sentences(count=PAIRS, seed=1):
+    draw = random.Random(seed)
+    words = [
+        ["".join(draw.choices("abcdefgh", k=draw.randint(2, 6))) for _ in range(60)] for _ in "ab"
+    ]
+    chosen = [draw.choices(range(60), k=draw.randint(3, 9)) for _ in range(count)]
+    return [[" ".join(side[i] for i in line) for line in chosen] for side in words]
+
+
+def write(prefix, both, end="\n"):
+    for language, lines in zip(("de", "en"), both):
+        content = "".join(f"{line}{end}" for line in lines).encode()
+        prefix.with_name(f"{prefix.name}.{language}").write_bytes(content)
+    return str(prefix)
+
+
+def prepare(folder, *words):
+    words = ["--source", "de", "--target", "en", "--bpe-size", "60", "--workers", "1", *words]
+    cli.main(["prepare", *words, "--data-dir", str(folder / "data set")])
+    return folder / "data set"
+
+
+def lines(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_pairs_are_held_out_before_anything_is_learned(tmp_path, no_binary, capsys):  # noqa: F811
+    both = sentences()
+    data = prepare(tmp_path, "--text", write(tmp_path / "my", both))
+    printed, errors = capsys.readouterr()
+    assert "288 train, 6 valid, 6 test pairs" in printed
+    assert "valid: one pair in 50 is held out of 300" in errors
+    decode = load(str(data / "sentencepiece.model")).decode
+    parts = {
+        split: list(
+            zip(*([decode(s.split()) for s in lines(data / f"{split}.{x}")] for x in ("de", "en")))
+        )
+        for split in ("train", "valid", "test")
+    }
+    pairs = list(zip(*both))
+    assert parts["valid"] == pairs[49::50] and parts["test"] == pairs[24::50]
+    assert sorted(pair for part in parts.values() for pair in part) == sorted(pairs)
+    assert list(zip(lines(data / "test.raw.de"), lines(data / "test.raw.en"))) == parts["test"]
+    made = read_prepared(str(data))
+    assert (made["dataset"], made["remove_bpe"], made["tokenised"]) == (
+        "dataset",
+        "sentencepiece",
+        False,
+    )
+
+
+def test_given_sets_are_kept_line_by_line(tmp_path, no_binary):  # noqa: F811
+    train, valid, test = (sentences(n, seed) for n, seed in ((60, 1), (9, 2), (8, 3)))
+    train[0][5], test[1][2] = "", "  "
+    prefixes = [
+        write(tmp_path / name, both) for name, both in (("t", train), ("v", valid), ("e", test))
+    ]
+    words = zip(("--text", "--valid", "--test"), prefixes)
+    data = prepare(tmp_path, *(word for pair in words for word in pair))
+    assert read_prepared(str(data))["pairs"] == {"train": 59, "valid": 9, "test": 8}
+    assert lines(data / "test.raw.de") == test[0] and lines(data / "test.raw.en") == test[1]
+
+
+def test_a_second_time_does_nothing_and_changed_text_everything(tmp_path, no_binary, capsys):  # noqa: F811
+    text = write(tmp_path / "my", sentences())
+    prepare(tmp_path, "--text", text)
+    capsys.readouterr()
+    prepare(tmp_path, "--text", text)
+    assert capsys.readouterr().err.strip().endswith("is ready")
+    write(tmp_path / "my", sentences(seed=2))
+    prepare(tmp_path, "--text", text)
+    assert "words ..." in capsys.readouterr().err
+
+
+def test_many_pairs_give_no_more_than_some_thousand():
+    assert own.spacing(own.HELD_OUT, 100) == 50
+    for pairs in (100_001, 4_500_000):
+        assert 1900 <= pairs // own.spacing(own.HELD_OUT, pairs) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: (p / "my.de").unlink(), r"my\.de: no such file; --text"),
+        (lambda p: (p / "my.en").write_text(""), r"my\.en: empty"),
+        (lambda p: write(p / "my", [[], []]), r"my\.de: empty"),
+        (
+            lambda p: write(p / "my", [["x"] * 300, ["x"] * 299]),
+            r"300 sentences, .* 299; they must",
+        ),
+        (lambda p: (p / "my.de").write_bytes(b"\xff\xfea\n" * 300), r"my\.de, line 1: not UTF-8"),
+        (
+            lambda p: (p / "my.de").write_text("\ufeffx\n" * 300, encoding="utf-8"),
+            r"my\.de: begins with a byte order mark; take it off with: sed",
+        ),
+        (lambda p: write(p / "my", sentences(), "\r\n"), r"my\.de, line 1: ends as on Windows"),
+        (lambda p: write(p / "my", sentences(99)), r"99 pairs are too few to hold some out"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_told_in_one_line(tmp_path, no_binary, spoil, message):  # noqa: F811
+    text = write(tmp_path / "my", sentences())
+    spoil(tmp_path)
+    with pytest.raises(AdminError, match=message):
+        prepare(tmp_path, "--text", text)
+    assert not (tmp_path / "data set" / "prepared.json").exists()
+
+
+def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
+    text = write(tmp_path / "my", [["a b c"] * 200] * 2)
+    said = r"--bpe-size: sentencepiece cannot learn 60 pieces: Vocabulary size too high .* <= \d+"
+    with pytest.raises(AdminError, match=said):
+        prepare(tmp_path, "--text", text)
+
+
+def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
+    (tmp_path / "data set").mkdir()
+    text = write(tmp_path / "data set" / "train", sentences())
+    with pytest.raises(AdminError, match="lies in --data-dir"):
+        prepare(tmp_path, "--text", text)
+    assert lines(tmp_path / "data set" / "train.de") == sentences()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a data set, or your own text: --text PREFIX"),
+        (["--text", "x"], "name a data set, or your own text"),
+        (["iwslt14_de_en", "--text", "x"], "iwslt14_de_en has its own text"),
+        (["--text", "x", "--source", "de", "--target", "de"], "two names of languages"),
+        (["--text", "x", "--source", "de", "--target", "../en"], "two names of languages"),
+        (["--text", "x", "--source", "de", "--target", "en", "--mirror", "x"], "for published"),
+    ],
+)
+def test_contradictory_options_are_told_in_one_line(tmp_path, words, message):
+    with pytest.raises(AdminError, match=message):
+        cli.main(["prepare", *words, "--data-dir", str(tmp_path / "data")])
+    assert not (tmp_path / "data" / "work").exists()
+
+
+def test_score_compares_text_as_it_is(tmp_path, no_binary, capsys):  # noqa: F811
+    data = prepare(tmp_path, "--text", write(tmp_path / "my", sentences()))
+    found = [f"H-{i}\t-0.5\t{line}" for i, line in enumerate(lines(data / "test.raw.en"))]
+    (tmp_path / "out").write_text("\n".join(reversed(found)) + "\n")
+    output = tmp_path / "evaluation.json"
+    cli.main(["score", str(tmp_path / "out"), "--data-dir", str(data), "--output", str(output)])
+    assert "detokenised: 100.00" in capsys.readouterr().out
+    assert list(json.loads(output.read_text())["bleu"]) == ["detokenised"]

@@ -1,0 +1,78 @@
+"""Runs log themselves, so that results can read them."""
+
+import os
+import pty
+import subprocess
+
+from admin_fairseq.results.runs import read_run
+
+from .conftest import BIN, TRAIN, WARMUP
+
+SHORT = ["--max-update", "4", "--log-interval", "1"]
+
+
+def statistics(folder):
+    lines = (folder / "train.log").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if "| train_inner |" in line]
+
+
+def test_a_run_and_its_resumption_are_one_log(run, data, tmp_path):
+    """Also what translating later says is none of its business."""
+    output = run.train(data, tmp_path, *SHORT, validate=True)
+    first = (tmp_path / "train.log").read_text(encoding="utf-8")
+    printed = [line for line in output.splitlines() if " | INFO | " in line]
+    assert set(printed[printed.index(next(x for x in printed if "ω of" in x)) :]) <= set(
+        first.splitlines()
+    )
+    run.train(data, tmp_path, "--max-update", "6", "--log-interval", "1", validate=True)
+    text = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert text.startswith(first) and len(statistics(tmp_path)) == 6
+    found = read_run(str(tmp_path))
+    assert (found.scheme, found.depth) == ("admin", "3L-2L") and found.verdict != "failed"
+    assert found.log.starts == 2 and found.log.complete and found.best.update == 6
+    run.generate(data, tmp_path / "checkpoint_best.pt", "--user-dir", "admin_fairseq")
+    assert (tmp_path / "train.log").read_text(encoding="utf-8") == text
+
+
+def test_losses_are_logged_where_a_terminal_shows_a_bar(run, data, tmp_path):
+    command = ["fairseq-train", data, *TRAIN[:-4], *WARMUP, "--arch", "admin_transformer_tiny"]
+    words = [*SHORT, "--save-dir", tmp_path]
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [str(BIN / command[0]), *map(str, [*command[1:], *words])],
+        cwd=run.folder,
+        env=run.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    os.close(ours)
+    found = read_run(str(tmp_path))
+    assert [point.update for point in found.log.training] == [1, 2, 3, 4]
+    assert found.log.complete and len(found.log.validation) == 1
+
+
+def test_no_format_no_screen_but_a_log(run, data, tmp_path):
+    output = run.train(data, tmp_path, *SHORT, "--log-format", "none", validate=True)
+    assert "train_inner" not in output and len(statistics(tmp_path)) == 4
+    assert read_run(str(tmp_path)).best.update == 4
+
+
+def test_the_first_worker_logs(run, data, tmp_path):
+    words = ["--distributed-world-size", "2", *SHORT, "--save-dir", tmp_path]
+    run.train(data, tmp_path, *words)
+    assert len(statistics(tmp_path)) == 4 and read_run(str(tmp_path)).log.starts == 1
+
+
+def test_nothing_is_written_without_saving(run, data, tmp_path):
+    for words in ([], ["--distributed-world-size", "2"]):
+        run.train(data, tmp_path / "none", *SHORT, "--no-save", *words)
+        assert not (tmp_path / "none" / "train.log").exists()
+
+
+def test_profiling_alone_is_no_failed_run(run, data, tmp_path):
+    run.train(data, tmp_path, *SHORT, "--init-type", "adaptive-profiling")
+    assert read_run(str(tmp_path)).verdict == "profile only"
+    run.train(data, tmp_path, *SHORT, "--init-type", "adaptive")
+    assert read_run(str(tmp_path)).verdict != "profile only"

@@ -1,0 +1,55 @@
+"""Resuming with other options or data: one line that says what differs."""
+
+import shutil
+
+import pytest
+
+from .conftest import PAIR
+
+
+@pytest.fixture(scope="module")
+def resume(run, data, tmp_path_factory):
+    """Goes on from a checkpoint with more words; returns the one line that it ends in."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run.train(data, folder, "--max-update", 1)
+
+    def line(*words, data=data, arch="admin_transformer_tiny"):
+        failed = run.train(data, folder, "--max-update", 2, *words, arch=arch, status=1)
+        (line,) = failed.errors.strip().splitlines()
+        assert line.startswith("admin-fairseq: error: ") and "checkpoint_last.pt" in line
+        assert "choose another --save-dir" in line and not failed.losses()
+        return line
+
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--encoder-layers", "5"], "--encoder-layers is 3 there, 5 here"),
+        (["--decoder-layers", "1"], "--decoder-layers is 2 there, 1 here"),
+        (["--decoder-ffn-embed-dim", "96"], "--decoder-ffn-embed-dim is 128 there, 96 here"),
+        (["--encoder-embed-dim", "32"], "--encoder-embed-dim is 64 there, 32 here"),
+        (["--encoder-learned-pos"], "--encoder-learned-pos is False there, True here"),
+        (["--init-type", "tfixup"], "--init-type is adaptive-auto there, tfixup here"),
+    ],
+)
+def test_the_option_that_differs_is_named(words, told, resume):
+    assert told in resume(*words)
+
+
+@pytest.mark.parametrize("arch", ["preln_transformer_tiny", "transformer_iwslt_de_en"])
+def test_the_architecture_that_differs_is_named(arch, resume):
+    assert f"--arch is admin_transformer_tiny there, {arch} here" in resume(arch=arch)
+
+
+def test_a_dictionary_of_another_size_is_named(resume, run, data, tmp_path):
+    text = tmp_path / "train.de"
+    text.write_text("a b c\n" * 300)
+    shutil.copy(text, tmp_path / "train.en")
+    prefix = ["--trainpref", tmp_path / "train", "--validpref", tmp_path / "train"]
+    other = tmp_path / "bin"
+    run("fairseq-preprocess", *PAIR, *prefix, "--joined-dictionary", "--destdir", other)
+    line = resume(data=other)
+    assert "the source dictionary has 88 types there, 8 here" in line
+    assert "the target dictionary has 88 types there, 8 here" in line

@@ -1,0 +1,84 @@
+import logging
+import os
+
+import pytest
+from fairseq.logging import progress_bar
+from fairseq.trainer import Trainer
+from omegaconf import OmegaConf
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.run_log import _telling_its_end, kept_in
+from admin_fairseq.results.logs import read_log
+
+TRAINING = logging.getLogger("fairseq_cli.train")
+
+
+@pytest.fixture(autouse=True)
+def every_message(caplog):
+    caplog.set_level("INFO")
+
+
+def options(no_save=False):
+    return OmegaConf.create({"checkpoint": {"no_save": no_save}, "common": {"seed": 7}})
+
+
+def text(folder):
+    return (folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_the_log_begins_with_the_options_and_ends_with_the_run(tmp_path):
+    with kept_in(str(tmp_path)):
+        TRAINING.info("before")
+        TRAINING.info(options())
+        logging.getLogger("fairseq.tasks").info("loaded")
+    TRAINING.info("after")
+    first, second = text(tmp_path).splitlines()
+    assert first.endswith(" | INFO | fairseq_cli.train | " + str(options()))
+    assert second.endswith(" | INFO | fairseq.tasks | loaded")
+    assert read_log(str(tmp_path / "train.log")).config["common"] == {"seed": 7}
+
+
+def test_nothing_is_there_of_a_run_that_saves_nothing(tmp_path):
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options(no_save=True))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_line_that_a_kill_left_unfinished_takes_no_other_with_it(tmp_path):
+    (tmp_path / "train.log").write_text("2026-11-26 21:00:00 | INFO | train_inner | loss=")
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options())
+    assert read_log(str(tmp_path / "train.log")).starts == 1
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_log_is_told_in_one_line(make, tmp_path):
+    make(tmp_path / "train.log")
+    refused = pytest.raises(AdminError, match=r"train\.log: cannot be written: ")
+    with refused, kept_in(str(tmp_path)):
+        TRAINING.info(options())
+
+
+@pytest.mark.parametrize("bar", [progress_bar.TqdmProgressBar, progress_bar.NoopProgressBar])
+def test_bars_that_log_no_losses(bar, tmp_path, caplog):
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options())
+        shown = bar([0], epoch=1)
+        for update in (1, 2):
+            shown.log({"loss": 9 - update, "num_updates": update}, tag="train_inner", step=update)
+        shown.print({"loss": 6.5, "num_updates": 2}, tag="valid", step=2)
+    found = read_log(str(tmp_path / "train.log"))
+    assert [(point.update, point.loss) for point in found.training] == [(1, 8), (2, 7)]
+    assert [(point.update, point.loss) for point in found.validation] == [(2, 6.5)]
+    assert "num_updates=1" not in caplog.text  # the screen is as it was
+
+
+def test_what_ended_the_training_is_in_the_log(tmp_path):
+    def fail():
+        raise FloatingPointError("Minimum loss scale reached (0.0001).")
+
+    assert hasattr(Trainer.train_step, "__wrapped__")
+    with kept_in(str(tmp_path)), pytest.raises(FloatingPointError):
+        TRAINING.info(options())
+        _telling_its_end(fail)()
+    assert read_log(str(tmp_path / "train.log")).overflowed

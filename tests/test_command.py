@@ -1,0 +1,56 @@
+"""The command ``admin-fairseq`` where it starts, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import admin_fairseq_cli
+from admin_fairseq import cli
+
+from .integration.conftest import ROOT
+
+
+def command(*words, **environment):
+    program = (
+        "import sys, admin_fairseq_cli; sys.argv[0] = 'admin-fairseq'; admin_fairseq_cli.main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program, *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"]])
+def test_help_and_version_come_without_fairseq_and_torch(words):
+    done = command(*words)
+    assert done.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"admin_fairseq", "fairseq", "torch", "numpy"}
+
+
+def test_version_is_that_of_the_package():
+    assert command("--version").stdout == f"admin-fairseq {version('admin-fairseq')}\n"
+
+
+def test_help_is_that_of_the_whole_command():
+    assert admin_fairseq_cli._parser().format_help() == cli._parser().format_help()
+    assert command("--help").stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    "way", [["-c", "import admin_fairseq_cli as c; c.main()"], ["-m", "admin_fairseq.cli"]]
+)
+def test_a_subcommand_says_nothing_of_fairseqs_own(way):
+    """At its import, fairseq advises to install tensorboardX."""
+    done = subprocess.run(
+        [sys.executable, *way, "schemes"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "adaptive-auto" in done.stdout
+    assert done.stderr == ""
