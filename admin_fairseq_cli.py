@@ -19,7 +19,7 @@ SUBCOMMANDS = {
     "fold": "fold a model's scales away: a checkpoint of fairseq's own transformer that computes "
     "the same",
     "import-release": "bring over a checkpoint of the original Admin release",
-    "prepare": "from published archives to a data set for fairseq-train",
+    "prepare": "from published archives, or your own text, to a data set for fairseq-train",
     "results": "table and loss curves of training runs, from their logs",
     "schemes": "list the schemes, the values of --init-type",
     "score": "BLEU: tokenised, compound-split and sacreBLEU's",

@@ -1,5 +1,7 @@
 """Going on with the state of another optimiser."""
 
+import copy
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 
@@ -24,14 +26,19 @@ PRECISIONS = [
 GO_ON = [{"adam", "adam_fused"}]
 
 
+@cache  # fairseq takes half a second to parse a command line
+def run_of(optimizer, *words):
+    device = [] if "--fp16" in words else ["--cpu"]
+    needs = ["--fp16-no-flatten-grads"] if optimizer == "novograd" else []
+    command = ["data", "--arch", "postln_transformer_tiny", "--max-tokens", "9"]
+    options = ["--optimizer", optimizer, "--lr", "0.1", *needs, *words, *device]
+    return convert_namespace_to_omegaconf(parse([*command, *options]))
+
+
 @pytest.fixture
 def trainer_of(build, task):
     def trainer_of(optimizer, *words):
-        device = [] if "--fp16" in words else ["--cpu"]
-        needs = ["--fp16-no-flatten-grads"] if optimizer == "novograd" else []
-        command = ["data", "--arch", "postln_transformer_tiny", "--max-tokens", "9"]
-        options = ["--optimizer", optimizer, "--lr", "0.1", *needs, *words, *device]
-        run = convert_namespace_to_omegaconf(parse([*command, *options]))
+        run = copy.deepcopy(run_of(optimizer, *words))
         model = build("postln_transformer_tiny", encoder_layers=1, decoder_layers=1)
         criterion = CrossEntropyCriterion(task, sentence_avg=False)
         return Trainer(run, FairseqTask(SimpleNamespace()), model, criterion)
