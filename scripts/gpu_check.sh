@@ -14,7 +14,7 @@ option pieces 300 "subword pieces"
 option max-tokens 4096 "tokens in a batch"
 option updates 200 "updates of a training run"
 option benchmark-updates 20 "updates in a block of the benchmark"
-option jobs 1 "schemes that train side by side"
+option jobs 1 "checks that run side by side, after profile and training in fp16"
 flag skip-quickstart "leave the quick start out (it takes longest)"
 flag python-ready "install nothing: python and the packages are there (leaves the quick start out)"
 parse_options "$@"
@@ -246,9 +246,11 @@ else
 fi
 check "corpus" corpus
 check "profiling pass" profiling_pass
-check "fp16 profile" half_precision_profile
 check "training fp16" train_fp16
-check "training bf16" train_bf16
+aside "resume" resume
+aside "generation" generation
+aside "fp16 profile" half_precision_profile
+aside "training bf16" train_bf16
 for scheme in $(scheme_names); do
     case $scheme in
         adaptive*) ;; # above
@@ -256,8 +258,6 @@ for scheme in $(scheme_names); do
     esac
 done
 wait
-check "resume" resume
-check "generation" generation
 if [ "$gpus" -ge 2 ]; then
     check "two GPUs" two_gpus
 else
