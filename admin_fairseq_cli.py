@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from importlib.metadata import version
-from typing import Optional, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Callable, Optional, Sequence
 
 SUBCOMMANDS = {
     "analyze": "see why a model trains or fails: measurements and pictures",
@@ -25,31 +25,35 @@ SUBCOMMANDS = {
     "score": "BLEU: tokenised, compound-split and sacreBLEU's",
     "translate": "translate standard input with an exported model",
 }
-"""Subcommand → its help, word for word as in ``admin_fairseq.commands``, which a test holds."""
+"""Subcommand → its help; ``admin_fairseq.commands`` has a module for each."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Show help or version; everything else is for ``admin_fairseq.cli``."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words in (["-h"], ["--help"], ["--version"]):
-        _parser().parse_args(words)
+        parser_of(ArgumentParser)[0].parse_args(words)
     from admin_fairseq import cli  # not above: it takes seconds
 
     cli.main(words)
 
 
-def _parser() -> ArgumentParser:
-    """The parser of ``admin_fairseq.cli``, without the options of subcommands."""
-    parser = ArgumentParser(
-        prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq."
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {version('admin-fairseq')}"
-    )
+def parser_of(kind: Callable[..., ArgumentParser]) -> tuple[ArgumentParser, dict[str, Any]]:
+    """The command's parser, made by ``kind``, and those of its subcommands, yet without options."""
+    parser = kind(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error that nobody foresaw"
     )
     subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
-    for name, text in SUBCOMMANDS.items():
-        subparsers.add_parser(name, help=text)
-    return parser
+    return parser, {
+        name: subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for name, text in SUBCOMMANDS.items()
+    }
+
+
+def _version() -> str:
+    try:
+        return version("admin-fairseq")
+    except PackageNotFoundError:  # its folder alone is enough for --user-dir
+        return "(a source tree that is not installed)"

@@ -14,23 +14,11 @@ import warnings
 from argparse import ArgumentParser
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 from typing import IO, Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
-from admin_fairseq.commands import (
-    analyze,
-    average,
-    benchmark,
-    export,
-    fold,
-    import_release,
-    prepare,
-    results,
-    schemes,
-    score,
-    translate,
-)
 from admin_fairseq.errors import AdminError, printable, writable
+from admin_fairseq_cli import SUBCOMMANDS, parser_of
 
 
 class Parser(ArgumentParser):
@@ -52,35 +40,16 @@ class Printable(logging.Formatter):
 
 
 COMMANDS = {
-    "analyze": analyze.COMMAND,
-    "average": average.COMMAND,
-    "benchmark": benchmark.COMMAND,
-    "export": export.COMMAND,
-    "fold": fold.COMMAND,
-    "import-release": import_release.COMMAND,
-    "prepare": prepare.COMMAND,
-    "results": results.COMMAND,
-    "schemes": schemes.COMMAND,
-    "score": score.COMMAND,
-    "translate": translate.COMMAND,
+    name: import_module(f"admin_fairseq.commands.{name.replace('-', '_')}").COMMAND
+    for name in SUBCOMMANDS
 }
 """Subcommand → what it does."""
 
 
 def _parser() -> ArgumentParser:
-    parser = Parser(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {version('admin-fairseq')}"
-    )
-    parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error that nobody foresaw"
-    )
-    subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
+    parser, subparsers = parser_of(Parser)
     for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=command.help, description=command.help, allow_abbrev=False
-        )
-        command.add_options(subparser)
+        command.add_options(subparsers[name])
     return parser
 
 

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from importlib.metadata import version
+from argparse import ArgumentParser
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
@@ -39,8 +40,23 @@ def test_version_is_that_of_the_package():
     assert command("--version").stdout == f"admin-fairseq {version('admin-fairseq')}\n"
 
 
+def test_a_source_tree_that_is_not_installed_has_all_but_a_version(monkeypatch, capsys):
+    """A machine without pip has the folder, on PYTHONPATH, as --user-dir takes it."""
+
+    def version(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(admin_fairseq_cli, "version", version)
+    cli.main(["schemes"])
+    assert "adaptive-auto" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        admin_fairseq_cli.main(["--version"])
+    assert "not installed" in capsys.readouterr().out
+
+
 def test_help_is_that_of_the_whole_command():
-    assert admin_fairseq_cli._parser().format_help() == cli._parser().format_help()
+    quick, _ = admin_fairseq_cli.parser_of(ArgumentParser)
+    assert quick.format_help() == cli._parser().format_help()
     assert command("--help").stdout.isascii()
 
 

@@ -292,4 +292,4 @@ def _measured(name: str, study: Study, args: Namespace) -> Result:
     return {**made_with, "versions": versions, **found}
 
 
-COMMAND = Command("see why a model trains or fails: measurements and pictures", _add_options, _run)
+COMMAND = Command(_add_options, _run)

@@ -71,4 +71,4 @@ def _inputs(args: Namespace) -> list[str]:
     return args.inputs
 
 
-COMMAND = Command("average checkpoints of a run", _add_options, _run)
+COMMAND = Command(_add_options, _run)

@@ -51,4 +51,4 @@ def _run(args: Namespace) -> Iterable[str]:
     return benchmark.report(result)
 
 
-COMMAND = Command("training speed and memory beside fairseq's own transformer", _add_options, _run)
+COMMAND = Command(_add_options, _run)

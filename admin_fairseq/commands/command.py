@@ -20,7 +20,6 @@ class Command(NamedTuple):
     next program reads.
     """
 
-    help: str
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Iterable[str]]
     verbatim: bool = False

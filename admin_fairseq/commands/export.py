@@ -35,4 +35,4 @@ def _run(args: Namespace) -> Iterable[str]:
     return [*changes, f"wrote {args.output}, which reads and writes {reads}"]
 
 
-COMMAND = Command("fold a checkpoint and convert it for another engine", _add_options, _run)
+COMMAND = Command(_add_options, _run)

@@ -35,8 +35,4 @@ def _run(args: Namespace) -> Iterable[str]:
     return [*lines, f"wrote {args.output}, for fairseq without this plugin"]
 
 
-COMMAND = Command(
-    "fold a model's scales away: a checkpoint of fairseq's own transformer that computes the same",
-    _add_options,
-    _run,
-)
+COMMAND = Command(_add_options, _run)

@@ -26,4 +26,4 @@ def _run(args: Namespace) -> Iterable[str]:
     return [f"wrote {args.output}, without optimiser state"]
 
 
-COMMAND = Command("bring over a checkpoint of the original Admin release", _add_options, _run)
+COMMAND = Command(_add_options, _run)

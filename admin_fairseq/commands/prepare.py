@@ -83,6 +83,4 @@ def _run(args: Namespace) -> Iterable[str]:
     return [f"{args.data_dir}/bin is ready: {counts} pairs"]
 
 
-COMMAND = Command(
-    "from published archives, or your own text, to a data set for fairseq-train", _add_options, _run
-)
+COMMAND = Command(_add_options, _run)

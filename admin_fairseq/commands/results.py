@@ -100,4 +100,4 @@ def _label(row: Row, with_dataset: bool) -> str:
     return " ".join(filter(None, [dataset if with_dataset else "", *words, row.settings]))
 
 
-COMMAND = Command("table and loss curves of training runs, from their logs", _add_options, _run)
+COMMAND = Command(_add_options, _run)

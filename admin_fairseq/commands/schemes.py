@@ -43,4 +43,4 @@ def _cells(scheme: Scheme) -> tuple[str, ...]:
     )
 
 
-COMMAND = Command("list the schemes, the values of --init-type", _add_options, _run)
+COMMAND = Command(_add_options, _run)

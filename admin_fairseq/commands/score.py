@@ -102,4 +102,4 @@ def _lines(path: str) -> list[str]:
     return lines
 
 
-COMMAND = Command("BLEU: tokenised, compound-split and sacreBLEU's", _add_options, _run)
+COMMAND = Command(_add_options, _run)

@@ -68,6 +68,4 @@ def _run(args: Namespace) -> Iterable[str]:
     logger.info("Translated %d sentences in %.1fs (%.2f sentences/s)", number, seconds, speed)
 
 
-COMMAND = Command(
-    "translate standard input with an exported model", _add_options, _run, verbatim=True
-)
+COMMAND = Command(_add_options, _run, verbatim=True)
