@@ -43,12 +43,14 @@ def apply() -> None:
     """
     checkpoint_utils.load_checkpoint = _careful(checkpoint_utils.load_checkpoint)
     distributed_utils.call_main = _checked(distributed_utils.call_main)
+    Trainer.__init__ = _checked_trainer(Trainer.__init__)
 
 
 def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
     """fairseq's ``call_main``, before which a training command is checked.
 
-    Hydra imports the plugin later: there a model is checked as it is built.
+    Hydra imports the plugin later: there a run is checked as its model is built, which may be
+    profiled next, and when it goes on from a checkpoint, as its trainer is.
     """
 
     @functools.wraps(call_main)
@@ -58,6 +60,15 @@ def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
         call_main(cfg, main, **kwargs)
 
     return called
+
+
+def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(self: Trainer, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
+        check_run(cfg)
+        init(self, cfg, *args, **kwargs)
+
+    return __init__
 
 
 def check_run(run: DictConfig) -> None:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
@@ -245,3 +246,10 @@ def test_runs_of_other_models_are_theirs(run):
 )
 def test_the_command_for_the_cpu(given, expected):
     assert on_cpu(given.split()) == expected.split()
+
+
+def test_a_trainer_checks_too(run):
+    """Under hydra, a run that goes on from a checkpoint comes to no other check."""
+    run.common.fp16 = True
+    with pytest.raises(AdminError, match="--fp16 needs a GPU"):
+        Trainer(run, None, None, None)

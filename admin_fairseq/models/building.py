@@ -35,7 +35,7 @@ def start_training(
     AdminError on profiles that do not fit, and where the run's precision or criterion does not.
     """
     run = _whole_run(cfg)
-    # a checkpoint's own configuration trains nothing; and resuming was checked by the command
+    # a checkpoint's own configuration trains nothing, and before resuming nothing is profiled
     if run is not None and not restores_weights(run.checkpoint):
         check_run(run)
     check_precision(config, run)

@@ -1,4 +1,4 @@
-"""A log of every training run in its --save-dir, whatever the screen shows.
+"""A log of every training run in its --save-dir, and its statistics, whatever the screen shows.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1: --log-file takes what ``fairseq_cli.train`` says
 and not what models, trainers and checkpoints do, without times, from every worker; and on a
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import logging
+import math
 import os
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator, Optional, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, Callable, Iterator, Optional, TextIO, Union
 
 from fairseq.logging import progress_bar
 from fairseq.trainer import Trainer
@@ -22,9 +24,22 @@ from omegaconf import OmegaConf
 from admin_fairseq.errors import AdminError
 
 NAME = "train.log"
+STATISTICS = "train.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq's own
 TIME = "%Y-%m-%d %H:%M:%S"
+
+LOGGED = {
+    progress_bar.JsonProgressBar: ("log", "print"),
+    progress_bar.SimpleProgressBar: ("log", "print"),
+    progress_bar.TqdmProgressBar: ("print",),
+    progress_bar.NoopProgressBar: (),
+}
+"""A bar of --log-format → its methods that log what they show."""
+
+
+class Statistics(dict):
+    """What a line of train.jsonl tells: a message of its own kind, which no other log takes."""
 
 
 class RunLog(logging.FileHandler):
@@ -36,10 +51,19 @@ class RunLog(logging.FileHandler):
 
     begun = False
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self.setFormatter(logging.Formatter(FORMAT, TIME))
+
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == TRAINING and OmegaConf.is_config(record.msg):
             self.begun = not OmegaConf.select(record.msg, "checkpoint.no_save")
-        return self.begun and super().filter(record)
+            if self.begun and self.stream is None:
+                self.stream = self._open()  # not later, with updates already made
+        return self.begun and self.takes(record) and super().filter(record)
+
+    def takes(self, record: logging.LogRecord) -> bool:
+        return not isinstance(record.msg, Statistics)
 
     def _open(self) -> TextIO:
         try:
@@ -54,30 +78,37 @@ class RunLog(logging.FileHandler):
         return stream
 
 
+class StatisticsLog(RunLog):
+    """A JSON object a line for each set of statistics, with its time and what it is of."""
+
+    def takes(self, record: logging.LogRecord) -> bool:
+        return isinstance(record.msg, Statistics)
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = self.formatter.formatTime(record, TIME)
+        return json.dumps({"time": time, "log": record.name, **record.msg}, ensure_ascii=False)
+
+
 def apply() -> None:
     """Let the log have the losses that are not logged, and the error that ended the training."""
-    for bar, methods in (
-        (progress_bar.TqdmProgressBar, ("log",)),
-        (progress_bar.NoopProgressBar, ("log", "print")),
-    ):
-        for method in methods:
-            setattr(bar, method, _recorded(getattr(bar, method)))
+    for bar, logged in LOGGED.items():
+        for method in ("log", "print"):
+            setattr(bar, method, _recorded(getattr(bar, method), method in logged))
     Trainer.train_step = _telling_its_end(Trainer.train_step)
 
 
 @contextmanager
 def kept_in(save_dir: str) -> Iterator[None]:
-    """While this lasts, append what is logged to train.log in ``save_dir``."""
-    log = RunLog(
-        os.path.join(save_dir, NAME), encoding="utf-8", errors="backslashreplace", delay=True
-    )
-    log.setFormatter(logging.Formatter(FORMAT, TIME))
-    logging.getLogger().addHandler(log)
+    """While this lasts, append what is logged to train.log and train.jsonl in ``save_dir``."""
+    logs = [RunLog(os.path.join(save_dir, NAME)), StatisticsLog(os.path.join(save_dir, STATISTICS))]
+    for log in logs:
+        logging.getLogger().addHandler(log)
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(log)
-        log.close()
+        for log in logs:
+            logging.getLogger().removeHandler(log)
+            log.close()
 
 
 def _ends_a_line(path: str) -> bool:
@@ -88,23 +119,36 @@ def _ends_a_line(path: str) -> bool:
         return file.read() == b"\n"
 
 
-def _write(name: str, text: str, level: int = logging.INFO) -> None:
-    """Write to the run's log alone, as if a logger of this name had said it."""
+def _write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:
+    """Write to the run's logs alone, as if a logger of this name had said it."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RunLog):
-            handler.handle(logging.LogRecord(name, level, __file__, 0, text, None, None))
+            handler.handle(logging.LogRecord(name, level, __file__, 0, message, None, None))
 
 
-def _recorded(show: Callable[..., None]) -> Callable[..., None]:
-    """A bar's method, whose statistics go to the log as well."""
+def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
+    """A bar's method, whose statistics go to the logs too, as far as they are not ``logged``."""
 
     @functools.wraps(show)
     def shown(bar: Any, stats: Any, tag: Optional[str] = None, step: Optional[int] = None) -> None:
         show(bar, stats, tag, step)
-        if tag is not None:
-            _write(tag, f"{bar.prefix}: {bar._str_commas(bar._format_stats(stats))}")
+        if tag is None:
+            return
+        texts = progress_bar.BaseProgressBar._format_stats(bar, stats)
+        if not logged:
+            _write(tag, f"{bar.prefix}: {bar._str_commas(texts)}")
+        numbers = {name: number(text) for name, text in texts.items()}
+        _write(tag, Statistics(epoch=bar.epoch, **numbers))
 
     return shown
+
+
+def number(text: str) -> Union[int, float, str]:
+    """What fairseq shows of a statistic; as it stands if JSON has no such number."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text) if math.isfinite(kind(text)) else text
+    return text
 
 
 def _telling_its_end(train_step: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """Runs log themselves, so that results can read them."""
 
+import json
 import os
 import pty
 import subprocess
@@ -17,6 +18,10 @@ def statistics(folder):
     return [line for line in lines if "| train_inner |" in line]
 
 
+def statistics_of(folder):
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+
+
 def test_a_run_and_its_resumption_are_one_log(run, data, tmp_path):
     """Also what translating later says is none of its business."""
     output = run.train(data, tmp_path, *SHORT, validate=True)
@@ -31,6 +36,11 @@ def test_a_run_and_its_resumption_are_one_log(run, data, tmp_path):
     found = read_run(str(tmp_path))
     assert (found.scheme, found.depth) == ("admin", "3L-2L") and found.verdict != "failed"
     assert found.log.starts == 2 and found.log.complete and found.best.update == 6
+    lines = statistics_of(tmp_path)
+    inner = [line for line in lines if line["log"] == "train_inner"]
+    assert [line["num_updates"] for line in inner] == [1, 2, 3, 4, 5, 6]
+    assert [line["nll_loss"] for line in inner] == [point.loss for point in found.log.training]
+    assert {line["log"] for line in lines} == {"train_inner", "train", "valid"}
     run.generate(data, tmp_path / "checkpoint_best.pt", "--user-dir", "admin_fairseq")
     assert (tmp_path / "train.log").read_text(encoding="utf-8") == text
 
@@ -52,6 +62,7 @@ def test_losses_are_logged_where_a_terminal_shows_a_bar(run, data, tmp_path):
     found = read_run(str(tmp_path))
     assert [point.update for point in found.log.training] == [1, 2, 3, 4]
     assert found.log.complete and len(found.log.validation) == 1
+    assert [line["num_updates"] for line in statistics_of(tmp_path)][:4] == [1, 2, 3, 4]
 
 
 def _read_on(terminal):
@@ -65,7 +76,8 @@ def _read_on(terminal):
 
 def test_no_format_no_screen_but_a_log(run, data, tmp_path):
     output = run.train(data, tmp_path, *SHORT, "--log-format", "none", validate=True)
-    assert "train_inner" not in output and len(statistics(tmp_path)) == 4
+    assert "train_inner" not in output
+    assert len(statistics(tmp_path)) == 4 and len(statistics_of(tmp_path)) == 6
     assert read_run(str(tmp_path)).best.update == 4
 
 
@@ -77,7 +89,7 @@ def test_the_first_worker_logs(run, data, tmp_path):
 
 def test_nothing_is_written_without_saving(run, data, tmp_path):
     run.train(data, tmp_path / "none", *SHORT, "--no-save", "--distributed-world-size", "2")
-    assert not (tmp_path / "none" / "train.log").exists()
+    assert not list((tmp_path / "none").glob("train.*"))
 
 
 def test_profiling_alone_is_no_failed_run(run, data, tmp_path):

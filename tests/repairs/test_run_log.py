@@ -1,5 +1,8 @@
+import json
 import logging
+import math
 import os
+import re
 
 import pytest
 from fairseq.logging import progress_bar
@@ -51,12 +54,42 @@ def test_a_line_that_a_kill_left_unfinished_takes_no_other_with_it(tmp_path):
     assert read_log(str(tmp_path / "train.log")).starts == 1
 
 
+@pytest.mark.parametrize("name", ["train.log", "train.jsonl"])
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_log_is_told_in_one_line(make, tmp_path):
-    make(tmp_path / "train.log")
-    refused = pytest.raises(AdminError, match=r"train\.log: cannot be written: ")
+def test_what_is_no_log_is_told_in_one_line(make, name, tmp_path):
+    make(tmp_path / name)
+    refused = pytest.raises(AdminError, match=rf"{name}: cannot be written: ")
     with refused, kept_in(str(tmp_path)):
         TRAINING.info(options())
+
+
+BARS = {
+    progress_bar.JsonProgressBar: {"log_interval": 1},
+    progress_bar.SimpleProgressBar: {"log_interval": 1},
+    progress_bar.TqdmProgressBar: {},
+    progress_bar.NoopProgressBar: {},
+}
+
+
+@pytest.mark.parametrize("bar", BARS)
+def test_every_bar_leaves_numbers_a_line_each(bar, tmp_path):
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options())
+        shown = bar(range(3), epoch=2, **BARS[bar])
+        for update in shown:
+            shown.log({"loss": 8.25, "num_updates": update + 1}, tag="train_inner", step=update + 1)
+            shown.log({"loss": 8.25})  # of validation, under way
+        shown.print({"loss": math.inf, "ups": None}, tag="valid", step=3)
+    lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", line.pop("time"))
+    *inner, last = lines
+    assert inner == [
+        {"log": "train_inner", "epoch": 2, "loss": 8.25, "num_updates": update}
+        for update in (1, 2, 3)
+    ]
+    assert last == {"log": "valid", "epoch": 2, "loss": "inf", "ups": "None"}
+    assert len(re.findall(r"\| train_inner \|.*loss", text(tmp_path))) == 3
 
 
 @pytest.mark.parametrize("bar", [progress_bar.TqdmProgressBar, progress_bar.NoopProgressBar])
