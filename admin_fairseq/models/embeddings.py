@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
-import torch
-from fairseq import utils
-from fairseq.data import Dictionary
-from torch import Tensor, nn
+import io
+import math
 
-from admin_fairseq.errors import AdminError
+import torch
+from fairseq.data import Dictionary
+from torch import nn
+
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import open_regular
+
+LONGEST_LINE = 1 << 20  # characters: a word and 50,000 numbers
 
 
 def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) -> None:
     """Fill in the rows whose word the file has, and note them as ``embedding.loaded``.
 
-    The file is text: a first line that is passed over, then lines of a word and its numbers.
-    Raises AdminError where it is another one, or of another width; OSError where it is not there.
+    The file is text, as ``fairseq.utils.parse_embedding`` takes it: a first line that is passed
+    over, then lines of a word and its numbers. It may be larger than memory; the words of the
+    dictionary are kept. Raises AdminError where it is another one, or has none of them.
     """
-    vectors = _vectors(path)
-    for word, vector in vectors.items():
-        if len(vector) != embedding.embedding_dim:
-            raise AdminError(
-                f"{path}: {word} has {len(vector)} numbers, not {embedding.embedding_dim}, "
-                "the width of the embeddings"
-            )
-    utils.load_embedding(vectors, dictionary, embedding)
-    embedding.loaded = torch.tensor([word in vectors for word in dictionary.symbols])
+    vectors = _vectors(path, dictionary, embedding.embedding_dim)
+    if not vectors:
+        raise AdminError(f"{path}: it has none of the dictionary's {len(dictionary):,} types")
+    rows = torch.tensor(list(vectors))
+    embedding.weight.data[rows] = torch.tensor(list(vectors.values()))
+    embedding.loaded = torch.zeros(len(dictionary), dtype=torch.bool)
+    embedding.loaded[rows] = True
 
 
-def _vectors(path: str) -> dict[str, Tensor]:
+def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[float]]:
+    """Row of the dictionary → its vector."""
+    found = {}
     try:
-        return utils.parse_embedding(path)
-    except (StopIteration, ValueError):
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
+            if not file.readline(LONGEST_LINE).endswith("\n"):
+                raise ValueError
+            for line in iter(lambda: file.readline(LONGEST_LINE), ""):
+                word, *numbers = line.rstrip().split(" ")
+                if len(numbers) != width:
+                    raise AdminError(
+                        f"{path}: {shortened(word)} has {len(numbers)} numbers, not {width}, "
+                        "the width of the embeddings"
+                    )
+                if word in dictionary.indices:
+                    found[dictionary.indices[word]] = _finite(numbers)
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError:
         raise AdminError(
             f"{path}: not a file of embeddings (a first line, then a word and its numbers in each)"
         ) from None
+    return found
+
+
+def _finite(texts: list[str]) -> list[float]:
+    numbers = [float(text) for text in texts]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError
+    return numbers

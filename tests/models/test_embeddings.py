@@ -1,6 +1,7 @@
 """--encoder-embed-path and --decoder-embed-path."""
 
 import logging
+import os
 
 import pytest
 import torch
@@ -63,7 +64,11 @@ def test_a_line_says_where_the_scheme_would_have_drawn_or_scaled(
     ("content", "message"),
     [
         ("", "not a file of embeddings"),
-        ("1 64\nword3 a b\n", "not a file of embeddings"),
+        ("1 64\nword3" + 64 * " a" + "\n", "not a file of embeddings"),
+        ("1 64\nword3" + 64 * " nan" + "\n", "not a file of embeddings"),
+        ("x" * (1 << 21), "not a file of embeddings"),
+        ("1 64\nword3" + " 1" * (1 << 20), "word3 has 524285 numbers"),
+        ("1 64\n?" + 64 * " 0.5" + "\n", "it has none of the dictionary's 24 types"),
         ("1 2\nword3 0.5 0.5\n", "word3 has 2 numbers, not 64"),
         ("1 1\nword3 0.5\n", "word3 has 1 numbers, not 64"),
         (b"1 64\n\xff 0.5\n", "not a file of embeddings"),
@@ -74,3 +79,11 @@ def test_other_files_are_refused(content, message, build, tmp_path):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AdminError, match=f"{path}: .*{message}"):
         seeded(build, encoder_embed_path=str(path))
+
+
+def test_what_never_ends_is_not_read(build, tmp_path):
+    path = tmp_path / "words.vec"
+    os.mkfifo(path)
+    for place in (path, tmp_path / "none"):
+        with pytest.raises(AdminError, match=f"{place}: cannot be read: "):
+            seeded(build, encoder_embed_path=str(place))
