@@ -124,7 +124,14 @@ def _restricted_pickle() -> SimpleNamespace:
                 raise pickle.UnpicklingError("a state for what is no value")
             super().load_build()
 
-        dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+        def load_bytearray8(self) -> None:  # takes as much memory as the file says
+            raise pickle.UnpicklingError("a bytearray, which no checkpoint has")
+
+        dispatch: ClassVar = {
+            **pickle._Unpickler.dispatch,
+            pickle.BUILD[0]: load_build,
+            pickle.BYTEARRAY8[0]: load_bytearray8,
+        }
 
         def find_class(self, module: str, name: str) -> Any:
             wanted = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
