@@ -183,11 +183,21 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
             )
             cfg = OmegaConf.merge(cfg, {"restore_file": _as_option(left, cfg)})
         try:
-            return load(cfg, trainer, **options)
+            loaded = load(cfg, trainer, **options)
         except AdminError as error:
             raise _with_a_way_out(error, asked_for or left, cfg) from None
+        _end_if_complete(trainer)
+        return loaded
 
     return load_checkpoint
+
+
+def _end_if_complete(trainer: Trainer) -> None:
+    """End the process, well, where all updates are made: fairseq would make another one."""
+    made, most = trainer.get_num_updates(), trainer.cfg.optimization.max_update
+    if 0 < most <= made:
+        logger.info(f"{made} updates are made, and --max-update is {most}: nothing is left to do")
+        raise SystemExit(0)
 
 
 def _as_option(path: str, cfg: DictConfig) -> str:

@@ -32,7 +32,24 @@ def cfg(tmp_path):
 @pytest.fixture
 def loaded(cfg):
     """Which file fairseq's ``load_checkpoint`` is told to restore."""
-    return lambda: _careful(lambda cfg, trainer: cfg.restore_file)(cfg, None)
+    return lambda: _careful(lambda cfg, trainer: cfg.restore_file)(cfg, trainer_after(0))
+
+
+def trainer_after(updates, most=0):
+    options = OmegaConf.create({"optimization": {"max_update": most}})
+    return SimpleNamespace(get_num_updates=lambda: updates, cfg=options)
+
+
+def test_a_complete_run_is_left_as_it_is(cfg, caplog):
+    """fairseq makes one more update whenever it is started, and writes its checkpoints again."""
+    load = _careful(lambda cfg, trainer: "loaded")
+    for made, most in ((9, 10), (10, 0), (0, 10)):
+        assert load(cfg, trainer_after(made, most)) == "loaded"
+    for made in (10, 11):
+        with caplog.at_level("INFO"), pytest.raises(SystemExit) as end:
+            load(cfg, trainer_after(made, 10))
+        assert end.value.code == 0
+        assert f"{made} updates are made, and --max-update is 10" in caplog.text
 
 
 def test_a_fresh_run_restores_nothing(cfg, loaded):

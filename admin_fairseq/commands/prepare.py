@@ -15,7 +15,7 @@ from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
 """Each takes memory and, beyond one for each core, saves no time."""
-SHARE = f"one pair in {HELD_OUT.one_in}, {HELD_OUT.most:,} at most"
+SHARE = f"{1 / HELD_OUT.one_in:.0%} of its pairs, {HELD_OUT.most:,} at most"
 MOST_PIECES = 1_000_000
 """Several times the largest vocabularies in use."""
 
@@ -37,8 +37,16 @@ def _add_options(parser: ArgumentParser) -> None:
         ),
         ("--source", "LANG", "its language to translate from, as its file ends: de"),
         ("--target", "LANG", "its language to translate to: en"),
-        ("--valid", "PREFIX", f"validation text (default: held out of the training text, {SHARE})"),
-        ("--test", "PREFIX", f"test set (default: held out of the training text, {SHARE})"),
+        (
+            "--valid",
+            "PREFIX",
+            f"validation text (default: drawn from --text, {SHARE})",
+        ),
+        (
+            "--test",
+            "PREFIX",
+            f"test set (default: drawn from --text, {SHARE})",
+        ),
     ):
         parser.add_argument(name, metavar=metavar, help=what)
     parser.add_argument(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
+import random
 import re
 from dataclasses import dataclass
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 from admin_fairseq.corpora.places import identity
 from admin_fairseq.corpora.recipes import Clean, HeldOut, Part, Recipe
@@ -21,6 +21,8 @@ SANE = Clean(ratio=1000, shortest=1, longest=1000)
 USUAL = Clean(ratio=9, shortest=1, longest=250)
 """Of pieces: the ratio of the Admin release, the length of fairseq's preparation of WMT."""
 PIECES = 10_000
+SEED = 1
+"""Of the draw of what is held out."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,20 @@ def checked_lines(path: str) -> Iterator[str]:
         raise AdminError(f"{path}: empty")
 
 
-def spacing(held_out: HeldOut, pairs: int) -> int:
-    """How far apart pairs lie that are held out of ``pairs``; raises AdminError for too few."""
-    if pairs < FEWEST:
+def held_out(splits: Sequence[str], pairs: int) -> dict[int, str]:
+    """Pair, from 1 on → the split that it is held out for, of ``pairs`` and for each of ``splits``.
+
+    Drawn, and always the same: every 50th pair of a text in which questions and answers take turns
+    would be one of the two. Raises AdminError for too few pairs.
+    """
+    if splits and pairs < FEWEST:
         raise AdminError(
             f"{pairs} pairs are too few to hold some out for validation and test; give --valid "
             "and --test"
         )
-    return max(held_out.one_in, math.ceil(pairs / held_out.most))
+    each = min(pairs // HELD_OUT.one_in, HELD_OUT.most)
+    drawn = random.Random(SEED).sample(range(1, pairs + 1), len(splits) * each)
+    return {number: splits[i // each] for i, number in enumerate(drawn)}
 
 
 def name_of(data_dir: str) -> str:

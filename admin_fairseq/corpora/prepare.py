@@ -32,7 +32,7 @@ import msgspec
 from fairseq.options import get_preprocessing_parser
 
 from admin_fairseq.corpora import archives, download
-from admin_fairseq.corpora.own import checked_lines, name_of, own_text, spacing
+from admin_fairseq.corpora.own import checked_lines, held_out, name_of, own_text
 from admin_fairseq.corpora.places import identity, open_input, remove
 from admin_fairseq.corpora.recipes import (
     RECIPES,
@@ -179,6 +179,7 @@ class _Preparation:
         if made is not None:
             logger.info("%s is ready", self.options.data_dir)
             return made
+        self._tell_what_is_replaced()
         paths = {archive: self._fetch(archive) for archive in self.recipe.archives}
         remove(self._at(PREPARED))  # from now on it is not true any more
         self._take_steps(paths)
@@ -190,6 +191,19 @@ class _Preparation:
         }
         write_json(made, self._at(PREPARED))
         return made
+
+    def _tell_what_is_replaced(self) -> None:
+        before = read_prepared(self.options.data_dir) or {}
+        named = ("source", "target", "bpe", "joined_dictionary")
+        asked = {name: self.settings[name] for name in named}
+        changed = [name for name in asked if before.get(name, asked[name]) != asked[name]]
+        if changed:
+            logger.warning(
+                "%s: prepared otherwise before (%s); it is made again, and checkpoints that were "
+                "trained on it no longer fit",
+                self.options.data_dir,
+                ", ".join(f"{name} {before[name]}, now {asked[name]}" for name in changed),
+            )
 
     def _take_steps(self, paths: dict[Archive, str]) -> None:
         steps = Steps(self.options.data_dir)
@@ -257,10 +271,12 @@ class _Preparation:
         drawn = self._drawn()
         train = self._by_rules(recipe.train, recipe.corpus_rules, recipe.clean_words)
         with ExitStack() as stack:
-            splits = dict.fromkeys(("train", *drawn.values()))
+            both = (("valid", recipe.valid), ("test", recipe.test))
+            taken = [split for split, of in both if isinstance(of, (EveryNth, HeldOut))]
+            splits = ["train", *taken]
             write = {split: stack.enter_context(self._writing(split)) for split in splits}
             for number, pair in enumerate(progress(train, "train", "pairs"), 1):
-                write[_split_of(number, drawn)](*pair)
+                write[drawn(number)](*pair)
         if isinstance(recipe.valid, Part):
             self._write("valid", self._by_rules((recipe.valid,), recipe.corpus_rules, None))
         if not isinstance(recipe.test, HeldOut):
@@ -273,19 +289,20 @@ class _Preparation:
                 )
         self._copy_raw()
 
-    def _drawn(self) -> dict[tuple[int, int], str]:
-        """(n, r) → the split that has pair i of the training text if i mod n is r."""
+    def _drawn(self) -> Callable[[int], str]:
+        """The split that takes pair 1, 2, … of the training text."""
         valid, test = self.recipe.valid, self.recipe.test
-        drawn = {(valid.n, 0): "valid"} if isinstance(valid, EveryNth) else {}
+        if isinstance(valid, EveryNth):
+            return lambda number: "train" if number % valid.n else "valid"
         if self.recipe.archives:
-            return drawn
+            return lambda number: "train"
         count = self._checked()
-        for split, held, half in (("valid", valid, 0), ("test", test, 1)):
-            if isinstance(held, HeldOut):
-                apart = spacing(held, count)
-                drawn[apart, half * (apart // 2)] = split
-                logger.info("%s: one pair in %d is held out of %d", split, apart, count)
-        return drawn
+        splits = [s for s, held in (("valid", valid), ("test", test)) if isinstance(held, HeldOut)]
+        drawn = held_out(splits, count)
+        for split in splits:
+            size = sum(name == split for name in drawn.values())
+            logger.info("%s: %d of %d pairs are held out", split, size, count)
+        return lambda number: drawn.get(number, "train")
 
     def _checked(self) -> int:
         """The number of training pairs of one's own text, when all of its files are in order."""
@@ -299,8 +316,8 @@ class _Preparation:
     def _copy_raw(self) -> None:
         """The test set as it is written; what is held out has no other form than its words."""
         test, files = self.recipe.test, [self._words("test", s) for s in self.recipe.languages]
-        held_out = isinstance(test, HeldOut)
-        both = pairs(*map(read_lines, files), names=files) if held_out else self._sentences(test)
+        own = isinstance(test, HeldOut)
+        both = pairs(*map(read_lines, files), names=files) if own else self._sentences(test)
         with writing(self._test_files("raw")) as write:
             for pair in both:
                 write(*pair)
@@ -399,11 +416,6 @@ class _Preparation:
         self, work: Callable[[list[Pair]], list[Pair]], both: Iterable[Pair]
     ) -> Iterator[Pair]:
         return chain.from_iterable(in_order(work, chunks(both), self.options.workers))
-
-
-def _split_of(number: int, drawn: dict[tuple[int, int], str]) -> str:
-    """Where pair ``number`` of the training text goes; see ``_drawn``."""
-    return next((split for (n, r), split in drawn.items() if number % n == r), "train")
 
 
 def _length(items: Iterable) -> int:

@@ -7,10 +7,9 @@ from typing import Sequence
 
 from admin_fairseq.errors import AdminError
 
-LINE = re.compile(
-    r"([A-Z]-)?(\d{1,9})\t(-?(?:\d[\d.]{0,30}(?:e-?\d{1,3})?|inf|nan))\t(.*)", re.DOTALL
-)
-"""``H-12<TAB>-0.25<TAB>words``; what ``sed`` made of it may lack the letter."""
+SCORE = r"-?(?:\d[\d.]{0,30}(?:e-?\d{1,3})?|inf|nan)\t"
+LINE = re.compile(rf"(?:([A-Z]-)(\d{{1,9}})\t(?:{SCORE})?|(\d{{1,9}})\t{SCORE})(.*)", re.DOTALL)
+"""``H-12<TAB>-0.25<TAB>words``; ``sed`` or ``cut`` may have taken the letter or the score."""
 SCORED = re.compile(r"-\d[\d.]{0,30}(?:e-?\d{1,3})?\t")
 """The same without the sentence's number."""
 OTHERS = re.compile(r"[STPACEWI]-\d{1,9}\t")
@@ -26,7 +25,7 @@ def translations(lines: Sequence[str], path: str) -> list[str]:
     """
     matches = [match for match in map(LINE.match, lines) if match]
     for kind in KINDS:
-        found = [(int(match[2]), match[4]) for match in matches if match[1] == kind]
+        found = [(int(match[2] or match[3]), match[4]) for match in matches if match[1] == kind]
         if kind is None and len(found) < len(lines):
             break
         if found:
@@ -53,7 +52,8 @@ def _in_order(found: Sequence[tuple[int, str]], path: str) -> list[str]:
         if number not in numbered:
             raise AdminError(
                 f"{path}: sentence {number} has no translation, though sentence {max(numbered)} "
-                "has one; translate again with --required-batch-size-multiple 1"
+                "has one; give all lines that fairseq-generate printed, with "
+                "--required-batch-size-multiple 1"
             )
     if len(numbered) < len(found):
         raise AdminError(

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_pairs_are_held_out_before_anything_is_learned(tmp_path, no_binary, caps
     data = prepare(tmp_path, "--text", write(tmp_path / "my", both))
     printed, errors = capsys.readouterr()
     assert "288 train, 6 valid, 6 test pairs" in printed
-    assert "valid: one pair in 50 is held out of 300" in errors
+    assert "valid: 6 of 300 pairs are held out" in errors
     decode = load(str(data / "sentencepiece.model")).decode
     parts = {
         split: list(
@@ -56,7 +57,9 @@ def test_pairs_are_held_out_before_anything_is_learned(tmp_path, no_binary, caps
         for split in ("train", "valid", "test")
     }
     pairs = list(zip(*both))
-    assert parts["valid"] == pairs[49::50] and parts["test"] == pairs[24::50]
+    drawn = own.held_out(["valid", "test"], len(pairs))
+    for split in ("valid", "test"):
+        assert parts[split] == [pairs[i - 1] for i in sorted(drawn) if drawn[i] == split]
     assert sorted(pair for part in parts.values() for pair in part) == sorted(pairs)
     assert list(zip(lines(data / "test.raw.de"), lines(data / "test.raw.en"))) == parts["test"]
     made = read_prepared(str(data))
@@ -90,10 +93,26 @@ def test_a_second_time_does_nothing_and_changed_text_everything(tmp_path, no_bin
     assert "words ..." in capsys.readouterr().err
 
 
-def test_many_pairs_give_no_more_than_some_thousand():
-    assert own.spacing(own.HELD_OUT, 100) == 50
-    for pairs in (100_001, 4_500_000):
-        assert 1900 <= pairs // own.spacing(own.HELD_OUT, pairs) <= 2000
+def test_what_is_held_out_is_drawn_and_no_more_than_some_thousand():
+    for pairs, each in ((100, 2), (29_000, 580), (100_001, 2000), (4_500_000, 2000)):
+        drawn = own.held_out(["valid", "test"], pairs)
+        assert drawn == own.held_out(["valid", "test"], pairs)
+        assert Counter(drawn.values()) == {"valid": each, "test": each}
+        assert set(drawn) <= set(range(1, pairs + 1))
+    odd = sum(number % 2 for number in own.held_out(["test"], 100_000))
+    assert 900 < odd < 1100  # of a text that alternates, both kinds
+    assert own.held_out([], 3) == {}
+
+
+def test_other_settings_say_what_they_replace(tmp_path, no_binary, capsys):  # noqa: F811
+    text = write(tmp_path / "my", sentences())
+    prepare(tmp_path, "--text", text)
+    capsys.readouterr()
+    prepare(tmp_path, "--text", text, "--bpe-size", "50")
+    errors = capsys.readouterr().err
+    assert "prepared otherwise before (bpe " in errors and "'size': 50}" in errors
+    prepare(tmp_path, "--text", text, "--bpe-size", "50")
+    assert "otherwise" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ D-1\t-0.5\t
 Generate test with beam=4: BLEU4 = 1.00, 2.0/1.0/0.5/0.1
 """.splitlines()
 H = [line for line in WHOLE if line.startswith("H-")]
+CUT = ["\t".join(line.split("\t")[::2]) for line in H]  # cut -f1,3
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ H = [line for line in WHOLE if line.startswith("H-")]
         (WHOLE, ["one .", "", "three words here now ."]),
         (H, ["one", "", "three words here now"]),
         ([line[2:] for line in H], ["one", "", "three words here now"]),
+        (CUT, ["one", "", "three words here now"]),
         (["plain", "12 words\tand a tab", ""], ["plain", "12 words\tand a tab", ""]),
         (["1\t2.5\tx", "1\t2.5\ty", "plain"], ["1\t2.5\tx", "1\t2.5\ty", "plain"]),
         ([], []),
