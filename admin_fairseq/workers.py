@@ -32,7 +32,9 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
         try:
             yield submit
         finally:
-            executor.shutdown(cancel_futures=True)
+            # where an error left the block unfinished until Python ends, its pipes are closed then
+            with suppress(OSError):
+                executor.shutdown(cancel_futures=True)
 
 
 def apart(

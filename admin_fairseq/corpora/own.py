@@ -48,15 +48,16 @@ def own_text(
                 f"--source {source} --target {target}: two names of languages are needed, such as "
                 "de and en, of letters, digits and underscores"
             )
-    parts = {p: Part(None, f"{p}.{source}", f"{p}.{target}") for p in (prefix, valid, test) if p}
+    given = [p for p in (prefix, valid, test) if p is not None]
+    parts = {p: Part(None, f"{p}.{source}", f"{p}.{target}") for p in given}
     return OwnText(
         title=f"text of {prefix}",
         source=source,
         target=target,
         archives=(),
         train=(parts[prefix],),
-        valid=parts[valid] if valid else HELD_OUT,
-        test=(parts[test],) if test else HELD_OUT,
+        valid=HELD_OUT if valid is None else parts[valid],
+        test=HELD_OUT if test is None else (parts[test],),
         bpe_merges=PIECES,
         corpus_rules=(),
         test_rules=(),
@@ -70,6 +71,10 @@ def own_text(
 
 def _found(path: str, data_dir: str) -> list[int]:
     """What tells the file from others; raises AdminError where it is missing, or in the way."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise AdminError(f"{path}: not a regular file")
+    if path != path.encode(errors="replace").decode():
+        raise AdminError(f"{path}: its name is not UTF-8, and is to be recorded; rename it")
     if not os.path.isfile(path):
         raise AdminError(
             f"{path}: no such file; --text, --valid and --test are names without the language "

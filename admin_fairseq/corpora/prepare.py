@@ -126,7 +126,7 @@ def _recipe(options: Options) -> Recipe:
     """What to do; raises AdminError where options contradict one another."""
     own = (options.text, options.source, options.target)
     if options.dataset:
-        if any((*own, options.valid, options.test)):
+        if any(word is not None for word in (*own, options.valid, options.test)):
             raise AdminError(f"{options.dataset} has its own text; leave --text and its like out")
         return RECIPES[options.dataset]
     if not all(own):
@@ -179,6 +179,7 @@ class _Preparation:
         if made is not None:
             logger.info("%s is ready", self.options.data_dir)
             return made
+        self._refuse_what_others_made()
         self._tell_what_is_replaced()
         paths = {archive: self._fetch(archive) for archive in self.recipe.archives}
         remove(self._at(PREPARED))  # from now on it is not true any more
@@ -191,6 +192,17 @@ class _Preparation:
         }
         write_json(made, self._at(PREPARED))
         return made
+
+    def _refuse_what_others_made(self) -> None:
+        """Raise AdminError where an output lies in a folder in which no preparation has begun."""
+        if os.path.lexists(self._at(PREPARED)) or os.path.isdir(self._at(WORKPLACE)):
+            return
+        outputs = [self._at("bin"), self._at(self.subwords.file), *self._files(self._pieces)]
+        for path in (*outputs, *self._test_files("raw"), *self._test_files("words")):
+            if os.path.lexists(path):
+                raise AdminError(
+                    f"{path}: lies there, and would be replaced; choose another --data-dir"
+                )
 
     def _tell_what_is_replaced(self) -> None:
         before = read_prepared(self.options.data_dir) or {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 
 import torch
 from fairseq.data import Dictionary
@@ -12,15 +11,17 @@ from torch import nn
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import open_regular
 
+LARGEST = torch.finfo(torch.float32).max
 LONGEST_LINE = 1 << 20  # characters: a word and 50,000 numbers
 
 
 def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) -> None:
     """Fill in the rows whose word the file has, and note them as ``embedding.loaded``.
 
-    The file is text, as ``fairseq.utils.parse_embedding`` takes it: a first line that is passed
-    over, then lines of a word and its numbers. It may be larger than memory; the words of the
-    dictionary are kept. Raises AdminError where it is another one, or has none of them.
+    The file is text, lines of a word and its numbers; a first line of other things, as word2vec
+    has it, is passed over. (``fairseq.utils.parse_embedding`` passes over the first line whatever
+    it is.) It may be larger than memory; the words of the dictionary are kept. Raises AdminError
+    where it is another one, or has none of them.
     """
     vectors = _vectors(path, dictionary, embedding.embedding_dim)
     if not vectors:
@@ -36,14 +37,16 @@ def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[fl
     found = {}
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
-            if not file.readline(LONGEST_LINE).endswith("\n"):
-                raise ValueError
-            for line in iter(lambda: file.readline(LONGEST_LINE), ""):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), 1):
                 word, *numbers = line.rstrip().split(" ")
+                if number == 1 and (len(numbers) != width or width == 1):
+                    if not line.endswith("\n"):
+                        raise ValueError
+                    continue
                 if len(numbers) != width:
                     raise AdminError(
-                        f"{path}: {shortened(word)} has {len(numbers)} numbers, not {width}, "
-                        "the width of the embeddings"
+                        f"{path}, line {number}: {shortened(word)} has {len(numbers)} numbers, not "
+                        f"{width}, the width of the embeddings"
                     )
                 if word in dictionary.indices:
                     found[dictionary.indices[word]] = _finite(numbers)
@@ -51,13 +54,13 @@ def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[fl
         raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError:
         raise AdminError(
-            f"{path}: not a file of embeddings (a first line, then a word and its numbers in each)"
+            f"{path}: not a file of embeddings (a word and its numbers in each line)"
         ) from None
     return found
 
 
 def _finite(texts: list[str]) -> list[float]:
     numbers = [float(text) for text in texts]
-    if not all(map(math.isfinite, numbers)):
+    if not all(abs(number) <= LARGEST for number in numbers):  # nor NaN
         raise ValueError
     return numbers

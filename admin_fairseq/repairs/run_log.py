@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import sys
 from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterator, Optional, TextIO, Union
 
@@ -64,6 +65,15 @@ class RunLog(logging.FileHandler):
 
     def takes(self, record: logging.LogRecord) -> bool:
         return not isinstance(record.msg, Statistics)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say once that nothing more is logged, as on a full disk: the run may do without."""
+        self.begun = False
+        print(f"{self.baseFilename}: the log ends here: {sys.exc_info()[1]}", file=sys.stderr)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written at last
+            super().close()
 
     def _open(self) -> TextIO:
         try:

@@ -7,6 +7,7 @@ from overwriting each other's checkpoints.
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import functools
 import logging
@@ -109,6 +110,21 @@ def _locked(path: str, save_dir: str) -> int:
             "so nothing keeps a second run out of it"
         )
     return descriptor
+
+
+def is_taken(save_dir: str) -> bool:
+    """Whether a training run, of this machine at least, has ``save_dir`` at this moment."""
+    try:
+        descriptor = os.open(os.path.join(save_dir, LOCK), os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _lies_at(path: str, descriptor: int) -> bool:

@@ -1,7 +1,8 @@
 """What differs between a checkpoint and the model that is to go on from it.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): a traceback that
-ends with "please ensure that the architectures match", whatever differs.
+ends with "please ensure that the architectures match", whatever differs. Translating with other
+dictionaries (``checkpoint_utils.load_model_ensemble_and_task``) ends with torch's list of sizes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from argparse import Namespace
 from typing import Any, Callable, Iterator, Mapping, Optional
 
+from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -32,12 +34,39 @@ DICTIONARIES = {
     "encoder.embed_tokens.weight": "source",
     "decoder.embed_tokens.weight": "target",
 }
+OTHER_SIZE = re.compile(
+    r"size mismatch for (\S*(?:embed_tokens|output_projection)\.weight): copying a param with "
+    r"shape torch\.Size\(\[(\d+), \d+\]\) from checkpoint, .* torch\.Size\(\[(\d+), \d+\]\)"
+)
 MOST_NAMED = 5
 
 
 def apply() -> None:
     """Let fairseq say in one line which options differ, whatever the architecture."""
     Trainer.load_checkpoint = _telling(Trainer.load_checkpoint)
+    checkpoint_utils.load_model_ensemble_and_task = _blaming_the_data(
+        checkpoint_utils.load_model_ensemble_and_task
+    )
+
+
+def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
+    """A checkpoint's model has the checkpoint's options: only dictionaries are the command's."""
+
+    @functools.wraps(load)
+    def load_model_ensemble_and_task(filenames: list[str], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(filenames, *args, **kwargs)
+        except RuntimeError as error:
+            sizes = OTHER_SIZE.search(str(error))
+            if sizes is None:
+                raise
+            name, there, here = sizes.groups()
+            raise AdminError(
+                f"{', '.join(filenames)}: does not fit the dictionaries of this data: {name} has "
+                f"{int(there):,} types there, {int(here):,} here; give the data folder of training"
+            ) from None
+
+    return load_model_ensemble_and_task
 
 
 def _telling(load: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from admin_fairseq.files import open_regular
 
 LARGEST = 256 << 20  # bytes of a log: a million updates, each with its line
 LONGEST_LINE = 1 << 18  # characters; the configuration has some 20,000
+SPAN = 5.0
 LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # fairseq computes it in 32 bits
 
 # "2026-11-23 00:36:24 | INFO | valid | ..." or hydra's "[2026-11-23 00:37:26,066][valid][INFO] - "
@@ -74,12 +75,15 @@ class Log:
 
     @property
     def seconds_per_update(self) -> Optional[float]:
-        """The median over pairs of intervals; fairseq's own updates per second have two digits."""
-        times = [
-            (b.wall - a.wall) / (b.update - a.update)
-            for a, b in zip(self.training, self.training[1:])
-            if a.start == b.start and 0 < b.wall - a.wall < math.inf
-        ]
+        """The median over spans of at least ``SPAN`` seconds: fairseq tells whole seconds, and its
+        own updates per second have two digits. None for a run that is shorter."""
+        times, first = [], None
+        for point in self.training:
+            if first is None or point.start != first.start:
+                first = point
+            elif SPAN <= point.wall - first.wall < math.inf:
+                times.append((point.wall - first.wall) / (point.update - first.update))
+                first = point
         return statistics.median(times) if times else None
 
 

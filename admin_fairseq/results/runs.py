@@ -14,6 +14,7 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import apply_architecture
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.profiling.profile import read_profile
+from admin_fairseq.repairs.save_dir import is_taken
 from admin_fairseq.results.binarised import training_target, unigram_bits
 from admin_fairseq.results.evaluation import Evaluation, Score, read_evaluation
 from admin_fairseq.results.logs import Log, Point, read_log
@@ -196,6 +197,7 @@ def _unreadable(run: Run) -> bool:
 
 
 VERDICTS = {
+    "running": Verdict("a process trains in this folder now", lambda run: is_taken(run.folder)),
     "profile only": Verdict(
         "the last start was to write a profile and end",
         _profile_only,

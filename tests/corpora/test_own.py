@@ -182,3 +182,21 @@ def test_score_compares_text_as_it_is(tmp_path, no_binary, capsys):  # noqa: F81
     cli.main(["score", str(tmp_path / "out"), "--data-dir", str(data), "--output", str(output)])
     assert "detokenised: 100.00" in capsys.readouterr().out
     assert list(json.loads(output.read_text())["bleu"]) == ["detokenised"]
+
+
+@pytest.mark.parametrize("name", ["bin", "train.de", "test.raw.en", "sentencepiece.model"])
+def test_what_others_made_is_not_replaced(name, tmp_path, no_binary):  # noqa: F811
+    text = write(tmp_path / "my", sentences())
+    place = tmp_path / "data set" / name
+    place.parent.mkdir()
+    place.mkdir() if name == "bin" else place.write_text("mine")
+    with pytest.raises(AdminError, match=rf"{place}: lies there, .*choose another --data-dir"):
+        prepare(tmp_path, "--text", text)
+    assert {entry.name for entry in place.parent.iterdir()} == {name, ".lock"}
+
+
+def test_a_name_that_cannot_be_recorded_is_refused(tmp_path, no_binary):  # noqa: F811
+    with pytest.raises(AdminError, match=r"its name is not UTF-8"):
+        prepare(tmp_path, "--text", write(tmp_path / "b\udcffd", sentences()))
+    with pytest.raises(AdminError, match=r"\.de: no such file"):
+        prepare(tmp_path, "--text", write(tmp_path / "my", sentences()), "--valid", "")

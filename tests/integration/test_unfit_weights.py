@@ -8,13 +8,18 @@ from .conftest import PAIR
 
 
 @pytest.fixture(scope="module")
-def resume(run, data, tmp_path_factory):
-    """Goes on from a checkpoint with more words; returns the one line that it ends in."""
+def trained(run, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
     run.train(data, folder, "--max-update", 1)
+    return folder
+
+
+@pytest.fixture
+def resume(run, data, trained):
+    """Goes on from a checkpoint with more words; returns the one line that it ends in."""
 
     def line(*words, data=data, arch="admin_transformer_tiny"):
-        failed = run.train(data, folder, "--max-update", 2, *words, arch=arch, status=1)
+        failed = run.train(data, trained, "--max-update", 2, *words, arch=arch, status=1)
         (line,) = failed.errors.strip().splitlines()
         assert line.startswith("admin-fairseq: error: ") and "checkpoint_last.pt" in line
         assert "choose another --save-dir" in line and not failed.losses()
@@ -43,13 +48,20 @@ def test_the_architecture_that_differs_is_named(arch, resume):
     assert f"--arch is admin_transformer_tiny there, {arch} here" in resume(arch=arch)
 
 
-def test_a_dictionary_of_another_size_is_named(resume, run, data, tmp_path):
+def test_a_dictionary_of_another_size_is_named(resume, trained, run, data, tmp_path):
     text = tmp_path / "train.de"
     text.write_text("a b c\n" * 300)
     shutil.copy(text, tmp_path / "train.en")
     prefix = ["--trainpref", tmp_path / "train", "--validpref", tmp_path / "train"]
     other = tmp_path / "bin"
+    prefix += ["--testpref", tmp_path / "train"]
     run("fairseq-preprocess", *PAIR, *prefix, "--joined-dictionary", "--destdir", other)
     line = resume(data=other)
     assert "the source dictionary has 88 types there, 8 here" in line
     assert "the target dictionary has 88 types there, 8 here" in line
+    checkpoint = trained / "checkpoint_last.pt"
+    failed = run.generate(other, checkpoint, "--user-dir", "admin_fairseq", status=1)
+    line = failed.errors.strip().splitlines()[-1]
+    assert line.startswith(f"admin-fairseq: error: {checkpoint}: does not fit the dictionaries")
+    assert "88 types there, 8 here; give the data folder" in line
+    assert "Traceback" not in failed.errors

@@ -63,9 +63,10 @@ def test_a_line_says_where_the_scheme_would_have_drawn_or_scaled(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not a file of embeddings"),
+        ("", "it has none of the dictionary's 24 types"),
         ("1 64\nword3" + 64 * " a" + "\n", "not a file of embeddings"),
         ("1 64\nword3" + 64 * " nan" + "\n", "not a file of embeddings"),
+        ("1 64\nword3" + 64 * " 1e39" + "\n", "not a file of embeddings"),
         ("x" * (1 << 21), "not a file of embeddings"),
         ("1 64\nword3" + " 1" * (1 << 20), "word3 has 524285 numbers"),
         ("1 64\n?" + 64 * " 0.5" + "\n", "it has none of the dictionary's 24 types"),
@@ -77,7 +78,7 @@ def test_a_line_says_where_the_scheme_would_have_drawn_or_scaled(
 def test_other_files_are_refused(content, message, build, tmp_path):
     path = tmp_path / "words.vec"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(AdminError, match=f"{path}: .*{message}"):
+    with pytest.raises(AdminError, match=f"{path}.*: .*{message}"):
         seeded(build, encoder_embed_path=str(path))
 
 
@@ -87,3 +88,11 @@ def test_what_never_ends_is_not_read(build, tmp_path):
     for place in (path, tmp_path / "none"):
         with pytest.raises(AdminError, match=f"{place}: cannot be read: "):
             seeded(build, encoder_embed_path=str(place))
+
+
+def test_a_first_line_that_is_a_vector_is_one(build, task, tmp_path):
+    """GloVe's files have no line of sizes."""
+    path = tmp_path / "words.vec"
+    path.write_text("".join(f"{task.source_dictionary[row]}{' 0.25' * DIM}\n" for row in (4, 5)))
+    weight = seeded(build, encoder_embed_path=str(path)).encoder.embed_tokens.weight
+    assert weight[4:6].eq(0.25).all() and not weight[6].eq(0.25).any()

@@ -10,7 +10,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.repairs.run_log import _telling_its_end, kept_in
+from admin_fairseq.repairs.run_log import RunLog, _telling_its_end, kept_in
 from admin_fairseq.results.logs import read_log
 
 TRAINING = logging.getLogger("fairseq_cli.train")
@@ -52,6 +52,20 @@ def test_a_line_that_a_kill_left_unfinished_takes_no_other_with_it(tmp_path):
     with kept_in(str(tmp_path)):
         TRAINING.info(options())
     assert read_log(str(tmp_path / "train.log")).starts == 1
+
+
+def test_a_full_disk_is_told_once(tmp_path, capsys):
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options())
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, RunLog):
+                handler.stream.close()
+                handler.stream = open("/dev/full", "w")  # noqa: SIM115  the handler closes it
+        for _ in range(3):
+            TRAINING.info("x" * 10_000)
+        logging.getLogger().info("on the screen all the same")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{tmp_path}/train.log: the log ends here: [Errno 28] No space left on device"
 
 
 @pytest.mark.parametrize("name", ["train.log", "train.jsonl"])

@@ -12,6 +12,7 @@ from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs import save_dir
 
 OTHER_RUN = """
 import fcntl, os, sys, time
@@ -32,6 +33,14 @@ def other_run(tmp_path):
     yield process
     os.killpg(process.pid, 9)
     process.wait()
+
+
+def test_whether_a_folder_is_taken(tmp_path, request):
+    assert not save_dir.is_taken(str(tmp_path))
+    (tmp_path / ".lock").touch()
+    assert not save_dir.is_taken(str(tmp_path))
+    request.getfixturevalue("other_run")
+    assert save_dir.is_taken(str(tmp_path))
 
 
 def test_two_runs_at_once(other_run, tmp_path):

@@ -112,6 +112,13 @@ def test_repeated_resume_changes_nothing(first, times):
         assert [point[:2] for point in again] == [point[:2] for point in whole]
 
 
+def test_seconds_of_updates_that_take_less_than_one():
+    """fairseq's wall is in whole seconds."""
+    fast = [train_line(n, 9.0, round(n * 0.03)) for n in range(1, 1001)]
+    assert parse(fast).seconds_per_update == pytest.approx(0.03, rel=0.05)
+    assert parse(fast[:100]).seconds_per_update is None
+
+
 def test_seconds_do_not_span_starts():
     first, second = [train_line(50, 9.0, 100), train_line(100, 9.0, 200)], train_line(150, 9.0, 9e5)
     assert parse([config_line(), *first, config_line(), second]).seconds_per_update == 2
