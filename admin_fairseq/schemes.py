@@ -30,6 +30,7 @@ from admin_fairseq.modules.residual import (
     GatedResidual,
     GrowingResidual,
     PlainResidual,
+    Residual,
     ScaledResidual,
 )
 
@@ -93,7 +94,7 @@ class Scheme:
     title: str
     paper: str
     norm: Norm
-    residual: Callable[[int], nn.Module] = PlainResidual  # residual(dim), called as (x, branch)
+    residual: Callable[[int], Residual] = PlainResidual  # residual(dim)
     one_residual_per_layer: bool = False  # shared by the layer's sub-layers
     inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # what linear maps see first
     connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)

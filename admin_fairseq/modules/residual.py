@@ -1,20 +1,79 @@
 """Residual connections: modules that join a sub-layer's input and its branch.
 
-Those that do nothing but scale x by ω (``scales_x_alone``; None: by 1) can be computed together
-with dropout and layer norm (fused_residual.py).
-
 Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
 """
 
+from __future__ import annotations
+
+from typing import Any, Optional
+
 import torch
+import torch.nn.functional as F
+from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
+from admin_fairseq.modules.fused_residual import fuses, residual_norm
 
-class PlainResidual(nn.Module):
+
+class Residual(nn.Module):
+    """What a scheme names as its residual: built as ``residual(dim)``, with C = ``dim``.
+
+    A subclass defines ``forward``. It may also define ``norm``, if joining and layer norm can be
+    computed together. A class whose ``forward`` is newer than its ``norm`` gets the plain ``norm``
+    back: an inherited kernel would compute what its ``forward`` no longer does.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if _age(cls, "forward") < _age(cls, "norm"):
+            cls.norm = Residual.norm
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Join input ``x`` and ``branch`` (both T x B x C), in float32 if the sum needs it."""
+        raise NotImplementedError
+
+    def norm(
+        self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
+    ) -> Tensor:
+        """Layer norm of x joined with the branch after dropout: T x B x C, in the norm's dtype."""
+        return layer_norm(norm, self(x, dropout(branch)))
+
+
+def _age(cls: type, method: str) -> int:
+    """How far up the method resolution order of ``cls`` its ``method`` comes from."""
+    return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
+
+
+def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """``norm`` computed in the precision of ``x``; the result has the precision of ``norm``.
+
+    Where a residual connection left its sum in float32, the norm is taken in float32, before
+    the result returns to half precision.
+    """
+    if x.dtype == norm.weight.dtype:
+        return norm(x)
+    weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
+
+
+def _fused_norm(
+    residual: Residual,
+    omega: Optional[Tensor],
+    x: Tensor,
+    branch: Tensor,
+    norm: nn.LayerNorm,
+    dropout: FairseqDropout,
+) -> Tensor:
+    """``Residual.norm`` of ω ⊙ x + f (None: ω = 1), in one kernel where there is one."""
+    if not fuses(x, branch):
+        return Residual.norm(residual, x, branch, norm, dropout)
+    drops = dropout.training or dropout.apply_during_inference
+    p = dropout.p if drops else 0.0
+    return residual_norm(x, branch, omega, norm.weight, norm.bias, norm.eps, p)
+
+
+class PlainResidual(Residual):
     """x + f: no parameters, so that the state dict keeps fairseq's keys."""
-
-    scales_x_alone = True
-    omega = None
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -23,8 +82,11 @@ class PlainResidual(nn.Module):
         """Join input ``x`` and ``branch`` (both T x B x C)."""
         return x + branch
 
+    def norm(self, *inputs: Any) -> Tensor:
+        return _fused_norm(self, None, *inputs)
 
-class ScaledResidual(nn.Module):
+
+class ScaledResidual(Residual):
     """ω ⊙ x + f with a vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
 
     ``trainable=False`` keeps ω as the scheme sets it, in a buffer: the α of DeepNorm (Wang et al.
@@ -33,8 +95,6 @@ class ScaledResidual(nn.Module):
     The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
     grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
     """
-
-    scales_x_alone = True
 
     def __init__(self, dim: int, trainable: bool = True) -> None:
         super().__init__()
@@ -45,6 +105,9 @@ class ScaledResidual(nn.Module):
         x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
         return torch.addcmul(branch, x, omega)
 
+    def norm(self, *inputs: Any) -> Tensor:
+        return _fused_norm(self, self.omega, *inputs)
+
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """fairseq calls this before loading: a stock Post-LN checkpoint has no ω, so it is 1."""
         state_dict.setdefault(f"{name}.omega", torch.ones_like(self.omega))
@@ -53,14 +116,12 @@ class ScaledResidual(nn.Module):
         return f"dim={self.omega.numel()}"
 
 
-class GatedResidual(nn.Module):
+class GatedResidual(Residual):
     """x + α f with one trainable number α.
 
     It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
     The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
     """
-
-    scales_x_alone = False
 
     def __init__(self, dim: int, start: float = 0.0, trainable: bool = True) -> None:
         super().__init__()

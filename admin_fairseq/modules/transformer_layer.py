@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Union
 
-import torch.nn.functional as F
 from fairseq.models.transformer import TransformerConfig
 from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
@@ -20,9 +19,9 @@ from torch import Tensor, nn
 from admin_fairseq.errors import AdminError
 from admin_fairseq.modules.attention import Attention
 from admin_fairseq.modules.dropout import Dropout, name_as_in_fairseq
-from admin_fairseq.modules.fused_residual import fuses, residual_norm
 from admin_fairseq.modules.inputs import put_before
 from admin_fairseq.modules.layout import Layout
+from admin_fairseq.modules.residual import layer_norm
 from admin_fairseq.schemes import Norm, scheme_of
 
 Padding = Union[Layout, Tensor, None]
@@ -75,18 +74,16 @@ class SubLayers(nn.Module):
         """One residual sub-layer: x (T x B x C) and its branch f, joined and normed.
 
         ``bottom`` is given to the layer's last sub-layer: what the layer read (T x B x C).
-        ``fast``: join and norm in one kernel, where there is one.
+        ``fast``: join and norm in one kernel, if the residual has one.
         """
-        branch = f(norm_(norm, x) if self.norm.before else x)
+        branch = f(layer_norm(norm, x) if self.norm.before else x)
         residual, dropout = self.residuals[name], self.dropout_module
-        if fast and self.norm is Norm.POST and residual.scales_x_alone and fuses(x, branch):
-            drops = dropout.training or dropout.apply_during_inference
-            p = dropout.p if drops else 0.0
-            return residual_norm(x, branch, residual.omega, norm.weight, norm.bias, norm.eps, p)
+        if fast and self.norm is Norm.POST:
+            return residual.norm(x, branch, norm, dropout)
         joined = residual(x, dropout(branch))
         if self.norm is Norm.B2T and bottom is not None:
             joined = joined + bottom
-        return norm_(norm, joined) if self.norm.after else joined.type_as(x)
+        return layer_norm(norm, joined) if self.norm.after else joined.type_as(x)
 
     def attention(
         self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
@@ -105,18 +102,6 @@ class SubLayers(nn.Module):
     def feed_forward(self, x: Tensor) -> Tensor:
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))
         return self.fc2(x)
-
-
-def norm_(norm: nn.Module, x: Tensor) -> Tensor:
-    """Layer norm in the precision of ``x``, the result in that of the layer.
-
-    Where a residual connection left its sum in float32, the norm is taken in float32, before
-    the result returns to half precision.
-    """
-    if x.dtype == norm.weight.dtype:
-        return norm(x)
-    weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
-    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
 
 
 class EncoderLayer(SubLayers, TransformerEncoderLayerBase):

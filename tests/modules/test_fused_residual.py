@@ -11,8 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from admin_fairseq.modules import fused_residual
 from admin_fairseq.modules.fused_residual import fuses, residual_norm
-from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
-from admin_fairseq.modules.transformer_layer import norm_
+from admin_fairseq.modules.residual import PlainResidual, ScaledResidual, layer_norm
 
 from ..conftest import wants_more_than_torch_2_1
 
@@ -48,7 +47,7 @@ def plain(tensors, eps=1e-5, mask=1.0):
     if tensors["omega"] is not None:
         del residual.omega
         residual.omega = tensors["omega"]
-    return norm_(norm, residual(tensors["x"], tensors["branch"] * mask))
+    return layer_norm(norm, residual(tensors["x"], tensors["branch"] * mask))
 
 
 def fused(tensors, eps=1e-5, dropout=0.0):

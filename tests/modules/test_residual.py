@@ -5,8 +5,51 @@ from admin_fairseq.modules.residual import (
     GatedResidual,
     GrowingResidual,
     PlainResidual,
+    Residual,
     ScaledResidual,
 )
+
+
+class Shifted(ScaledResidual):
+    """One of a stranger's: it says how it joins, and nothing of norms and kernels."""
+
+    def forward(self, x, branch):
+        return super().forward(x, branch) + x.roll(1, -1)
+
+
+class Mixed(Shifted, GatedResidual):
+    pass
+
+
+class Swapping:
+    def forward(self, x, branch):
+        return branch - x
+
+
+class SwappedByAMixin(Swapping, ScaledResidual):
+    pass
+
+
+class Own(ScaledResidual):
+    def forward(self, x, branch):
+        return x
+
+    def norm(self, x, branch, norm, dropout):
+        return norm(x)
+
+
+class Inheriting(Own):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Shifted, Mixed, SwappedByAMixin, GatedResidual, GrowingResidual])
+def test_a_forward_of_its_own_is_normed_as_it_is(kind):
+    assert kind.norm is Residual.norm
+
+
+@pytest.mark.parametrize("kind", [Own, Inheriting])
+def test_a_norm_that_knows_its_forward_is_kept(kind):
+    assert kind.norm is Own.norm
 
 
 def test_plain_is_the_sum_and_has_no_parameters():

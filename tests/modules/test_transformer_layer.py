@@ -7,10 +7,13 @@ from fairseq.modules import FairseqDropout
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.errors import AdminError
+from admin_fairseq.modules import residual as residuals
+from admin_fairseq.modules.residual import ScaledResidual
+from admin_fairseq.modules.transformer_stack import on_reference_kernels
 from admin_fairseq.profiling.recorder import residual_sites
-from admin_fairseq.schemes import SCHEMES, Norm
+from admin_fairseq.schemes import SCHEMES, Norm, Scheme
 
-from ..conftest import HALF, held
+from ..conftest import HALF, held, wants_more_than_torch_2_1
 
 
 def options(arch="postln_transformer_tiny", **given):
@@ -109,6 +112,47 @@ def moved(model, seed=3):
         for parameter in held(model).values():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+class Shifted(ScaledResidual):
+    """A stranger's way of joining, made from one that has a kernel."""
+
+    def forward(self, x, branch):
+        return super().forward(x, branch) + x.roll(1, -1)
+
+
+SHIFTED = Scheme("shifted", "no paper", Norm.POST, Shifted)
+FUSED = ("default", "adaptive", "admin-torch", "deepnet", "looklinear", "dsinit", "lipschitz")
+
+
+@wants_more_than_torch_2_1("today's Triton finds no interpreter beside it")
+@pytest.mark.parametrize("scheme", [*SCHEMES, "shifted"])
+def test_a_step_on_kernels_equals_one_on_reference_kernels(scheme, build, batch, monkeypatch):
+    """Triton's interpreter runs the kernels of every residual that has one."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setitem(SCHEMES, "shifted", SHIFTED)
+    launched = []
+    monkeypatch.setattr(residuals, "fuses", lambda x, branch: not launched.append(x))
+    model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=2, dropout=0.0))
+    found = step(model, batch)
+    assert bool(launched) is scheme.startswith(FUSED)
+    with on_reference_kernels(model):
+        expected = step(model, batch)
+    assert found.keys() == expected.keys()
+    largest = max(float(value.abs().max()) for value in expected.values())
+    for name, value in found.items():
+        assert torch.allclose(value, expected[name], rtol=0, atol=1e-5 * largest), name
+
+
+def step(model, batch):
+    """Logits of real tokens, and the gradients of a loss of theirs."""
+    model.train()
+    model.zero_grad()
+    real = batch["prev_output_tokens"].ne(model.decoder.padding_idx)
+    logits = model(**batch)[0][real]
+    logits.square().mean().backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    return {"logits": logits.detach(), **gradients}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
