@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Optional, Sequence, Union
-
-from admin_fairseq.errors import AdminError
 
 ENDINGS = ("png", "svg")
 """Of the files that a picture is drawn to."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,13 +60,3 @@ class HeatMap:
 
 
 AnyPanel = Union[Panel, HeatMap]
-
-
-def drawing_or_none() -> Optional[ModuleType]:
-    """The module that draws; None, and a line that says so, where matplotlib is missing."""
-    try:
-        from admin_fairseq import drawing  # matplotlib, which only pictures need
-    except AdminError as error:
-        logger.warning("no pictures, numbers and tables only: %s", error.message)
-        return None
-    return drawing

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from admin_fairseq.analysis.bench import Specimen
-from admin_fairseq.analysis.trace import layers_of, stacks_of
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
+from admin_fairseq.hooks.trace import layers_of, stacks_of
+from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
 
 Change = dict[str, Tensor]
 """Name of a matrix → W* − W."""

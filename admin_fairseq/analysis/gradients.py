@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from admin_fairseq.analysis.amplification import branch_matrices
 from admin_fairseq.analysis.bench import Specimen
-from admin_fairseq.analysis.trace import traced
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import explaining, first_batches
+from admin_fairseq.hooks.trace import traced
 
 
 def output_gradients(specimen: Specimen) -> dict[str, list[float]]:

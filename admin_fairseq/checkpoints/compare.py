@@ -19,7 +19,7 @@ from admin_fairseq import bounds
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.config import SIZES, SchemeOptions, resolve
 from admin_fairseq.errors import AdminError, blaming
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 
 STACKS = ("encoder", "decoder")
 

@@ -14,11 +14,10 @@ from admin_fairseq.analysis.report import PAGE, report
 from admin_fairseq.analysis.studies import STUDIES
 from admin_fairseq.analysis.studies.study import Plan, Result, Study
 from admin_fairseq.bounds import SEED, Bounds, counting
-from admin_fairseq.commands.command import Command, add_force, positive
+from admin_fairseq.commands.command import Command, add_force, drawing_or_none, positive
 from admin_fairseq.config import LAYERS
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.fairseq_runs import quiet, running_out_of_memory
-from admin_fairseq.pictures import drawing_or_none
 from admin_fairseq.provenance import installed_versions
 
 logger = logging.getLogger(__name__)

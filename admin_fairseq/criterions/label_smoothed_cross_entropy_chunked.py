@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from admin_fairseq import bounds
 from admin_fairseq.bounds import SHARE, counting
-from admin_fairseq.criterions.chunked_loss import ChunkedLoss, Losses
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.precision import in_precision
+from admin_fairseq.fast.precision import in_precision
+from admin_fairseq.kernels.chunked_loss import ChunkedLoss, Losses
 
 NAME = "label_smoothed_cross_entropy_chunked"
 SHARDED = "weights spread over workers by --ddp-backend fully_sharded"

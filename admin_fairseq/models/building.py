@@ -20,7 +20,7 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
-from admin_fairseq.modules.transformer_stack import shard_layers
+from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas, takes_weights
 from admin_fairseq.repairs import batches
 from admin_fairseq.starting import check_run, restores_weights

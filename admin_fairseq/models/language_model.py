@@ -7,8 +7,8 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 
 from admin_fairseq.config import resolve, telling_contradictions
+from admin_fairseq.layers.transformer_stack import TransformerDecoder
 from admin_fairseq.models.building import register, start_training
-from admin_fairseq.modules.transformer_stack import TransformerDecoder
 
 
 class AdminTransformerLanguageModel(TransformerLanguageModel):

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from admin_fairseq.config import resolve, telling_contradictions
+from admin_fairseq.layers.transformer_stack import TransformerDecoder, TransformerEncoder
 from admin_fairseq.models.building import forget_files_of_embeddings, register, start_training
 from admin_fairseq.models.embeddings import load_embeddings
-from admin_fairseq.modules.transformer_stack import TransformerDecoder, TransformerEncoder
 
 
 class AdminTransformerModel(TransformerModelBase):

@@ -1,1 +1,1 @@
-"""The layers that all schemes share."""
+"""What a scheme names: residuals, inputs of linear maps, connections between layers."""

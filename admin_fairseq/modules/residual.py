@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
-from admin_fairseq.modules.fused_residual import fuses, residual_norm
+from admin_fairseq.kernels.fused_residual import fuses, residual_norm
+from admin_fairseq.repairs.torch_names import is_compiling
 
 
 class Residual(nn.Module):
@@ -65,7 +66,7 @@ def _fused_norm(
     dropout: FairseqDropout,
 ) -> Tensor:
     """``Residual.norm`` of ω ⊙ x + f (None: ω = 1), in one kernel where there is one."""
-    if not fuses(x, branch):
+    if is_compiling() or not fuses(x, branch):  # torch.compile fuses the steps itself
         return Residual.norm(residual, x, branch, norm, dropout)
     drops = dropout.training or dropout.apply_during_inference
     p = dropout.p if drops else 0.0

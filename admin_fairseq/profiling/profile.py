@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import check_json, read_text, write_json
-from admin_fairseq.profiling.recorder import Site
+from admin_fairseq.hooks.recorder import Site
 
 FORMAT, VERSION = "admin-fairseq profile", 1
 LARGEST_FILE = 4 << 20  # bytes: some 20,000 sub-layers

@@ -24,10 +24,7 @@ from admin_fairseq import schemes
 from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import check_batch, telling_of_data
-from admin_fairseq.modules.residual import ScaledResidual
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
-from admin_fairseq.profiling.profile import Entry, Profile, read_profile
-from admin_fairseq.profiling.recorder import (
+from admin_fairseq.hooks.recorder import (
     Recorder,
     Site,
     all_layers_kept,
@@ -35,6 +32,9 @@ from admin_fairseq.profiling.recorder import (
     residual_sites,
     set_omega,
 )
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
+from admin_fairseq.modules.residual import ScaledResidual
+from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.provenance import installed_versions
 from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
 

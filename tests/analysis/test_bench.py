@@ -8,7 +8,7 @@ import torch
 from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
 from admin_fairseq.config import resolve
 from admin_fairseq.errors import AdminError
-from admin_fairseq.profiling.recorder import residual_sites
+from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.profiling.run import measure
 
 BEFORE = [f"--{stack}-normalize-before" for stack in ("encoder", "decoder")]

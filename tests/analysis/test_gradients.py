@@ -4,9 +4,9 @@ from fairseq.trainer import Trainer
 
 from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
 from admin_fairseq.analysis.gradients import output_gradients, relative, train_steps
-from admin_fairseq.analysis.trace import layers_of
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches
+from admin_fairseq.hooks.trace import layers_of
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
-from admin_fairseq.profiling.recorder import Recorder, pooled_omegas, residual_sites
+from admin_fairseq.hooks.recorder import Recorder, pooled_omegas, residual_sites
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 
 from . import numbers, subject
 from .test_schemes import build

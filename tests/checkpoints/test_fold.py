@@ -13,8 +13,8 @@ from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
 from admin_fairseq.config import OWN_OPTIONS, AdminTransformerConfig, SchemeOptions, resolve
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.transformer_layer import MIRRORED_WEIGHTS
-from admin_fairseq.modules.transformer_stack import TransformerDecoder
+from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
+from admin_fairseq.layers.transformer_stack import TransformerDecoder
 from admin_fairseq.schemes import SCHEMES
 from tests.checkpoints.conftest import move
 from tests.conftest import exact_softmax

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from admin_fairseq.config import AdminTransformerConfig, resolve
 from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import NAME
 from admin_fairseq.errors import AdminError
+from admin_fairseq.layers import transformer_stack
 from admin_fairseq.models.building import _check_criterion, check_precision
-from admin_fairseq.modules import transformer_stack
 
 
 @pytest.mark.parametrize("other", ["fp16", "bf16", "amp"])

@@ -12,7 +12,7 @@ from fairseq.models.transformer_lm import TransformerLanguageModel, TransformerL
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold_checkpoint
 from admin_fairseq.config import AdminLanguageModelConfig, resolve
-from admin_fairseq.profiling.recorder import residual_sites
+from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES
 from tests.checkpoints.conftest import move
 

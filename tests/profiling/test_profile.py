@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.recorder import Site
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
-from admin_fairseq.profiling.recorder import Site
 
 RELEASE = (
     Path(__file__).parents[3] / "shared" / "data" / "release_checkpoint" / "profile.ratio.init"

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from admin_fairseq.analysis.bench import Specimen
-from admin_fairseq.analysis.dependency import dependencies
 from admin_fairseq.analysis.studies.study import (
     Picture,
     Plan,
@@ -17,7 +16,8 @@ from admin_fairseq.analysis.studies.study import (
     stacks_in,
     titles,
 )
-from admin_fairseq.analysis.trace import traced
+from admin_fairseq.hooks.dependency import dependencies
+from admin_fairseq.hooks.trace import traced
 from admin_fairseq.pictures import HeatMap
 
 LABELS = {

@@ -6,9 +6,9 @@ import os
 from typing import Any, Sequence
 
 from admin_fairseq.analysis.studies.study import Picture, Plan, Result, Study, entry, titles
+from admin_fairseq.hooks.recorder import Site
 from admin_fairseq.pictures import Line, Panel
 from admin_fairseq.profiling.profile import Profile, read_profile
-from admin_fairseq.profiling.recorder import Site
 
 RELEASE_SITES = [
     *(Site("encoder", 0, name) for name in ("self_attn", "ffn")),

@@ -6,10 +6,10 @@ from fairseq.modules import MultiheadAttention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.modules import attention
-from admin_fairseq.modules.attention import Attention, attend, attend_plainly, join
+from admin_fairseq.fast import attention
+from admin_fairseq.fast.attention import Attention, attend, attend_plainly, join
+from admin_fairseq.fast.layout import Layout, visible
 from admin_fairseq.modules.inputs import Shift, put_before
-from admin_fairseq.modules.layout import Layout, visible
 
 from ..conftest import exact_softmax
 from .test_layout import padding_of

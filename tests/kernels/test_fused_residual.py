@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
-from admin_fairseq.modules import fused_residual
-from admin_fairseq.modules.fused_residual import fuses, residual_norm
+from admin_fairseq.kernels import fused_residual
+from admin_fairseq.kernels.fused_residual import fuses, residual_norm
 from admin_fairseq.modules.residual import PlainResidual, ScaledResidual, layer_norm
 
 from ..conftest import wants_more_than_torch_2_1

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.modules.layout import PACKS_FROM, Layout
+from admin_fairseq.fast.layout import PACKS_FROM, Layout
 
 
 def padding_of(starts, lengths, time):

@@ -1,8 +1,8 @@
 """y = LN(ω ⊙ x + dropout(f)) in one pass over memory, forward and backward (Triton, CUDA).
 
 Step by step this reads and writes T x B x C tensors for dropout, sum and layer norm in turn, in
-float32 where ω is. Fused, x and f are read once and y is written once. The plain reference are
-the modules themselves: ``Dropout``, ``ScaledResidual`` or ``PlainResidual``, and layer norm.
+float32 where ω is. Fused, x and f are read once and y is written once. The plain reference is
+``Residual.norm``: dropout, a residual module and layer norm.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from admin_fairseq.modules.compiling import is_compiling
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -32,7 +30,6 @@ def fuses(x: Tensor, branch: Tensor) -> bool:
     """Whether the kernels can take what a sub-layer joins."""
     return (
         x.is_cuda
-        and not is_compiling()  # torch.compile fuses the steps itself
         and HAS_TRITON
         and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton knows none before
         and x.shape == branch.shape
@@ -77,7 +74,7 @@ class _ResidualNorm(torch.autograd.Function):
         eps: float,
         dropout: float,
     ) -> Tensor:
-        from admin_fairseq.modules.fused_residual_kernels import forward_kernel
+        from admin_fairseq.kernels.fused_residual_triton import forward_kernel
 
         x, branch, weight, bias = (t.contiguous() for t in (x, branch, weight, bias))
         omega = None if omega is None else omega.contiguous()
@@ -100,7 +97,7 @@ class _ResidualNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Optional[Tensor], ...]:
-        from admin_fairseq.modules.fused_residual_kernels import backward_kernel
+        from admin_fairseq.kernels.fused_residual_triton import backward_kernel
 
         x, branch, omega, weight, seed, mean, rstd = ctx.saved_tensors
         rows, channels = mean.numel(), x.shape[-1]

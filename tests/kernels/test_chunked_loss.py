@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from admin_fairseq.criterions.chunked_loss import ChunkedLoss
+from admin_fairseq.kernels.chunked_loss import ChunkedLoss
 from tests.conftest import HALF
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from admin_fairseq.analysis.trace import Stack, SubLayer
 from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.trace import Stack, SubLayer
 
 TOLERANCE = 1e-3
 """How far the parts' sum may be from a sub-layer's output, in units of its standard deviation."""

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
-from admin_fairseq.modules.decoding import Linear, Memory, Past, Selection
-from admin_fairseq.modules.layout import Layout
+from admin_fairseq.fast.decoding import Linear, Memory, Past, Selection
+from admin_fairseq.fast.layout import Layout
 
 STATE = "attn_state"
 

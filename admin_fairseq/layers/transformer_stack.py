@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from admin_fairseq.config import SchemeOptions
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.compiling import compile_for_training
+from admin_fairseq.fast.compiling import compile_for_training
+from admin_fairseq.fast.decoding import Memory, Past, Selection
+from admin_fairseq.fast.dropout import Dropout
+from admin_fairseq.fast.layout import Layout
+from admin_fairseq.fast.precision import in_precision, precision_of
+from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer
 from admin_fairseq.modules.connections import ConnectedLayers
-from admin_fairseq.modules.decoding import Memory, Past, Selection
-from admin_fairseq.modules.dropout import Dropout
-from admin_fairseq.modules.layout import Layout
-from admin_fairseq.modules.precision import in_precision, precision_of
-from admin_fairseq.modules.transformer_layer import DecoderLayer, EncoderLayer
 from admin_fairseq.schemes import scheme_of
 
 EncoderOut = dict[str, list[Tensor]]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.modules.dropout import STEPS, Dropout, kept
+from admin_fairseq.fast.dropout import STEPS, Dropout, kept
 
 
 @settings(deadline=None, max_examples=25)

@@ -22,8 +22,8 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.transformer_layer import SubLayers
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.layers.transformer_layer import SubLayers
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import Norm
 
 Join = Callable[[Tensor, Tensor], Tensor]

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from admin_fairseq.analysis.dependency import dependencies
-from admin_fairseq.analysis.trace import Stack, SubLayer, traced
 from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.dependency import dependencies
+from admin_fairseq.hooks.trace import Stack, SubLayer, traced
 from admin_fairseq.modules.residual import GatedResidual, ScaledResidual
-from tests.analysis.test_trace import KINDS, PADDED, inputs_of, model_of
+from tests.hooks.test_trace import KINDS, PADDED, inputs_of, model_of
 
 SIZES = [1.0, 0.4, 2.5, 0.9, 1.3, 0.2, 3.0]  # standard deviations of the input and the branches
 

@@ -7,10 +7,10 @@ from fairseq.modules import FairseqDropout
 
 from admin_fairseq.config import AdminTransformerConfig, apply_architecture
 from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.recorder import residual_sites
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.modules import residual as residuals
 from admin_fairseq.modules.residual import ScaledResidual
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
-from admin_fairseq.profiling.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme
 
 from ..conftest import HALF, held, wants_more_than_torch_2_1

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from admin_fairseq.modules.layout import visible
+from admin_fairseq.fast.layout import visible
 
 Linear = Callable[[Tensor], Tensor]
 

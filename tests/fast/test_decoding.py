@@ -7,8 +7,8 @@ from fairseq.sequence_generator import SequenceGenerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.modules.decoding import ROOM, Memory, Past, Selection
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.fast.decoding import ROOM, Memory, Past, Selection
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 
 HEADS, DIM = 2, 3
 

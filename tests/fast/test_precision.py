@@ -10,7 +10,7 @@ import torch
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import HALF
-from .test_transformer_layer import loss_and_gradients, moved
+from ..layers.test_transformer_layer import loss_and_gradients, moved
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -17,10 +17,10 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.attention import Attention
-from admin_fairseq.modules.dropout import Dropout, name_as_in_fairseq
+from admin_fairseq.fast.attention import Attention
+from admin_fairseq.fast.dropout import Dropout, name_as_in_fairseq
+from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
-from admin_fairseq.modules.layout import Layout
 from admin_fairseq.modules.residual import layer_norm
 from admin_fairseq.schemes import Norm, scheme_of
 

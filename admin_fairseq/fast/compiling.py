@@ -13,17 +13,12 @@ import torch
 from torch import nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.layout import Layout
+from admin_fairseq.fast.layout import Layout
 
 MOST_FORMS = 64
 """Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
 some, enough to pack), each with and without gradients where activations are checkpointed, and
 torch takes a batch of one sentence, or of one position, for another kind."""
-
-if hasattr(torch.compiler, "is_compiling"):
-    is_compiling = torch.compiler.is_compiling
-else:  # before torch 2.3
-    from torch._dynamo import is_compiling  # noqa: F401
 
 
 def compile_for_training(layer: nn.Module) -> None:

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.residual import ScaledResidual
-from admin_fairseq.profiling.recorder import (
+from admin_fairseq.hooks.recorder import (
     Recorder,
     _moments,
     _variances,
@@ -14,6 +13,7 @@ from admin_fairseq.profiling.recorder import (
     residual_sites,
     set_omega,
 )
+from admin_fairseq.modules.residual import ScaledResidual
 
 from ..conftest import HALF
 

@@ -5,9 +5,9 @@ from fairseq.models.transformer import TransformerModelBase
 from torch import nn
 
 from admin_fairseq.analysis.bench import PLAIN, Depth, Subject
-from admin_fairseq.analysis.trace import layers_of, stacks_of, traced
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import held

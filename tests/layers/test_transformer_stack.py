@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import sentences

@@ -11,12 +11,12 @@ from torch._inductor import config as inductor_config
 
 from admin_fairseq.benchmarks.trainers import compiled_graphs
 from admin_fairseq.errors import AdminError
-from admin_fairseq.modules import compiling
-from admin_fairseq.modules.transformer_stack import on_reference_kernels
+from admin_fairseq.fast import compiling
+from admin_fairseq.layers.transformer_stack import on_reference_kernels
 
 from ..conftest import sentences, wants_more_than_torch_2_1
-from .test_transformer_layer import moved
-from .test_transformer_stack import assert_same, step
+from ..layers.test_transformer_layer import moved
+from ..layers.test_transformer_stack import assert_same, step
 
 pytestmark = [pytest.mark.slow, wants_more_than_torch_2_1("its compiler stops at our layers")]
 SIZES = {"encoder_layers": 2, "decoder_layers": 3, "dropout": 0.0}

@@ -1,0 +1,1 @@
+"""Watching residual modules from outside, on reference kernels, which call every module."""

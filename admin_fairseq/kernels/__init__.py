@@ -1,0 +1,1 @@
+"""Pure tensor functions, fast, each beside its plain reference. Nothing here imports ours."""

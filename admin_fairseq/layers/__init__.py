@@ -1,0 +1,1 @@
+"""The one encoder layer, the one decoder layer and the stacks of them."""
