@@ -36,6 +36,7 @@ from admin_fairseq.modules.residual import (
 
 EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en", "de"))
 OMEGA = r"residuals\.\w+\.omega"
+ALPHA = r"residuals\.\w+\.alpha"
 QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
 # within a layer: the linear maps, and those that end a branch
 LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
@@ -55,6 +56,15 @@ XAVIER_FFN = (
     Zero(EVERY + r"fc[12]\.bias"),
 )
 BASE_WEIGHTS = (*XAVIER_FFN, Zero(EVERY + r"\w+_attn\.[qkv]_proj\.bias"))
+
+AS_FAIRSEQ = (
+    r"(en|de)coder\.embed_(tokens|positions)\.weight",
+    r"(en|de)coder\.(layers\.\d+\.(\w+_)?)?(layer_norm|layernorm_embedding)\.(weight|bias)",
+    EVERY + r"\w+_attn\.([qkv]|out)_proj\.(weight|bias)",
+    r"decoder\.(output_projection|project_(in|out)_dim)\.weight",
+    r"decoder\.adaptive_softmax\..*",
+)
+"""Parameters that may be left as fairseq draws them. The FFN may not: see above."""
 
 
 class Norm(Enum):
@@ -100,6 +110,7 @@ class Scheme:
     connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
     weights: tuple[Rule, ...] = ()  # on top of those it starts from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
+    as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
     profile: Profile = Profile.NONE
     held_against: str = "the paper alone: no code is public"
     extra: str = ""  # its own parameters, in words
@@ -165,6 +176,7 @@ def _admin(profile: Profile) -> Scheme:
         formulas.ADMIN_PAPER,
         Norm.POST,
         ScaledResidual,
+        as_built=(*AS_FAIRSEQ, EVERY + OMEGA),
         profile=profile,
         held_against=formulas.ADMIN_CODE,
         extra="ω: C per sub-layer",
@@ -232,6 +244,7 @@ SCHEMES = {
         partial(GatedResidual, start=1.0),
         inputs=((LINEAR, Shift),),
         weights=FIXUP_WEIGHTS,
+        as_built=(*AS_FAIRSEQ, EVERY + ALPHA, EVERY + LINEAR + r"\.before\.shift"),
         extra="α: 1 per sub-layer, b: 1 per linear map",
         no_stock_form=NO_NORM,
         held_against=formulas.FIXUP_CODE,
@@ -242,6 +255,7 @@ SCHEMES = {
         Norm.NONE,
         GatedResidual,
         one_residual_per_layer=True,
+        as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per layer",
         no_stock_form=NO_NORM,
         held_against=formulas.ADMIN_CODE,
@@ -252,6 +266,7 @@ SCHEMES = {
         Norm.POST,
         GatedResidual,
         one_residual_per_layer=True,
+        as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per layer",
         held_against=formulas.ADMIN_CODE,
     ),
@@ -268,6 +283,7 @@ SCHEMES = {
         "BranchNorm",
         formulas.BRANCHNORM_PAPER,
         Norm.POST,
+        as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per sub-layer, from 0 to 1 by the number of updates",
         options=("branchnorm_updates",),
         variant=_branchnorm,
@@ -279,6 +295,7 @@ SCHEMES = {
         inputs=((OWN_LAST, LayerNorm),),
         weights=SUBLN_WEIGHTS,
         starts_from=XAVIER_FFN,
+        as_built=(*AS_FAIRSEQ, EVERY + LAST + r"\.before\.(weight|bias)"),
         extra="one more layer norm per self-attention and FFN",
         no_stock_form="it has a layer norm inside its sub-layers, where a stock one has none",
         options=("subln_in_encoder_attention",),
@@ -291,6 +308,7 @@ SCHEMES = {
         Norm.B2T,
         weights=B2T_WEIGHTS,
         starts_from=(),
+        as_built=(*AS_FAIRSEQ, EVERY + r"fc[12]\.bias"),
         no_stock_form="it adds a layer's input to the layer's output; a stock transformer does not",
         held_against=formulas.B2T_CODE,
     ),
@@ -299,6 +317,7 @@ SCHEMES = {
         formulas.DLCL_PAPER,
         Norm.PRE,
         connections=LinearCombination,
+        as_built=(*AS_FAIRSEQ, r"(en|de)coder\.connections\..*"),
         extra="per stack of L layers: W, (L+1)(L+2)/2, and L+1 layer norms",
         no_stock_form="its layers read all layers before them; stock ones read one",
         held_against=formulas.DLCL_CODE,

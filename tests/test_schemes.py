@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from admin_fairseq.config import AdminTransformerConfig
-from admin_fairseq.schemes import SCHEMES, Norm
+from admin_fairseq.schemes import AS_FAIRSEQ, SCHEMES, Norm, scheme_of
 
 from .conftest import held
 
@@ -273,6 +273,35 @@ def test_every_rule_has_something_to_do(build, name):
     options = AdminTransformerConfig(init_type=name)
     for rule in options.scheme.starts_from + options.scheme.weights:
         assert any(re.fullmatch(rule.pattern, n) for n in names), rule.pattern
+
+
+MORE_PARAMETERS = [
+    {"encoder_learned_pos": True, "decoder_learned_pos": True},
+    {"adaptive_softmax_cutoff": "8,16", "decoder_output_dim": 32},
+    {"decoder_input_dim": 32, "no_cross_attention": True},
+]
+OWN_PARAMETERS = {
+    "subln": {"subln_in_encoder_attention": True},
+    "admin-torch": {"omega_trainable": True},
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_scheme_says_where_every_parameter_comes_from(build, name):
+    """From a rule, or as it was built: nothing is forgotten, and no pattern is left over."""
+    embedding = [] if SCHEMES[name].norm is Norm.NONE else [{"layernorm_embedding": True}]
+    options = [{}, *MORE_PARAMETERS, OWN_PARAMETERS.get(name, {}), *embedding]
+    names = set()
+    for given in options:
+        scheme = scheme_of(AdminTransformerConfig(init_type=name, **given))
+        patterns = [rule.pattern for rule in scheme.starts_from + scheme.weights]
+        patterns += scheme.as_built
+        built = set(held(build(init_type=name, **given)))
+        names |= built
+        for parameter in built:
+            assert any(re.fullmatch(pattern, parameter) for pattern in patterns), parameter
+    for pattern in SCHEMES[name].as_built[len(AS_FAIRSEQ) :]:
+        assert any(re.fullmatch(pattern, parameter) for parameter in names), pattern
 
 
 @pytest.mark.parametrize("name", SCHEMES)
