@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fast.layout import Layout
 
 MOST_FORMS = 64
 """Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
@@ -34,7 +33,7 @@ def compile_for_training(layer: nn.Module) -> None:
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     plain = type(layer).forward
-    fast = any(isinstance(value, Layout) for value in (*args, *kwargs.values()))
+    fast = kwargs.get("layout") is not None
     if not (fast and layer.training) or kwargs.get("need_attn"):
         return plain(layer, *args, **kwargs)
     from torch._dynamo import config, exc  # takes a second

@@ -2,12 +2,13 @@
 
 Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
 Parameters have the names that fairseq gives them; a scheme's residual modules add theirs under
-``residuals.<sub-layer>``.
+``residuals.<sub-layer>``. With layouts, which our stacks make, a layer takes its fast paths; with
+padding masks (B x T, True on padding) those of fairseq.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from fairseq.models.transformer import TransformerConfig
 from fairseq.modules.transformer_layer import (
@@ -23,12 +24,6 @@ from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
 from admin_fairseq.modules.residual import layer_norm
 from admin_fairseq.schemes import Norm, scheme_of
-
-Padding = Union[Layout, Tensor, None]
-"""Where a batch is padded: as our stacks say it, or a mask (B x T, True on padding) as fairseq's.
-
-With a layout a layer takes its fast paths, with a mask those of fairseq.
-"""
 
 
 class SubLayers(nn.Module):
@@ -117,14 +112,25 @@ class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
         heads = cfg.encoder.attention_heads
         return self.attention(embed_dim, heads, cfg, self_attention=True)
 
-    def forward(self, x: Tensor, encoder_padding_mask: Padding) -> Tensor:
-        """x: S x B x C, packed if ``encoder_padding_mask`` says so. Returns the like of x."""
+    def forward(
+        self,
+        x: Tensor,
+        encoder_padding_mask: Optional[Tensor] = None,
+        layout: Optional[Layout] = None,
+    ) -> Tensor:
+        """x: S x B x C, or packed as ``layout`` says. Returns a tensor shaped like x."""
 
         def self_attention(x: Tensor) -> Tensor:
-            where = _where(encoder_padding_mask, encoder_padding_mask)
-            return self.self_attn(query=x, key=x, value=x, need_weights=False, **where)[0]
+            return self.self_attn(
+                query=x,
+                key=x,
+                value=x,
+                key_padding_mask=encoder_padding_mask,
+                layouts=layout and (layout, layout),
+                need_weights=False,
+            )[0]
 
-        bottom, fast = x, isinstance(encoder_padding_mask, Layout)
+        bottom, fast = x, layout is not None
         x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
         return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
 
@@ -179,14 +185,17 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
         self,
         x: Tensor,
         encoder_out: Optional[Tensor] = None,
-        encoder_padding_mask: Padding = None,
+        encoder_padding_mask: Optional[Tensor] = None,
         incremental_state: Optional[dict[str, Any]] = None,
         self_attn_mask: Optional[Tensor] = None,
-        self_attn_padding_mask: Padding = None,
+        self_attn_padding_mask: Optional[Tensor] = None,
         need_attn: bool = False,
         need_head_weights: bool = False,
+        layout: Optional[Layout] = None,
+        memory_layout: Optional[Layout] = None,
     ) -> tuple[Tensor, Optional[Tensor], None]:
-        """x: T x B x C; encoder_out: S x B x C; each packed if its padding mask says so.
+        """x: T x B x C, or packed as ``layout`` says; encoder_out: S x B x C, or packed as
+        ``memory_layout`` says.
 
         Returns the layer's output (T x B x C), the attention to the encoder (B x T x S, or
         heads x B x T x S with ``need_head_weights``; None unless asked for or decoding) and None,
@@ -202,7 +211,8 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
                 incremental_state=incremental_state,
                 need_weights=False,
                 attn_mask=self_attn_mask,
-                **_where(self_attn_padding_mask, self_attn_padding_mask),
+                key_padding_mask=self_attn_padding_mask,
+                layouts=layout and (layout, layout),
             )[0]
 
         def encoder_attention(x: Tensor) -> Tensor:
@@ -217,24 +227,18 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
                 or need_head_weights
                 or (not self.training and self.need_attn),
                 need_head_weights=need_head_weights,
-                **_where(self_attn_padding_mask, encoder_padding_mask),
+                key_padding_mask=encoder_padding_mask,
+                layouts=layout and (layout, memory_layout),
             )
             return x
 
-        bottom, fast = x, isinstance(self_attn_padding_mask, Layout)
+        bottom, fast = x, layout is not None
         x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
         if self.encoder_attn is not None and encoder_out is not None:
             norm = self.encoder_attn_layer_norm
             x = self.sublayer("encoder_attn", norm, x, encoder_attention, fast=fast)
         x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
         return x, attention, None
-
-
-def _where(queries: Padding, keys: Padding) -> dict[str, Any]:
-    """What attention is told about padding: layouts, if the stack has made them."""
-    if isinstance(keys, Layout):
-        return {"layouts": (queries, keys)}
-    return {"key_padding_mask": keys}
 
 
 MIRRORED_WEIGHTS = tuple(

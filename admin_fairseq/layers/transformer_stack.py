@@ -100,7 +100,7 @@ class TransformerEncoder(Stack, TransformerEncoderBase):
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         states = [layout.pack(x.transpose(0, 1))]
         for layer in self.layers:
-            states.append(layer(states[-1], layout))
+            states.append(layer(states[-1], layout=layout))
         x = states[-1] if self.layer_norm is None else self.layer_norm(states[-1])
         return {
             "encoder_out": [layout.unpack(x)],
@@ -170,11 +170,11 @@ class TransformerDecoder(Stack, TransformerDecoderBase):
             x, weights, _ = layer(
                 states[-1],
                 memory,
-                memory_layout,
-                incremental_state,
-                self_attn_padding_mask=layout,
+                incremental_state=incremental_state,
                 need_attn=index == aligned,
                 need_head_weights=index == aligned,
+                layout=layout,
+                memory_layout=memory_layout,
             )
             states.append(x)
             if weights is not None and index == aligned:
