@@ -15,7 +15,7 @@ from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
 """Each takes memory and, beyond one for each core, saves no time."""
-SHARE = f"{1 / HELD_OUT.one_in:.0%} of its pairs, {HELD_OUT.most:,} at most"
+SHARE = f"{1 / HELD_OUT.one_in:.0%}% of its pairs, {HELD_OUT.most:,} at most"
 MOST_PIECES = 1_000_000
 """Several times the largest vocabularies in use."""
 

@@ -38,6 +38,11 @@ class Runner:
     def warm(self):
         return Warm(self.environment)
 
+    @cached_property
+    def second(self):
+        """For a worker beside that of ``warm``."""
+        return Warm(self.environment)
+
     def start(self, command, *words, stdin=os.devnull):
         """A process of its own, from the start of Python on."""
         return subprocess.Popen(
@@ -92,7 +97,7 @@ class Warm:
                 stderr=subprocess.DEVNULL,
             )
 
-    def __call__(self, folder, *words, stdin):
+    def __call__(self, folder, *words, stdin=os.devnull):
         """Exit status, standard output and errors."""
         request = json.dumps([str(folder), *map(str, words)]).encode()
         new = partial(tempfile.TemporaryFile, "w+")

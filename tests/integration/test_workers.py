@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import wants_more_than_torch_2_1
-from .conftest import TRAIN, WARMUP, Output
+from .conftest import BIN, TRAIN, WARMUP, Output
 
 
 def free_port():
@@ -27,25 +28,24 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two(run, data, save_dir, *words, program=("fairseq-train",)):
+def train_on_two(run, data, save_dir, *words):
     method = f"tcp://127.0.0.1:{free_port()}"
     distributed = [
         *("--distributed-world-size", "2", "--distributed-init-method", method),
         *("--distributed-no-spawn", "--distributed-backend", "gloo"),
         *("--ddp-backend", "legacy_ddp", "--fast-stat-sync"),
     ]
-    command = [*program, data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
-    workers = [
-        run.start(
-            *(*command, "--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words),
-            *("--distributed-rank", rank),
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [worker.communicate(timeout=300) for worker in workers]
-    for worker, (output, errors) in zip(workers, outputs):
-        assert worker.returncode == 0, output[-2000:] + errors[-2000:]
-    return [Output(*output) for output in outputs]
+    command = [BIN / "fairseq-train", data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
+    command += ["--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words]
+    with ThreadPoolExecutor(2) as pool:
+        workers = [
+            pool.submit(process, run.folder, *command, "--distributed-rank", rank)
+            for rank, process in enumerate((run.warm, run.second))
+        ]
+    outputs = [worker.result() for worker in workers]
+    for status, output, errors in outputs:
+        assert status == 0, output[-2000:] + errors[-2000:]
+    return [Output(output, errors) for _, output, errors in outputs]
 
 
 def omegas(folder):
