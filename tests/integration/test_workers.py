@@ -28,14 +28,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two(run, data, save_dir, *words):
+def train_on_two(run, data, save_dir, *words, script=BIN / "fairseq-train"):
     method = f"tcp://127.0.0.1:{free_port()}"
     distributed = [
         *("--distributed-world-size", "2", "--distributed-init-method", method),
         *("--distributed-no-spawn", "--distributed-backend", "gloo"),
         *("--ddp-backend", "legacy_ddp", "--fast-stat-sync"),
     ]
-    command = [BIN / "fairseq-train", data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
+    command = [script, data, *TRAIN, *WARMUP, "--disable-validation", *distributed]
     command += ["--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words]
     with ThreadPoolExecutor(2) as pool:
         workers = [
@@ -88,9 +88,9 @@ def test_sharded_layers_train_as_whole_ones(words, run, data, tmp_path):
     """Bit for bit, the profile of the first batches included."""
     pytest.importorskip("fairscale", reason="sharding needs fairscale: pip install fairscale")
     shard = ["--ddp-backend", "fully_sharded", "--min-params-to-wrap", 1000]
-    program = ["python", Path(__file__).with_name("fairscale_on_cpu.py")]
+    script = Path(__file__).with_name("fairscale_on_cpu.py")
     saved = []
-    for folder, more in (("whole", {}), ("sharded", {"program": program})):
+    for folder, more in (("whole", {}), ("sharded", {"script": script})):
         words = [*words, *(shard if more else [])]
         train_on_two(run, data, tmp_path / folder, *words, "--max-update", 3, **more)
         saved.append(read_checkpoint(tmp_path / folder / "checkpoint_last.pt")["model"])
