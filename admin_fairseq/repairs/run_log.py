@@ -24,6 +24,8 @@ from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
 
+logger = logging.getLogger(__name__)
+
 NAME = "train.log"
 STATISTICS = "train.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
@@ -69,7 +71,7 @@ class RunLog(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Say once that nothing more is logged, as on a full disk: the run may do without."""
         self.begun = False
-        print(f"{self.baseFilename}: the log ends here: {sys.exc_info()[1]}", file=sys.stderr)
+        logger.warning(f"{self.baseFilename}: the log ends here: {sys.exc_info()[1]}")
 
     def close(self) -> None:
         with suppress(OSError):  # what could not be written at last
