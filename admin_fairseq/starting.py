@@ -193,7 +193,7 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _end_if_complete(trainer: Trainer) -> None:
-    """End the process, well, where all updates are made: fairseq would make another one."""
+    """End the process with status 0 if all updates are made: fairseq would make one more."""
     made, most = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if 0 < most <= made:
         logger.info(f"{made} updates are made, and --max-update is {most}: nothing is left to do")
