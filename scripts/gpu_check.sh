@@ -229,12 +229,12 @@ two_gpus() {
 }
 
 speed() {
-    local words
-    read -ra words <<<"$(device fp16)"
-    python -m admin_fairseq.cli benchmark --arch "$arch" --encoder-layers "$layers" \
-        --decoder-layers "$layers" --max-tokens "$max_tokens" --updates "$benchmark_updates" \
-        --json "$out_dir/benchmark.json" "${words[@]}" | tee "$out_dir/benchmark.out"
-    grep '^ratio' <(tail -n 1 "$out_dir/benchmark.out") >&3
+    local words=(--precision fp16)
+    [ "$on_cpu" != 1 ] || words=(--cpu)
+    python -m admin_fairseq.cli benchmark gpu --arch "$arch" --layers "$layers" \
+        --max-tokens "$max_tokens" --updates "$benchmark_updates" --output-dir "$out_dir" --force \
+        "${words[@]}" | tee "$out_dir/benchmark.out"
+    grep '; ratio' "$out_dir/benchmark.out" >&3
 }
 
 if [ "$skip_quickstart" = true ]; then

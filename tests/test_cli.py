@@ -4,45 +4,10 @@ from contextlib import redirect_stdout, suppress
 
 import pytest
 
-from admin_fairseq import benchmark, cli
+from admin_fairseq import cli
 from admin_fairseq.commands import schemes
 from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
-
-TINY = [
-    *("benchmark", "--cpu", "--arch", "postln_transformer_tiny", "--vocabulary", "60"),
-    *("--encoder-layers", "1", "--decoder-layers", "1", "--max-tokens", "100"),
-    *("--updates", "2", "--blocks", "2", "--warmup-updates", "1", "--optimizer", "adam"),
-]
-
-
-def test_json_is_what_was_printed(tmp_path, capsys):
-    path = tmp_path / "result.json"
-    cli.main([*TINY, "--json", str(path)])
-    output, errors = capsys.readouterr()
-    assert output.splitlines() == benchmark.report(json.loads(path.read_text()))
-    assert errors == ""
-
-
-def test_options_reach_the_benchmark(monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(benchmark, "benchmark", asked.append)
-    monkeypatch.setattr(benchmark, "report", lambda result: ["a line"])
-    cli.main(TINY)
-    cli.main(["benchmark"])
-    assert asked[0].arch == "postln_transformer_tiny"
-    assert (asked[0].optimizer, asked[0].blocks, asked[0].cpu) == ("adam", 2, True)
-    assert asked[1] == benchmark.Options()
-    assert capsys.readouterr().out == "a line\na line\n"
-
-
-def test_json_file_that_cannot_be_written_is_told_before_anything_is_measured(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setattr(benchmark, "benchmark", lambda options: pytest.fail("was measured"))
-    for path in (tmp_path, tmp_path / ("x" * 300)):
-        with pytest.raises(AdminError, match=f"{path}: cannot be written"):
-            cli.main(["benchmark", "--json", str(path)])
 
 
 @pytest.mark.parametrize(
@@ -50,15 +15,18 @@ def test_json_file_that_cannot_be_written_is_told_before_anything_is_measured(
     [
         ([], "SUBCOMMAND"),
         (["dance"], "dance"),
-        (["benchmark", "--arch", "foo"], "unknown --arch foo"),
-        (["benchmark", "--arch", "admin_transformer_lm"], "unknown --arch admin_transformer_lm"),
-        (["benchmark", "--init-type", "foo"], "foo"),
-        (["benchmark", "--blocks", "x"], "--blocks"),
-        (["benchmark", "--speed"], "--speed"),
-        (["benchmark", "--cpu", "--fp16"], "--fp16"),
+        (["benchmark"], "WHAT"),
+        (["benchmark", "dance"], "dance"),
+        (["benchmark", "training", "--arch", "foo"], "unknown --arch foo"),
+        (["benchmark", "steps", "--arch", "admin_transformer_lm"], "unknown --arch admin_trans"),
+        (["benchmark", "memory", "--init-type", "foo"], "foo"),
+        (["benchmark", "depth", "--blocks", "x"], "--blocks"),
+        (["benchmark", "generation", "--speed"], "--speed"),
+        (["benchmark", "gpu", "--cpu", "--precision", "fp16"], "--precision fp32"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words, message, capsys):
+def test_mistakes_are_told_in_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(AdminError) as error:
         cli.main(words)
     assert message in str(error.value)
@@ -97,14 +65,14 @@ def test_help(words, capsys):
 
 
 def test_an_unforeseen_error_is_one_line_unless_asked_for(monkeypatch):
-    def fail(options):
+    def fail(args):
         raise ZeroDivisionError("a reason")
 
-    monkeypatch.setattr(benchmark, "benchmark", fail)
+    monkeypatch.setitem(cli.COMMANDS, "schemes", cli.COMMANDS["schemes"]._replace(run=fail))
     with pytest.raises(AdminError, match=r"unforeseen ZeroDivisionError: a reason \(please report"):
-        cli.main(["benchmark"])
+        cli.main(["schemes"])
     with pytest.raises(ZeroDivisionError):
-        cli.main(["--debug", "benchmark"])
+        cli.main(["--debug", "schemes"])
 
 
 @pytest.mark.parametrize("place", ["_parser", "perform"])

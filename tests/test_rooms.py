@@ -10,8 +10,6 @@ from .integration.conftest import ROOT
 PACKAGE = "admin_fairseq"
 ORDER = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
 RANK = {room: rank for rank, line in enumerate(ORDER.splitlines()) for room in line.split()}
-STANDING = {("benchmarks/script.py", "cli"), ("benchmarks/script.py", "commands")}
-"""Arrows back that remain until benchmarks are studies of one framework."""
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 
@@ -44,8 +42,5 @@ def test_no_arrow_goes_back(path):
     room = path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
     if room == "__init__":  # registers all there is
         return
-    where = path.relative_to(ROOT / PACKAGE).as_posix()
     for other, line in imported(path):
-        if (where, other) in STANDING:
-            continue
         assert other == room or RANK[other] < RANK[room], f"{path}:{line} imports {other}"

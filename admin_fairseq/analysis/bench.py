@@ -9,7 +9,7 @@ import copy
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import AbstractSet, Any, Mapping, NamedTuple, Optional, Sequence
+from typing import AbstractSet, Any, Mapping, Optional, Sequence
 
 import torch
 from fairseq import tasks, utils
@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from admin_fairseq import bounds
+from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.bounds import SEED
 from admin_fairseq.checkpoints import compare
@@ -48,6 +49,7 @@ from admin_fairseq.fairseq_runs import (
 from admin_fairseq.profiling.profile import Profile
 from admin_fairseq.profiling.run import profiled
 from admin_fairseq.schemes import SCHEMES, Norm
+from admin_fairseq.studies.options import Depth
 
 DEFAULTS = {
     "--optimizer": ("adam", "--adam-betas", "(0.9, 0.98)"),
@@ -75,17 +77,6 @@ PLAIN = {
 SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples, if the batch has them
 
 
-class Depth(NamedTuple):
-    """Encoder and decoder layers; a language model has the second alone."""
-
-    encoder: int
-    decoder: int
-
-    def __str__(self) -> str:
-        """As on the command line."""
-        return f"{self.encoder}" if self.encoder == self.decoder else "-".join(map(str, self))
-
-
 @dataclass(frozen=True)
 class Subject:
     """What to look at: an architecture with words of its own, or a checkpoint."""
@@ -104,22 +95,6 @@ class Subject:
 
 def says_layers(words: Sequence[str]) -> bool:
     return any(re.match("--(en|de)coder-layers(=|$)", word) for word in words)
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What all models of a measurement share; ``words`` are more options of fairseq-train."""
-
-    data: str
-    max_tokens: int = 1024
-    subset: str = "valid"
-    seed: int = 1
-    cpu: bool = False
-    words: tuple[str, ...] = ()
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cuda" if torch.cuda.is_available() and not self.cpu else "cpu")
 
 
 @dataclass

@@ -1,32 +1,68 @@
 """All studies of some models in one HTML page."""
 
-from __future__ import annotations
-
+# no postponed annotations: fairseq's parser generator reads types
 import shlex
+from dataclasses import dataclass
+from typing import Mapping, Sequence
 
-from admin_fairseq.analysis.output import Files
+from fairseq.dataclass import FairseqDataclass
+
+from admin_fairseq.analysis.options import ONE_DEPTH, Models
 from admin_fairseq.analysis.page import Section, page
-from admin_fairseq.analysis.studies import STUDIES
-from admin_fairseq.analysis.studies.study import Result
+from admin_fairseq.analysis.studies import amplification, gradients, magnitude, profile
+from admin_fairseq.studies.options import Depth, depth, depths, shared
+from admin_fairseq.studies.study import Finding, Report
 
-PAGE = "report.html"
+
+@dataclass
+class Options(amplification.Options):
+    """Those of all parts, and the depth of the parts that have one."""
+
+    updates: int = gradients.training_updates()
+    at_depth: Sequence[Depth] = depths(
+        None,
+        "layers for what is not drawn against depth "
+        f"({ONE_DEPTH}, or the deepest of --depths without it)",
+    )
+    profiles: Sequence[str] = profile.more_profiles()
 
 
-def report(results: dict[str, Result], files: Files) -> str:
-    """The page about ``results`` (study → what it found), with the pictures among ``files``."""
-    first = next(iter(results.values()))
-    conditions = {**first["conditions"], "words": shlex.join(first["conditions"]["words"])}
-    facts = {**conditions, **first["versions"]}
+def _parts(options: Options) -> dict[str, FairseqDataclass]:
+    usual = depth(ONE_DEPTH)
+    at = options.at_depth or ((usual if usual in options.depths else options.depths[-1]),)
+    return {
+        "dependency": shared(options, Models, depths=at),
+        "amplification": shared(options, amplification.Options),
+        "gradients": shared(options, gradients.Options, depths=at),
+        "magnitude": shared(options, magnitude.Options, depths=at, arch=tuple(options.archs)),
+        "profile": shared(options, profile.FilesAndModels, depths=at),
+    }
+
+
+def _page(findings: Sequence[Finding], files: Mapping[str, bytes]) -> str:
+    """The page about the findings, with the pictures among ``files``."""
+    conditions = findings[0].result.conditions
+    conditions = {**conditions, "words": shlex.join(conditions["words"])}
+    facts = {**conditions, **findings[0].made_with["versions"]}
     shown = {name.replace("_", " "): str(value) for name, value in facts.items() if value != ""}
-    sections = [_section(name, result, files) for name, result in results.items()]
-    return page("Why it trains or fails", shown, sections)
+    return page("Why it trains or fails", shown, [_section(found, files) for found in findings])
 
 
-def _section(name: str, result: Result, files: Files) -> Section:
-    study = STUDIES[name]
+def _section(found: Finding, files: Mapping[str, bytes]) -> Section:
+    study, result = found.study, found.result
     pictures = [
         (described.caption, files[f"{picture}.svg"])
         for picture, described in study.draw(result).items()
         if f"{picture}.svg" in files
     ]
-    return Section(name.capitalize(), result["command"], study.read(result), pictures)
+    title, command = found.name.capitalize(), found.made_with["command"]
+    return Section(title, command, study.read(result), pictures)
+
+
+REPORT = Report(
+    help="all of these for several schemes, in one HTML page that needs no network",
+    options=Options,
+    parts=_parts,
+    page="report.html",
+    written=_page,
+)

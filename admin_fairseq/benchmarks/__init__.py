@@ -1,7 +1,6 @@
-"""The measuring room: fairseq's own ``transformer`` and ours, side by side.
+"""Speed and memory beside stock fairseq, as the studies of ``admin-fairseq benchmark``.
 
-``sides`` says what runs (two command lines of ``fairseq-train``), ``trainers`` runs it, ``turns``
-lets several take turns, ``memory`` and ``isolated`` look at peaks, ``summaries`` has the
-arithmetic. A module each has a table: what to measure, the picture, the lines to print;
-``script`` turns it into a command. The commands are in the folder ``benchmarks/``.
+``sides`` says what is compared, ``trainers`` trains it through fairseq's own ``Trainer``, ``turns``
+alternates the order, ``isolated`` measures a peak in a process of its own, ``summaries`` has the
+statistics; a module for each study, listed in ``table``.
 """

@@ -4,175 +4,228 @@ A step takes a + b·N: a is what does not depend on depth (embeddings, softmax, 
 their weights), so the slope lies below 1 and nears it with depth. The slopes between neighbouring
 depths say where something grows faster than that.
 
-Times are those of stock and ours in turns in one process; peaks are measured in processes of
-their own (``isolated``).
+Times are those of stock and ours in one process, in alternating order; peaks are measured in
+processes of their own (``isolated``).
 """
 
-from __future__ import annotations
-
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Optional, Sequence
+# no postponed annotations: fairseq's parser generator reads types
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Optional, Sequence
 
 from fairseq import tasks
+from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 
-from admin_fairseq.analysis.bench import Depth
+from admin_fairseq.benchmarks import options as common
 from admin_fairseq.benchmarks import sides
-from admin_fairseq.benchmarks.isolated import Peak, peak_of
-from admin_fairseq.benchmarks.script import Result, Table, Tell
-from admin_fairseq.benchmarks.sides import Conditions, Side
-from admin_fairseq.benchmarks.summaries import neighbour_slopes, ratios, slope, spread
-from admin_fairseq.benchmarks.trainers import new_trainer, timed_block, train
-from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.benchmarks.isolated import MIB, Peak, peak_of
+from admin_fairseq.benchmarks.options import Workload
+from admin_fairseq.benchmarks.sides import BOTH, Side
+from admin_fairseq.benchmarks.summaries import Spread, neighbour_slopes, ratios, slope, spread
+from admin_fairseq.benchmarks.trainers import Block, alternate, timed_block, warmed_up
+from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches
-from admin_fairseq.pictures import Line, Panel
+from admin_fairseq.studies.options import Depth, depths, option
+from admin_fairseq.studies.pictures import Line, Panel, Picture
+from admin_fairseq.studies.study import Row, Study
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+logger = logging.getLogger(__name__)
 
-SMALL = {"arch": "admin_transformer_tiny", "vocabulary": 1000, "max_tokens": 512}
-DEPTHS = tuple(Depth(n, n) for n in (6, 12, 24, 48, 96, 200))
 UPDATES_OF_A_PEAK = 2
 MEASURES = {"seconds_per_update": "seconds per update", "peak_memory": "peak memory, MiB"}
-MIB = 2**20
+
+
+@dataclass
+class SmallWorkload(Workload):
+    """Narrow, so that 200 layers are measured within minutes; the depths are the study's."""
+
+    arch: str = option("admin_transformer_tiny", "our architecture")
+    vocabulary: int = common.vocabulary(1000)
+    max_tokens: int = common.max_tokens(512)
+
+
+@dataclass
+class Options(FairseqDataclass):
+    conditions: SmallWorkload = field(default_factory=SmallWorkload)
+    depths: Sequence[Depth] = depths(
+        "6,12,24,48,96,200",
+        "layers: 6,12 (both stacks) or 12-6,24-6; --decoder-layers says it for all decoders",
+    )
+    our_words: Sequence[str] = common.ours()
+    stock_words: Sequence[str] = common.stock()
+    updates: int = common.updates(2)
+    blocks: int = common.blocks(3)
+    warmup_updates: int = common.warmup_updates(2)
+    memory: bool = option(True, "measure times alone, which is faster", names=("--no-memory",))
 
 
 @dataclass(frozen=True)
-class Options:
-    conditions: Conditions = field(default_factory=lambda: Conditions(**SMALL))
-    depths: Sequence[Depth] = DEPTHS
-    our_words: Sequence[str] = ()
-    stock_words: Sequence[str] = ()
-    updates: int = 2
-    blocks: int = 3
-    warmup_updates: int = 2
-    memory: bool = True
+class Cost:
+    """One side at one depth."""
+
+    command: str
+    seconds_per_update: Spread
+    peak_memory: Optional[int]
+    memory_error: Optional[str]
+
+    def of(self, measure: str) -> Optional[float]:
+        return self.seconds_per_update.median if "seconds" in measure else self.peak_memory
 
 
-def measure(options: Options, tell: Tell) -> Result:
+@dataclass(frozen=True)
+class Point:
+    depth: str
+    layers: int
+    stock: Cost
+    ours: Cost
+    speed_ratio: Spread
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Over all depths, and from each to the next."""
+
+    all: float
+    layers: list[int]
+    neighbours: list[float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """``slopes``: side → measure → slopes; None where fewer than two depths were measured."""
+
+    options: Options
+    points: list[Point]
+    slopes: dict[str, dict[str, Optional[Slopes]]]
+
+
+def _measure(options: Options) -> Result:
     """Raises AdminError where the options are wrong or the memory does not suffice for timing."""
-    options.conditions.check()
-    points = [_point(depth, options, tell) for depth in options.depths]
-    return {
-        "options": asdict(options),
-        "points": points,
-        "slopes": {
-            side: {name: _slopes(points, side, name) for name in MEASURES}
-            for side in ("stock", "ours")
-        },
-    }
+    if options.conditions.encoder_layers:
+        raise AdminError("--encoder-layers: the depths of this study are --depths")
+    points = [_point(depth, options) for depth in options.depths]
+    slopes = {side: {name: _slopes(points, side, name) for name in MEASURES} for side in BOTH}
+    return Result(options, points, slopes)
 
 
-def _point(depth: Depth, options: Options, tell: Tell) -> Result:
-    conditions = replace(
+def _point(depth: Depth, options: Options) -> Point:
+    depth = depth._replace(decoder=options.conditions.decoder_layers or depth.decoder)
+    workload = replace(
         options.conditions, encoder_layers=depth.encoder, decoder_layers=depth.decoder
     )
-    both = {
-        "stock": sides.stock(conditions, words=options.stock_words),
-        "ours": sides.ours(conditions, words=options.our_words),
-    }
+    both = sides.pair(workload, options.stock_words, options.our_words)
     times = _times(both, options)
-    point = {"depth": str(depth), "layers": sum(depth)}
-    for name, side in both.items():
-        peak = peak_of(side, UPDATES_OF_A_PEAK) if options.memory else Peak(error="not asked for")
-        point[name] = {
-            "command": side.command,
-            "seconds_per_update": {**spread(times[name]), "by_block": times[name]},
-            "peak_memory": peak.peak_memory,
-            "memory_error": peak.error,
-        }
-        told = "n/a" if peak.peak_memory is None else f"{peak.peak_memory / MIB:.0f} MiB"
-        tell(f"{depth} layers, {name}: {_value(point[name], 'seconds_per_update'):.3f} s, {told}")
+    costs = {name: _cost(side, times[name], options) for name, side in both.items()}
+    for name, cost in costs.items():
+        logger.info(f"{depth} layers, {name}: {_told(cost)}")
     by_block = ratios(times["stock"], times["ours"])  # of speeds
-    return {**point, "speed_ratio": {**spread(by_block), "by_block": by_block}}
+    return Point(str(depth), sum(depth), **costs, speed_ratio=spread(by_block))
+
+
+def _cost(side: Side, times: Sequence[float], options: Options) -> Cost:
+    peak = Peak(error="not asked for")
+    if options.memory:
+        peak = peak_of(side, UPDATES_OF_A_PEAK)
+    return Cost(side.command, spread(times), peak.peak_memory, peak.error)
 
 
 def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
     """Seconds of an update in every block."""
-    count = options.warmup_updates + options.updates * options.blocks
+    warmup, updates = options.warmup_updates, options.updates
     with metrics.aggregate(new_root=True):
-        runs = {name: side.run for name, side in both.items()}
-        task = tasks.setup_task(runs["stock"].task)
-        batches = first_batches(task, runs["stock"], count)
-        warmup, timed = batches[: options.warmup_updates], batches[options.warmup_updates :]
-        trainers = {name: new_trainer(run, task) for name, run in runs.items()}
-        for trainer in trainers.values():
-            train(trainer, warmup)
+        run = both["stock"].run
+        task = tasks.setup_task(run.task)
+        batches = first_batches(task, run, warmup + updates * options.blocks)
+        trainers = warmed_up(both, task, batches[:warmup])
 
-        def seconds(name: str, i: int) -> float:
-            mine = timed[i * options.updates : (i + 1) * options.updates]
-            return timed_block(trainers[name], mine).seconds / options.updates
+        def told(name: str, i: int, found: Block) -> str:
+            time = found.seconds / updates
+            return f"block {i + 1} of {options.blocks}, {name}: {time:.4f} s an update"
 
-        return take_turns({name: partial(seconds, name) for name in both}, options.blocks)
+        blocks = alternate(trainers, batches[warmup:], updates, timed_block, told)
+    return {name: [block.seconds / updates for block in some] for name, some in blocks.items()}
 
 
-def _value(side: Result, name: str) -> Optional[float]:
-    value = side[name]
-    return value["median"] if isinstance(value, dict) else value
-
-
-def _slopes(points: Sequence[Result], side: str, name: str) -> Optional[Result]:
-    """None where fewer than two depths were measured."""
-    known = [(p["layers"], _value(p[side], name)) for p in points if _value(p[side], name)]
+def _slopes(points: Sequence[Point], side: str, measure: str) -> Optional[Slopes]:
+    known = _known(points, side, measure)
     if len(known) < 2:
         return None
-    layers, values = zip(*known)
-    return {
-        "all": slope(layers, values),
-        "layers": list(layers),
-        "neighbours": neighbour_slopes(layers, values),
-    }
+    layers, values = map(list, zip(*known))
+    return Slopes(slope(layers, values), layers, neighbour_slopes(layers, values))
 
 
-def draw(result: Result) -> Figure:
-    from admin_fairseq import drawing  # matplotlib, which only pictures need
+def _known(points: Sequence[Point], side: str, measure: str) -> list[tuple]:
+    """Layers and the measure, where there is one."""
+    values = ((point.layers, getattr(point, side).of(measure)) for point in points)
+    return [(layers, value) for layers, value in values if value]
 
+
+def _rows(result: Result) -> list[Row]:
+    """One row a depth, side and block."""
+    return [
+        {
+            **{"depth": point.depth, "layers": point.layers, "side": side, "block": block},
+            "seconds_per_update": seconds,
+            "peak_memory": getattr(point, side).peak_memory,
+        }
+        for point in result.points
+        for side in BOTH
+        for block, seconds in enumerate(getattr(point, side).seconds_per_update.by_block, 1)
+    ]
+
+
+def _draw(result: Result) -> dict[str, Picture]:
     panels = []
     for name, label in MEASURES.items():
-        lines = [
-            _line(result["points"], side, name, color)
-            for color, side in enumerate(("stock", "ours"))
-        ]
+        lines = [_line(result.points, side, name, color) for color, side in enumerate(BOTH)]
         if any(line.x for line in lines):
             title = f"{label.split(',')[0].capitalize()} against depth"
             both = "layers of encoder and decoder"
             panels.append(Panel(title, both, label, lines, x_log=True, y_log=True))
-    return drawing.draw(panels, share=False)
+    caption = "Cost of a training step against depth"
+    return {"depth": Picture(caption, panels, columns=len(panels), share=False)}
 
 
-def _line(points: Sequence[Result], side: str, name: str, color: int) -> Line:
-    known = [point for point in points if _value(point[side], name)]
-    layers = [point["layers"] for point in known]
-    unit = MIB if name == "peak_memory" else 1
-    return Line(layers, [_value(point[side], name) / unit for point in known], side, color)
+def _line(points: Sequence[Point], side: str, measure: str, color: int) -> Line:
+    known = _known(points, side, measure)
+    unit = MIB if measure == "peak_memory" else 1
+    return Line([layers for layers, _ in known], [value / unit for _, value in known], side, color)
 
 
-def report(result: Result) -> list[str]:
-    asked = result["options"]
+def _read(result: Result) -> list[str]:
+    asked = result.options
     lines = [
-        f"Step time (median of {asked['blocks']} blocks of {asked['updates']} updates in turns) "
-        "and peak memory (a process of its own) against depth"
+        f"Step time (median of {asked.blocks} blocks of {asked.updates} updates in alternating "
+        "order) and peak memory (a process of its own) against depth"
     ]
-    for point in result["points"]:
-        ratio = point["speed_ratio"]
+    for point in result.points:
+        ratio = point.speed_ratio
         lines.append(
-            f"{point['depth']}: {_told(point['stock'], 'stock')}; {_told(point['ours'], 'ours')}; "
-            f"speed {ratio['median']:.3f} ({ratio['lowest']:.3f} to {ratio['highest']:.3f})"
+            f"{point.depth}: stock {_told(point.stock)}; ours {_told(point.ours)}; "
+            f"speed {ratio.median:.3f} ({ratio.lowest:.3f} to {ratio.highest:.3f})"
         )
-    for side, slopes in result["slopes"].items():
+    for side, slopes in result.slopes.items():
         for name, found in slopes.items():
             if found is not None:
-                steps = ", ".join(f"{one:.3f}" for one in found["neighbours"])
+                steps = ", ".join(f"{one:.3f}" for one in found.neighbours)
                 label = MEASURES[name].split(",")[0]
-                lines.append(f"slope of {label}, {side}: {found['all']:.3f} (neighbours: {steps})")
+                lines.append(f"slope of {label}, {side}: {found.all:.3f} (neighbours: {steps})")
     return lines
 
 
-def _told(side: Result, name: str) -> str:
-    memory = side["peak_memory"]
-    told = side["memory_error"] if memory is None else f"{memory / MIB:.0f} MiB"
-    return f"{name} {_value(side, 'seconds_per_update'):.4f} s, {told}"
+def _told(cost: Cost) -> str:
+    memory = cost.memory_error if cost.peak_memory is None else f"{cost.peak_memory / MIB:.0f} MiB"
+    return f"{cost.seconds_per_update.median:.4f} s, {memory}"
 
 
-TABLE = Table("depth", measure, draw, report)
+STUDY = Study(
+    help="time and peak memory of a training step against depth, and their slopes on logarithmic "
+    "axes, over all depths and from each to the next",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["depth"],
+)

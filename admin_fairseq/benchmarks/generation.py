@@ -1,60 +1,81 @@
-"""Generation as ``fairseq-generate`` does it: stock and ours, the same weights, in turns.
+"""Generation as ``fairseq-generate`` does it: stock and ours, with the same weights.
 
 Weights are those of a checkpoint of ours, for stock folded into its form, or stock's own at
 initialisation, which ours takes over (every ω 1). An untrained model does not know where to end:
 every hypothesis then has the same number of tokens. What is timed is what ``fairseq-generate``
 times for its last line: ``inference_step``, without reading data or writing text.
 
-A block has every so-manieth batch of the test set, so that all blocks have batches of every
-length. Both sides see the same batches, and their best hypotheses are compared.
+Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that all blocks have batches
+of every length. Both sides see the same batches, in alternating order, and their best hypotheses
+are compared.
 """
 
-from __future__ import annotations
-
+# no postponed annotations: fairseq's parser generator reads types
+import logging
 import shlex
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, NamedTuple, NoReturn, Optional, Sequence
 
 import torch
 from fairseq import options as fairseq_options
 from fairseq import tasks, utils
+from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 
 from admin_fairseq.architectures import ARCHITECTURES
-from admin_fairseq.benchmarks import bars, sides
-from admin_fairseq.benchmarks.bars import Bars, Series
-from admin_fairseq.benchmarks.script import Result, Table, Tell
-from admin_fairseq.benchmarks.sides import SENTENCE_LENGTH, Conditions
-from admin_fairseq.benchmarks.summaries import ratios, spread
+from admin_fairseq.benchmarks import options as common
+from admin_fairseq.benchmarks import sides
+from admin_fairseq.benchmarks.options import SENTENCE_LENGTH, Workload
+from admin_fairseq.benchmarks.sides import BOTH
+from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.bounds import counting
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, read_checkpoint
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, build_model
+from admin_fairseq.studies.options import option, quoted
+from admin_fairseq.studies.pictures import Bars, Picture
+from admin_fairseq.studies.study import Row, Study
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+logger = logging.getLogger(__name__)
+
+MEASURES = {
+    "sentences_per_second": "sentences per second",
+    "tokens_per_second": "tokens per second",
+}
 
 
-@dataclass(frozen=True)
-class Options:
-    conditions: Conditions = field(default_factory=Conditions)
-    path: Optional[str] = None  # a checkpoint of ours; None: untrained weights
-    subset: str = "test"
-    beam: int = 5
-    length: int = SENTENCE_LENGTH  # of an untrained model's hypotheses, without end of sentence
-    batches: Optional[int] = None  # of the data, the first ones; None: all, or made-up: `blocks`
-    blocks: int = 5
-    our_words: Sequence[str] = ()  # options of our model alone, as in training
-    fp16: bool = False
-    words: Sequence[str] = ()  # more options of fairseq-generate
+@dataclass
+class Options(FairseqDataclass):
+    conditions: Workload = field(default_factory=Workload)
+    path: Optional[str] = option(
+        None,
+        "a checkpoint of ours that folds into stock's form, with its dictionaries in --data "
+        "(default: untrained weights, with which every hypothesis has --length tokens)",
+        metavar="CHECKPOINT",
+    )
+    subset: str = option("test", "split to translate")
+    beam: int = option(5, "beam width", counting(1, 1000))
+    length: int = option(
+        SENTENCE_LENGTH, "tokens of an untrained model's hypotheses", counting(1, 10_000)
+    )
+    batches: Optional[int] = option(
+        None, "translate only the first so many (default: all; made-up: one a block)", counting(1)
+    )
+    blocks: int = common.blocks(5)
+    our_words: Sequence[str] = common.ours()
+    fp16: bool = option(False, "half precision, on a GPU")
+    generation_words: Sequence[str] = quoted(
+        (), 'options of fairseq-generate: --generate="--lenpen 0.6"', names=("--generate",)
+    )
 
 
 class Block(NamedTuple):
@@ -64,9 +85,39 @@ class Block(NamedTuple):
     hypotheses: list[list[int]]
 
 
-def measure(options: Options, tell: Tell) -> Result:
+@dataclass(frozen=True)
+class Speed:
+    """One side's blocks."""
+
+    sentences_per_second: Spread
+    tokens_per_second: Spread
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ratio(Spread):
+    """ours/stock of neighbouring blocks, and of all of them together."""
+
+    whole_set: float
+
+
+@dataclass(frozen=True)
+class Result:
+    options: Options
+    command_of_both: str
+    weights: str
+    batches: int
+    stock: Speed
+    ours: Speed
+    ratio: Ratio
+    sentences: int
+    differing_hypotheses: int
+
+
+def _measure(options: Options) -> Result:
     """Raises AdminError where the options are wrong or the checkpoint does not fit."""
-    options.conditions.check()
+    sides.check(options.conditions)
     if options.fp16 and not options.conditions.on_gpu:
         raise AdminError("--fp16 needs a GPU")
     if options.path and not options.conditions.data:
@@ -82,7 +133,7 @@ def measure(options: Options, tell: Tell) -> Result:
 
         def block_of(name: str, i: int) -> Block:
             block = _block(task, generators[name], ready[name], batches[i :: options.blocks])
-            tell(
+            logger.info(
                 f"block {i + 1} of {options.blocks}, {name}: "
                 f"{block.sentences / block.seconds:.2f} sentences/s"
             )
@@ -92,21 +143,15 @@ def measure(options: Options, tell: Tell) -> Result:
             _block(task, generators[name], ready[name], batches[:1])
         turns = {name: partial(block_of, name) for name in ready}
         blocks = take_turns(turns, options.blocks)
-    return {
-        "options": asdict(options),
-        "command_of_both": shlex.join(["fairseq-generate", *words]),
-        "weights": options.path or "untrained",
-        "batches": len(batches),
-        **_result(blocks),
-    }
+    return _result(options, shlex.join(["fairseq-generate", *words]), len(batches), blocks)
 
 
 def _words(options: Options) -> list[str]:
-    conditions = options.conditions
-    source = ["--task", "translation", conditions.data]
-    if not conditions.data:
+    workload = options.conditions
+    source = ["--task", "translation", workload.data]
+    if not workload.data:
         length = str(max(SENTENCE_LENGTH, options.length))
-        source = ["--task", "dummy_mt", "--dict-size", str(conditions.vocabulary)]
+        source = ["--task", "dummy_mt", "--dict-size", str(workload.vocabulary)]
         source += ["--src-len", str(SENTENCE_LENGTH), "--tgt-len", length]
     lengths = []
     if not options.path:
@@ -115,12 +160,12 @@ def _words(options: Options) -> list[str]:
     return [
         *source,
         *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
-        *("--beam", str(options.beam), "--max-tokens", str(conditions.max_tokens)),
-        *("--seed", str(conditions.seed), "--num-workers", "0", *lengths),
+        *("--beam", str(options.beam), "--max-tokens", str(workload.max_tokens)),
+        *("--seed", str(workload.seed), "--num-workers", "0", *lengths),
         *("--required-batch-size-multiple", "1"),  # fairseq-fixed leaves out the end else
-        *(["--cpu"] if conditions.cpu else []),
+        *(["--cpu"] if workload.cpu else []),
         *(["--fp16"] if options.fp16 else []),
-        *options.words,
+        *options.generation_words,
     ]
 
 
@@ -236,72 +281,83 @@ def _block(
     return Block(len(best), sum(map(len, best)), seconds, best)
 
 
-def _result(blocks: Mapping[str, Sequence[Block]]) -> Result:
-    sentences = {name: [b.sentences / b.seconds for b in some] for name, some in blocks.items()}
-    by_block = ratios(sentences["ours"], sentences["stock"])
-    total = sum(block.seconds for block in blocks["stock"])
-    return {
-        **{name: _side(some) for name, some in blocks.items()},
-        "ratio": {
-            **spread(by_block),
-            "by_block": by_block,
-            "whole_set": total / sum(block.seconds for block in blocks["ours"]),
-        },
-        "sentences": sum(block.sentences for block in blocks["stock"]),
-        "differing_hypotheses": sum(
+def _result(options: Options, command: str, batches: int, blocks: dict[str, list[Block]]) -> Result:
+    stock, ours = (_speed(blocks[name]) for name in BOTH)
+    by_block = ratios(ours.sentences_per_second.by_block, stock.sentences_per_second.by_block)
+    return Result(
+        options=options,
+        command_of_both=command,
+        weights=options.path or "untrained",
+        batches=batches,
+        stock=stock,
+        ours=ours,
+        ratio=Ratio(**vars(spread(by_block)), whole_set=stock.seconds / ours.seconds),
+        sentences=sum(block.sentences for block in blocks["stock"]),
+        differing_hypotheses=sum(
             mine != theirs
             for pair in zip(blocks["ours"], blocks["stock"])
             for mine, theirs in zip(*(block.hypotheses for block in pair))
         ),
-    }
+    )
 
 
-def _side(blocks: Sequence[Block]) -> Result:
-    sentences = [block.sentences / block.seconds for block in blocks]
-    tokens = [block.tokens / block.seconds for block in blocks]
-    return {
-        "sentences_per_second": {**spread(sentences), "by_block": sentences},
-        "tokens_per_second": {**spread(tokens), "by_block": tokens},
-        "tokens": sum(block.tokens for block in blocks),
-        "seconds": sum(block.seconds for block in blocks),
-    }
+def _speed(blocks: Sequence[Block]) -> Speed:
+    return Speed(
+        sentences_per_second=spread([block.sentences / block.seconds for block in blocks]),
+        tokens_per_second=spread([block.tokens / block.seconds for block in blocks]),
+        tokens=sum(block.tokens for block in blocks),
+        seconds=sum(block.seconds for block in blocks),
+    )
 
 
-MEASURES = {
-    "sentences_per_second": "sentences per second",
-    "tokens_per_second": "tokens per second",
-}
-
-
-def draw(result: Result) -> Figure:
-    pictures = []
-    for measure_name, label in MEASURES.items():
-        found = [result[side][measure_name] for side in ("stock", "ours")]
-        ends = ([one[end] for one in found] for end in ("median", "lowest", "highest"))
-        title = f"Generation, beam {result['options']['beam']}"
-        pictures.append(Bars(title, label, ["stock", "ours"], [Series(label, *ends)]))
-    return bars.draw(pictures)
-
-
-def report(result: Result) -> list[str]:
-    ratio = result["ratio"]
-    lines = [
-        f"Generation, beam {result['options']['beam']}, {result['sentences']} sentences in "
-        f"{result['batches']} batches, {result['weights']} weights: median of "
-        f"{result['options']['blocks']} blocks in turns (lowest to highest)"
+def _rows(result: Result) -> list[Row]:
+    """One row a side and block."""
+    return [
+        {"side": side, "block": block, "sentences_per_second": speed, "tokens_per_second": tokens}
+        for side in BOTH
+        for block, (speed, tokens) in enumerate(
+            zip(*(getattr(getattr(result, side), name).by_block for name in MEASURES)), 1
+        )
     ]
-    for side in ("stock", "ours"):
-        speed, tokens = (result[side][name] for name in MEASURES)
+
+
+def _draw(result: Result) -> dict[str, Picture]:
+    title = f"Generation, beam {result.options.beam}"
+    pictures = []
+    for name, label in MEASURES.items():
+        found = [getattr(getattr(result, side), name) for side in BOTH]
+        pictures.append(Bars(title, label, BOTH, [series(label, found)]))
+    return {"generation": Picture(title, pictures)}
+
+
+def _read(result: Result) -> list[str]:
+    ratio = result.ratio
+    lines = [
+        f"Generation, beam {result.options.beam}, {result.sentences} sentences in "
+        f"{result.batches} batches, {result.weights} weights: median of "
+        f"{result.options.blocks} blocks in alternating order (lowest to highest)"
+    ]
+    for side, found in (("stock", result.stock), ("ours", result.ours)):
+        speed, tokens = found.sentences_per_second, found.tokens_per_second
         lines.append(
-            f"{side}: {speed['median']:.2f} sentences/s ({speed['lowest']:.2f} to "
-            f"{speed['highest']:.2f}), {tokens['median']:.1f} tokens/s"
+            f"{side}: {speed.median:.2f} sentences/s ({speed.lowest:.2f} to "
+            f"{speed.highest:.2f}), {tokens.median:.1f} tokens/s"
         )
     return [
         *lines,
-        f"ratio ours/stock: {ratio['median']:.3f} ({ratio['lowest']:.3f} to "
-        f"{ratio['highest']:.3f}), over the whole set {ratio['whole_set']:.3f}",
-        f"best hypotheses that differ: {result['differing_hypotheses']} of {result['sentences']}",
+        f"ratio ours/stock: {ratio.median:.3f} ({ratio.lowest:.3f} to "
+        f"{ratio.highest:.3f}), over the whole set {ratio.whole_set:.3f}",
+        f"best hypotheses that differ: {result.differing_hypotheses} of {result.sentences}",
     ]
 
 
-TABLE = Table("generation", measure, draw, report)
+STUDY = Study(
+    help="beam search as fairseq-generate does it, both sides with the same weights: sentences "
+    "and tokens per second, and how many best hypotheses differ",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["generation"],
+)

@@ -1,43 +1,58 @@
-"""Training on a CUDA device: speed, peak memory, share of what the device's matrix units could do.
+"""Training speed, peak memory and share of what a device's matrix units could do at most.
 
 A block builds its model afresh, makes some updates that do not count and is timed over the others,
-so that one model is alive at any time and deep ones fit. Stock and ours take turns. A row whose
-model does not fit says so, and the others are measured all the same.
+so that one model is alive at any time and deep ones fit. Stock and ours are measured in alternating
+order. A row whose model does not fit says so, and the others are measured all the same.
 """
 
-from __future__ import annotations
-
-from dataclasses import asdict, dataclass, replace
+# no postponed annotations: fairseq's parser generator reads types
+import logging
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Union
 
 import torch
 from fairseq import tasks
+from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 
-from admin_fairseq.benchmarks import bars, sides
-from admin_fairseq.benchmarks.bars import Bars, Series
+from admin_fairseq.benchmarks import options as common
+from admin_fairseq.benchmarks import sides
 from admin_fairseq.benchmarks.flops import Tokens, peak_of_device, training_flops
-from admin_fairseq.benchmarks.script import Result, Table, Tell
-from admin_fairseq.benchmarks.sides import Conditions, Side
-from admin_fairseq.benchmarks.summaries import ratios, spread
+from admin_fairseq.benchmarks.options import LAYERS, SEED, Workload
+from admin_fairseq.benchmarks.sides import BOTH, Side
+from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.trainers import Block, fresh_block, new_trainer, train
 from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.bounds import Bounds
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, OutOfMemory, first_batches
+from admin_fairseq.studies.options import option, repeated, trailing_words
+from admin_fairseq.studies.pictures import Bars, Picture, Series
+from admin_fairseq.studies.study import Row, Study
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+
+
+def _size(arch: str, encoder: int, decoder: int, vocabulary: int, max_tokens: int) -> Workload:
+    return Workload(
+        arch=f"admin_transformer_{arch}",
+        encoder_layers=encoder,
+        decoder_layers=decoder,
+        vocabulary=vocabulary,
+        max_tokens=max_tokens,
+    )
+
 
 SIZES = {
-    "iwslt": Conditions("admin_transformer_iwslt_de_en", 6, 6, vocabulary=10000, max_tokens=4096),
-    "wmt-base": Conditions("admin_transformer_wmt_en_de", 6, 6, vocabulary=32768, max_tokens=8192),
-    "60l-12l": Conditions("admin_transformer_wmt_en_de", 60, 12, vocabulary=32768, max_tokens=4096),
-    "100l-100l": Conditions(
-        "admin_transformer_wmt_en_de", 100, 100, vocabulary=32768, max_tokens=4096
-    ),
+    "iwslt": _size("iwslt_de_en", 6, 6, vocabulary=10000, max_tokens=4096),
+    "wmt-base": _size("wmt_en_de", 6, 6, vocabulary=32768, max_tokens=8192),
+    "60l-12l": _size("wmt_en_de", 60, 12, vocabulary=32768, max_tokens=4096),
+    "100l-100l": _size("wmt_en_de", 100, 100, vocabulary=32768, max_tokens=4096),
 }
 """Row → model and batch; the last two are the papers' depths at the base width."""
 
@@ -52,77 +67,151 @@ bfloat16 and a float32 copy for the optimiser; autocast keeps float32 weights.""
 LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer", "adam_fused")
 
 
+def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
+    """An option that replaces what a row has."""
+    return option(None, f"{help}, if not the row's own", bounds)
+
+
+@dataclass
+class Options(FairseqDataclass):
+    sizes: Sequence[str] = repeated(
+        (),
+        f"a row: {', '.join(SIZES)} (may be repeated; default: all, or --arch alone)",
+        names=("--size",),
+        choices=list(SIZES),
+        metavar="ROW",
+    )
+    precisions: Sequence[str] = repeated(
+        (),
+        f"{', '.join(PRECISIONS)} (may be repeated; default: fp16 and bf16; fp32 with --cpu)",
+        names=("--precision",),
+        choices=list(PRECISIONS),
+        metavar="PRECISION",
+    )
+    our_words: Sequence[str] = common.ours(LEANEST)
+    stock_words: Sequence[str] = common.stock()
+    arch: Optional[str] = option(None, "a row of this architecture of ours")
+    init_type: Optional[str] = common.init_type()
+    encoder_layers: Optional[int] = _instead("encoder depth", LAYERS)
+    decoder_layers: Optional[int] = _instead("decoder depth", LAYERS)
+    layers: Optional[int] = _instead("depth of both stacks", LAYERS)
+    data: Optional[str] = common.data()
+    vocabulary: Optional[int] = _instead("types in made-up batches", common.VOCABULARY)
+    max_tokens: Optional[int] = _instead("tokens in a batch", common.MAX_TOKENS)
+    optimizer: Optional[str] = _instead("optimiser of both sides")
+    words: Sequence[str] = trailing_words("options of fairseq-train, for both sides")
+    updates: int = common.updates(10)
+    blocks: int = common.blocks(3)
+    warmup_updates: int = common.warmup_updates(5, "at the beginning of a block")
+    peak_tflops: Optional[float] = option(
+        None,
+        "10^12 dense matrix operations a second of the device, if not the table's",
+        Bounds(1e-12),
+    )
+    seed: int = option(1, "random seed", SEED)
+    cpu: bool = option(False, "measure on a CPU, with --precision fp32")
+
+    @property
+    def on_gpu(self) -> bool:
+        return torch.cuda.is_available() and not self.cpu
+
+    @property
+    def rows(self) -> dict[str, Workload]:
+        """Row → its workload, with what the options replace."""
+        own = {self.arch: Workload(arch=self.arch)} if self.arch else {}
+        sizes = {name: SIZES[name] for name in self.sizes or (() if own else SIZES)}
+        changed = {
+            "encoder_layers": self.encoder_layers or self.layers,
+            "decoder_layers": self.decoder_layers or self.layers,
+            **{name: getattr(self, name) for name in ("init_type", "data", "vocabulary")},
+            **{name: getattr(self, name) for name in ("max_tokens", "optimizer", "seed", "cpu")},
+            "words": self.words,
+        }
+        changed = {name: value for name, value in changed.items() if value is not None}
+        return {name: replace(row, **changed) for name, row in {**own, **sizes}.items()}
+
+
 @dataclass(frozen=True)
-class Options:
-    sizes: Sequence[str] = tuple(SIZES)
-    precisions: Sequence[str] = ("fp16", "bf16")
-    our_words: Sequence[str] = LEANEST
-    stock_words: Sequence[str] = ()
-    data: Optional[str] = None
-    vocabulary: Optional[int] = None  # in place of the size's own, as the next two
-    layers: Optional[int] = None
-    max_tokens: Optional[int] = None
-    words: Sequence[str] = ()
-    updates: int = 10
-    blocks: int = 3
-    warmup_updates: int = 5
-    peak_tflops: Optional[float] = None
-    seed: int = 1
-    cpu: bool = False  # to try the script where there is no CUDA
+class Failed:
+    """A side that could not be measured."""
 
-    def conditions(self, size: str) -> Conditions:
-        changed: dict[str, Any] = {"data": self.data, "seed": self.seed, "cpu": self.cpu}
-        if self.vocabulary:
-            changed["vocabulary"] = self.vocabulary
-        if self.max_tokens:
-            changed["max_tokens"] = self.max_tokens
-        if self.layers:
-            changed.update(encoder_layers=self.layers, decoder_layers=self.layers)
-        return replace(SIZES[size], **changed, words=tuple(self.words))
+    command: str
+    error: str
 
 
-def measure(options: Options, tell: Tell) -> Result:
+@dataclass(frozen=True)
+class Speed:
+    """One side's blocks; ``peak_memory`` in bytes."""
+
+    command: str
+    error: None
+    words_per_second: Spread
+    peak_memory: Optional[float]
+    flops_per_second: float
+    share_of_peak: Optional[float]
+    parameters: int
+    skipped_updates: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """ours/stock."""
+
+    speed: Spread
+    memory: Optional[float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row; ``ratio`` is None where a side was not measured."""
+
+    size: str
+    precision: str
+    stock: Union[Speed, Failed]
+    ours: Union[Speed, Failed]
+    ratio: Optional[Ratio]
+
+
+@dataclass(frozen=True)
+class Result:
+    options: Options
+    device: str
+    peak_flops: Optional[float]
+    rows: list[Pair]
+
+
+def _measure(options: Options) -> Result:
     """Raises AdminError where there is no CUDA device, or the options are wrong."""
     if not torch.cuda.is_available() and not options.cpu:
-        raise AdminError("torch sees no CUDA device here; --cpu tries the script in float32")
-    if options.cpu and set(options.precisions) & {"fp16", "bf16"}:
+        raise AdminError("torch sees no CUDA device here; --cpu measures in float32 on the CPU")
+    precisions = options.precisions or (("fp32",) if options.cpu else ("fp16", "bf16"))
+    if options.cpu and set(precisions) & {"fp16", "bf16"}:
         raise AdminError("--cpu: fairseq trains in float32 alone there; say --precision fp32")
     pairs = {
-        (size, precision): _pair(size, precision, options)
-        for size in options.sizes
-        for precision in options.precisions
-    }
-    for pair in pairs.values():
-        for side in pair.values():
-            side.check()  # before anything runs
-    peak = options.peak_tflops * 1e12 if options.peak_tflops else None
-    if peak is None and not options.cpu:
-        peak = peak_of_device(torch.cuda.get_device_name())
+        (size, precision): _pair(workload, precision, options)
+        for size, workload in options.rows.items()
+        for precision in precisions
+    }  # all of them, so that what is wrong is told before anything runs
+    device = torch.cuda.get_device_name() if options.on_gpu else "CPU"
+    peak = options.peak_tflops * 1e12 if options.peak_tflops else peak_of_device(device)
     rows = []
     for (size, precision), pair in pairs.items():
         # the table's peaks are of half precision
         limit = peak if precision != "fp32" or options.peak_tflops else None
-        row = _row(pair, options, partial(_tell_row, tell, size, precision), limit)
-        rows.append({"size": size, "precision": precision, **row})
-    return {"options": asdict(options), "peak_flops": peak, "rows": rows}
+        found = _sides(f"{size}, {precision}", pair, options, limit)
+        rows.append(Pair(size, precision, **found, ratio=_ratio(**found)))
+    return Result(options, device, peak, rows)
 
 
-def _tell_row(tell: Tell, size: str, precision: str, line: str) -> None:
-    tell(f"{size}, {precision}: {line}")
-
-
-def _pair(size: str, precision: str, options: Options) -> dict[str, Side]:
-    conditions = options.conditions(size)
-    conditions.check()
+def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Side]:
     theirs, mine = PRECISIONS[precision]
-    return {
-        "stock": sides.stock(conditions, words=[*theirs, *options.stock_words]),
-        "ours": sides.ours(conditions, words=[*mine, *options.our_words]),
-    }
+    return sides.pair(workload, [*theirs, *options.stock_words], [*mine, *options.our_words])
 
 
-def _row(pair: dict[str, Side], options: Options, tell: Tell, peak: Optional[float]) -> Result:
-    """Both sides; one that fails keeps its error and leaves the turns to the other."""
+def _sides(
+    row: str, pair: dict[str, Side], options: Options, peak: Optional[float]
+) -> dict[str, Union[Speed, Failed]]:
+    """Both sides; one that fails keeps its error and leaves the blocks to the other."""
     errors: dict[str, str] = {}
     with metrics.aggregate(new_root=True):
         runs = {name: side.run for name, side in pair.items()}
@@ -141,9 +230,10 @@ def _row(pair: dict[str, Side], options: Options, tell: Tell, peak: Optional[flo
             except (OutOfMemory, FloatingPointError) as error:
                 kind = "out of memory" if isinstance(error, OutOfMemory) else str(error)
                 errors[name] = kind.splitlines()[0]
-                tell(f"{name}: {errors[name]}")
+                logger.info(f"{row}: {name}: {errors[name]}")
                 return None
-            tell(f"block {i + 1} of {options.blocks}, {name}: {block.words_per_second:.0f} words/s")
+            speed = f"{block.words_per_second:.0f} words/s"
+            logger.info(f"{row}: block {i + 1} of {options.blocks}, {name}: {speed}")
             return block
 
         turns = {name: partial(block_of, name) for name in pair}
@@ -152,11 +242,12 @@ def _row(pair: dict[str, Side], options: Options, tell: Tell, peak: Optional[flo
         _block_flops(runs["ours"].model, task, batches[i * count : (i + 1) * count], options)
         for i in range(options.blocks)
     ]
-    found = {
-        name: _side(side, blocks[name], errors.get(name), flops, peak)
+    return {
+        name: Failed(side.command, errors[name])
+        if name in errors
+        else _speed(side, blocks[name], flops, peak)
         for name, side in pair.items()
     }
-    return {**found, "ratio": _ratio(found)}
 
 
 def _block_flops(model: Any, task: FairseqTask, batches: list[Batch], options: Options) -> int:
@@ -171,99 +262,110 @@ def _block_flops(model: Any, task: FairseqTask, batches: list[Batch], options: O
     )
 
 
-def _side(
-    side: Side,
-    blocks: Sequence[Optional[Block]],
-    error: Optional[str],
-    flops: Sequence[int],
-    peak: Optional[float],
-) -> Result:
-    if error is not None:
-        return {"command": side.command, "error": error}
-    speeds = [block.words_per_second for block in blocks]
-    rates = [count / block.seconds for count, block in zip(flops, blocks)]
+def _speed(
+    side: Side, blocks: Sequence[Block], flops: Sequence[int], peak: Optional[float]
+) -> Speed:
+    rate = median(count / block.seconds for count, block in zip(flops, blocks))
     memories = [block.peak_memory for block in blocks if block.peak_memory is not None]
-    return {
-        "command": side.command,
-        "error": None,
-        "words_per_second": {**spread(speeds), "by_block": speeds},
-        "peak_memory": median(memories) if memories else None,
-        "flops_per_second": median(rates),
-        "share_of_peak": median(rates) / peak if peak else None,
-        "parameters": blocks[0].parameters,
-        "skipped_updates": sum(block.skipped_updates for block in blocks),
-    }
-
-
-def _ratio(found: dict[str, Result]) -> Optional[Result]:
-    """Ours/stock; None where one of them was not measured."""
-    stock, ours = found["stock"], found["ours"]
-    if stock["error"] or ours["error"]:
-        return None
-    by_block = ratios(ours["words_per_second"]["by_block"], stock["words_per_second"]["by_block"])
-    known = stock["peak_memory"] and ours["peak_memory"]
-    return {
-        "speed": {**spread(by_block), "by_block": by_block},
-        "memory": ours["peak_memory"] / stock["peak_memory"] if known else None,
-    }
-
-
-def draw(result: Result) -> Figure:
-    rows = result["rows"]
-    groups = [f"{row['size']}, {row['precision']}" for row in rows]
-    both, speed = ("stock", "ours"), ("words_per_second", "median")
-
-    def values(*keys: str, scale: float = 1.0) -> list[Series]:
-        return [Series(side, [_scaled(row[side], keys, scale) for row in rows]) for side in both]
-
-    ratio = [row["ratio"] and row["ratio"]["speed"] for row in rows]
-    ends = ([one and one[end] for one in ratio] for end in ("median", "lowest", "highest"))
-    return bars.draw(
-        [
-            Bars("Training speed", "ours/stock", groups, [Series("ours/stock", *ends)], 1),
-            Bars("Training speed", "words per second", groups, values(*speed)),
-            Bars("Peak memory", "GiB", groups, values("peak_memory", scale=2**-30)),
-            Bars("Matrix units", "% of their peak", groups, values("share_of_peak", scale=100)),
-        ]
+    return Speed(
+        command=side.command,
+        error=None,
+        words_per_second=spread([block.words_per_second for block in blocks]),
+        peak_memory=median(memories) if memories else None,
+        flops_per_second=rate,
+        share_of_peak=rate / peak if peak else None,
+        parameters=blocks[0].parameters,
+        skipped_updates=sum(block.skipped_updates for block in blocks),
     )
 
 
-def _scaled(side: Result, keys: Sequence[str], scale: float) -> Optional[float]:
-    value: Any = side
-    for key in keys:
-        value = value.get(key) if value else None
+def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[Ratio]:
+    if isinstance(stock, Failed) or isinstance(ours, Failed):
+        return None
+    by_block = ratios(ours.words_per_second.by_block, stock.words_per_second.by_block)
+    known = stock.peak_memory and ours.peak_memory
+    return Ratio(spread(by_block), ours.peak_memory / stock.peak_memory if known else None)
+
+
+def _rows(result: Result) -> list[Row]:
+    """One row a size, precision and side."""
+    return [
+        {
+            **{"size": row.size, "precision": row.precision, "side": side},
+            "words_per_second": getattr(found, "words_per_second", None)
+            and found.words_per_second.median,
+            **{
+                name: getattr(found, name, None)
+                for name in ("peak_memory", "share_of_peak", "parameters", "error")
+            },
+        }
+        for row in result.rows
+        for side, found in zip(BOTH, (row.stock, row.ours))
+    ]
+
+
+def _draw(result: Result) -> dict[str, Picture]:
+    groups = [f"{row.size}, {row.precision}" for row in result.rows]
+
+    def values(name: str, scale: float = 1.0) -> list[Series]:
+        return [
+            Series(side, [_scaled(getattr(row, side), name, scale) for row in result.rows])
+            for side in BOTH
+        ]
+
+    ratio = series("ours/stock", [row.ratio and row.ratio.speed for row in result.rows])
+    pictures = [
+        Bars("Training speed", "ours/stock", groups, [ratio], 1),
+        Bars("Training speed", "words per second", groups, values("words_per_second")),
+        Bars("Peak memory", "GiB", groups, values("peak_memory", 1 / GIB)),
+        Bars("Matrix units", "% of their peak", groups, values("share_of_peak", 100)),
+    ]
+    return {"gpu": Picture("Training, one model alive at a time", pictures)}
+
+
+def _scaled(side: Union[Speed, Failed], name: str, scale: float) -> Optional[float]:
+    value = getattr(side, name, None)
+    value = value.median if isinstance(value, Spread) else value
     return None if value is None else value * scale
 
 
-def report(result: Result) -> list[str]:
-    asked = result["options"]
+def _read(result: Result) -> list[str]:
     lines = [
-        f"Training on {result['machine']['device']}: median of {asked['blocks']} blocks of "
-        f"{asked['updates']} updates in turns (lowest to highest), one model alive at a time"
+        f"Training on {result.device}: median of {result.options.blocks} blocks of "
+        f"{result.options.updates} updates in alternating order (lowest to highest), one model "
+        "alive at a time"
     ]
-    for row in result["rows"]:
+    for row in result.rows:
         ratio = "n/a"
-        if row["ratio"]:
-            speed, memory = row["ratio"]["speed"], row["ratio"]["memory"]
-            ratio = f"{speed['median']:.3f} ({speed['lowest']:.3f} to {speed['highest']:.3f})"
+        if row.ratio:
+            speed, memory = row.ratio.speed, row.ratio.memory
+            ratio = f"{speed.median:.3f} ({speed.lowest:.3f} to {speed.highest:.3f})"
             ratio += "" if memory is None else f", memory {memory:.3f}"
         lines.append(
-            f"{row['size']}, {row['precision']}: stock {_told(row['stock'])}; "
-            f"ours {_told(row['ours'])}; ratio {ratio}"
+            f"{row.size}, {row.precision}: stock {_told(row.stock)}; ours {_told(row.ours)}; "
+            f"ratio {ratio}"
         )
     return lines
 
 
-def _told(side: Result) -> str:
-    if side["error"]:
-        return side["error"]
-    told = f"{side['words_per_second']['median']:.0f} words/s"
-    if side["peak_memory"] is not None:
-        told += f", {side['peak_memory'] / 2**30:.2f} GiB"
-    if side["share_of_peak"] is not None:
-        told += f", {side['share_of_peak']:.1%} of the peak"
-    skipped = side["skipped_updates"]
-    return told + (f", {skipped} updates skipped" if skipped else "")
+def _told(side: Union[Speed, Failed]) -> str:
+    if isinstance(side, Failed):
+        return side.error
+    told = f"{side.words_per_second.median:.0f} words/s"
+    if side.peak_memory is not None:
+        told += f", {side.peak_memory / GIB:.2f} GiB"
+    if side.share_of_peak is not None:
+        told += f", {side.share_of_peak:.1%} of the peak"
+    return told + (f", {side.skipped_updates} updates skipped" if side.skipped_updates else "")
 
 
-TABLE = Table("gpu", measure, draw, report)
+STUDY = Study(
+    help="speed, peak memory and share of the device's peak, from IWSLT size to 100L-100L in half "
+    "precision, or of --arch; one model is alive at a time, and a row that does not fit says so",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["gpu"],
+)

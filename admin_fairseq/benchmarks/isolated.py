@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from fairseq import tasks
@@ -15,10 +16,12 @@ from admin_fairseq.benchmarks.trainers import fresh_block, new_trainer, train
 from admin_fairseq.fairseq_runs import OutOfMemory, first_batches, quiet
 from admin_fairseq.workers import apart
 
+MIB = 2**20
 ONE_LAYER = ("--encoder-layers", "1", "--decoder-layers", "1")
 
 
-class Peak(NamedTuple):
+@dataclass(frozen=True)
+class Peak:
     """What a few updates of a model came to; ``error`` says why there is no number."""
 
     peak_memory: Optional[int] = None  # bytes beyond what the process held before the model

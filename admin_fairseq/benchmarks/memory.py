@@ -3,112 +3,160 @@
 Every measurement is a process of its own, see ``isolated``.
 """
 
-from __future__ import annotations
-
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+# no postponed annotations: fairseq's parser generator reads types
+import logging
+from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import Optional, Sequence
 
-from admin_fairseq.benchmarks import bars, sides
-from admin_fairseq.benchmarks.bars import Bars, Series
-from admin_fairseq.benchmarks.isolated import Peak, peak_of
-from admin_fairseq.benchmarks.script import Result, Table, Tell
-from admin_fairseq.benchmarks.sides import Conditions, Side
+from fairseq.dataclass import FairseqDataclass
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from admin_fairseq.benchmarks import options as common
+from admin_fairseq.benchmarks import sides
+from admin_fairseq.benchmarks.isolated import MIB, Peak, peak_of
+from admin_fairseq.benchmarks.options import Workload
+from admin_fairseq.benchmarks.sides import BOTH, Side
+from admin_fairseq.bounds import counting
+from admin_fairseq.studies.options import option
+from admin_fairseq.studies.pictures import Bars, Picture, Series
+from admin_fairseq.studies.study import Row, Study
 
-MIB = 2**20
+logger = logging.getLogger(__name__)
 
 CASES = {"all activations kept": (), "activations checkpointed": ("--checkpoint-activations",)}
 """Case → options that both sides get."""
 
-DEEP = {
-    "arch": "admin_transformer",
-    "encoder_layers": 60,
-    "decoder_layers": 12,
-    "vocabulary": 32768,
-    "max_tokens": 4096,
-}
 WIDTH = ("--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "1024")
 WIDTH += ("--decoder-embed-dim", "256", "--decoder-ffn-embed-dim", "1024")
 WIDTH += ("--encoder-attention-heads", "4", "--decoder-attention-heads", "4")
-"""60L-12L of width 256, where the user says nothing else."""
+"""Of the deep model that is measured if nothing else is said; the user's own words win."""
+
+
+@dataclass
+class DeepWorkload(Workload):
+    """60L-12L of width 256."""
+
+    arch: str = option("admin_transformer", "our architecture; this one with " + " ".join(WIDTH))
+    encoder_layers: Optional[int] = common.layers("encoder", 60)
+    decoder_layers: Optional[int] = common.layers("decoder", 12)
+    vocabulary: int = common.vocabulary(32768)
+    max_tokens: int = common.max_tokens(4096)
+
+    def __post_init__(self) -> None:
+        if self.arch == "admin_transformer" and tuple(self.words[: len(WIDTH)]) != WIDTH:
+            self.words = (*WIDTH, *self.words)
+
+
+@dataclass
+class Options(FairseqDataclass):
+    conditions: DeepWorkload = field(default_factory=DeepWorkload)
+    our_words: Sequence[str] = common.ours(("--criterion", "label_smoothed_cross_entropy_chunked"))
+    stock_words: Sequence[str] = common.stock()
+    updates: int = option(2, "updates of each model", counting(1, 10_000))
+    repeats: int = option(1, "processes of each model", counting(1, 1000))
 
 
 @dataclass(frozen=True)
-class Options:
-    conditions: Conditions = field(default_factory=lambda: Conditions(**DEEP, words=WIDTH))
-    our_words: Sequence[str] = ("--criterion", "label_smoothed_cross_entropy_chunked")
-    stock_words: Sequence[str] = ()
-    updates: int = 2
-    repeats: int = 1
+class Peaks:
+    """A side in a case; the median of what could be measured, and why something could not."""
+
+    command: str
+    peak_memory: Optional[float]
+    by_repeat: list[Peak]
+    parameters: Optional[int]
+    error: Optional[str]
+
+    @property
+    def mib(self) -> Optional[float]:
+        return None if self.peak_memory is None else self.peak_memory / MIB
 
 
-def measure(options: Options, tell: Tell) -> Result:
+@dataclass(frozen=True)
+class Case:
+    name: str
+    stock: Peaks
+    ours: Peaks
+    ratio: Optional[float]
+
+
+@dataclass(frozen=True)
+class Result:
+    options: Options
+    updates: int
+    on_gpu: bool
+    cases: list[Case]
+
+
+def _measure(options: Options) -> Result:
     """Raises AdminError where the options are wrong; a case without memory enough says so."""
-    options.conditions.check()
-    both = (
-        sides.stock(options.conditions, words=options.stock_words),
-        sides.ours(options.conditions, words=options.our_words),
-    )
-    pairs = [[side.but(*words) for side in both] for words in CASES.values()]
-    for side in chain(*pairs):
-        side.check()  # before anything runs
+    both = sides.pair(options.conditions, options.stock_words, options.our_words)
     cases = []
-    for name, pair in zip(CASES, pairs):
-        stock, ours = (_peaks(name, side, options, tell) for side in pair)
-        known = stock["peak_memory"] and ours["peak_memory"]
-        ratio = ours["peak_memory"] / stock["peak_memory"] if known else None
-        cases.append({"name": name, "stock": stock, "ours": ours, "ratio": ratio})
-    return {"options": asdict(options), "updates": options.updates, "cases": cases}
+    for name, words in CASES.items():
+        stock, ours = (_peaks(name, both[side].but(*words), options) for side in BOTH)
+        known = stock.peak_memory and ours.peak_memory
+        ratio = ours.peak_memory / stock.peak_memory if known else None
+        cases.append(Case(name, stock, ours, ratio))
+    return Result(options, options.updates, options.conditions.on_gpu, cases)
 
 
-def _peaks(case: str, side: Side, options: Options, tell: Tell) -> Result:
+def _peaks(case: str, side: Side, options: Options) -> Peaks:
     peaks = []
     for i in range(options.repeats):
         peaks.append(peak_of(side, options.updates))
-        tell(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_told(peaks[-1])}")
+        logger.info(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_told(peaks[-1])}")
     known = [peak.peak_memory for peak in peaks if peak.peak_memory is not None]
-    return {
-        "command": side.command,
-        "peak_memory": median(known) if known else None,
-        "by_repeat": [peak._asdict() for peak in peaks],
-        "parameters": peaks[0].parameters,
-        "error": next((peak.error for peak in peaks if peak.error), None),
-    }
+    return Peaks(
+        command=side.command,
+        peak_memory=median(known) if known else None,
+        by_repeat=peaks,
+        parameters=peaks[0].parameters,
+        error=next((peak.error for peak in peaks if peak.error), None),
+    )
 
 
 def _told(peak: Peak) -> str:
     if peak.peak_memory is None:
-        return peak.error
+        return str(peak.error)
     return f"{peak.peak_memory / MIB:.0f} MiB, {peak.seconds_per_update:.1f} s an update"
 
 
-def draw(result: Result) -> Figure:
-    cases = result["cases"]
-    series = [Series(side, [_mib(case[side]) for case in cases]) for side in ("stock", "ours")]
+def _rows(result: Result) -> list[Row]:
+    """One row a case, side and repeat."""
+    return [
+        {"case": case.name, "side": side, "repeat": number, **vars(peak)}
+        for case in result.cases
+        for side in BOTH
+        for number, peak in enumerate(getattr(case, side).by_repeat, 1)
+    ]
+
+
+def _draw(result: Result) -> dict[str, Picture]:
+    series = [Series(side, [getattr(case, side).mib for case in result.cases]) for side in BOTH]
     title = "Peak memory of a training step"
-    return bars.draw([Bars(title, "MiB", [case["name"] for case in cases], series)])
+    bars = Bars(title, "MiB", [case.name for case in result.cases], series)
+    return {"memory": Picture(title, [bars])}
 
 
-def _mib(side: Result) -> Optional[float]:
-    return None if side["peak_memory"] is None else side["peak_memory"] / MIB
-
-
-def report(result: Result) -> list[str]:
-    on_gpu = result["machine"]["device"] != "CPU"
-    kind = "allocated on the GPU" if on_gpu else "resident"
-    lines = [f"Peak memory ({kind}) of {result['updates']} updates, each in a process of its own"]
-    for case in result["cases"]:
+def _read(result: Result) -> list[str]:
+    kind = "allocated on the GPU" if result.on_gpu else "resident"
+    lines = [f"Peak memory ({kind}) of {result.updates} updates, each in a process of its own"]
+    for case in result.cases:
         both = []
-        for name in ("stock", "ours"):
-            mib = _mib(case[name])
-            both.append(f"{name} {case[name]['error'] if mib is None else f'{mib:.0f} MiB'}")
-        ratio = "n/a" if case["ratio"] is None else f"{case['ratio']:.3f}"
-        lines.append(f"{case['name']}: {', '.join(both)}, ratio {ratio}")
+        for name in BOTH:
+            peaks = getattr(case, name)
+            both.append(f"{name} {peaks.error if peaks.mib is None else f'{peaks.mib:.0f} MiB'}")
+        ratio = "n/a" if case.ratio is None else f"{case.ratio:.3f}"
+        lines.append(f"{case.name}: {', '.join(both)}, ratio {ratio}")
     return lines
 
 
-TABLE = Table("memory", measure, draw, report)
+STUDY = Study(
+    help="peak memory of a training step with and without --checkpoint-activations, each "
+    "measurement in a process of its own; several GiB and some minutes if nothing else is said",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["memory"],
+)

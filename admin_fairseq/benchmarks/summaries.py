@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from dataclasses import dataclass
+from typing import Optional, Sequence
 
 import numpy as np
 
-Spread = dict[str, float]
+from admin_fairseq.studies.pictures import Series
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Numbers of several blocks: their median, middle half and ends, and themselves."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    lowest: float
+    highest: float
+    by_block: list[float]
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The median, the middle half and the ends of some numbers."""
     lowest, lower, middle, upper, highest = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
-    return {
-        "median": middle,
-        "lower_quartile": lower,
-        "upper_quartile": upper,
-        "lowest": lowest,
-        "highest": highest,
-    }
+    return Spread(middle, lower, upper, lowest, highest, list(values))
+
+
+def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
+    """Bars to the medians, with whiskers to the ends; none where nothing was measured."""
+    ends = ("median", "lowest", "highest")
+    return Series(label, *([one and getattr(one, end) for one in spreads] for end in ends))
 
 
 def ratios(ours: Sequence[float], stock: Sequence[float]) -> list[float]:

@@ -7,9 +7,11 @@ profile, and the multiplication costs the same with any ω.
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import time
-from typing import NamedTuple, Optional
+from functools import partial
+from typing import Callable, Mapping, NamedTuple, Optional, TypeVar
 
 import torch
 from fairseq.logging import metrics
@@ -18,9 +20,15 @@ from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 
 from admin_fairseq.benchmarks import peaks
+from admin_fairseq.benchmarks.sides import Side
+from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.fairseq_runs import Batch, build_model, running_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Block(NamedTuple):
@@ -68,6 +76,37 @@ def train(trainer: Trainer, batches: list[Batch]) -> int:
         if trainer.cuda:
             torch.cuda.synchronize()
     return done + len(batches) - trainer.get_num_updates()
+
+
+def warmed_up(
+    sides: Mapping[str, Side], task: FairseqTask, batches: list[Batch]
+) -> dict[str, Trainer]:
+    """A trainer of each side, after an update on each of ``batches``, which do not count."""
+    trainers = {name: new_trainer(side.run, task) for name, side in sides.items()}
+    for trainer in trainers.values():
+        train(trainer, batches)
+    return trainers
+
+
+def alternate(
+    trainers: Mapping[str, Trainer],
+    batches: list[Batch],
+    updates: int,
+    measure: Callable[[Trainer, list[Batch]], T],
+    told: Callable[[str, int, T], str],
+) -> dict[str, list[T]]:
+    """Measure every trainer on blocks of ``updates`` batches, in alternating order.
+
+    ``told`` gives the line about a block: trainer, number of the block, what was measured.
+    """
+
+    def block_of(name: str, i: int) -> T:
+        found = measure(trainers[name], batches[i * updates : (i + 1) * updates])
+        logger.info(told(name, i, found))
+        return found
+
+    turns = {name: partial(block_of, name) for name in trainers}
+    return take_turns(turns, len(batches) // updates)
 
 
 def timed_block(trainer: Trainer, batches: list[Batch]) -> Block:

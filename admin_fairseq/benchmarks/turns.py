@@ -1,4 +1,4 @@
-"""Several that take turns."""
+"""Run measurements in alternating order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def take_turns(sides: Mapping[str, Callable[[int], T]], blocks: int) -> dict[str, list[T]]:
-    """What every side gives for the numbers of the blocks, block by block.
+    """Call every side with the number of each block; returns what it gave, block by block.
 
-    The order is turned around from block to block, so that drift of the machine's speed and what
-    one side leaves in the caches fall on all.
+    The order is reversed from block to block, so that drift of the machine's speed, and what one
+    side leaves in the caches, affect all sides alike.
     """
     given: dict[str, list[T]] = {name: [] for name in sides}
     for i in range(blocks):

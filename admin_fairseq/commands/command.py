@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from argparse import ArgumentParser, Namespace
-from types import ModuleType
-from typing import Callable, Iterable, Mapping, NamedTuple, Optional
+from typing import Callable, Iterable, Mapping, NamedTuple
 
 from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.checkpoints.dictionaries import DataBin, data_bin
 from admin_fairseq.checkpoints.storage import run_options
-from admin_fairseq.errors import AdminError, blaming
-
-logger = logging.getLogger(__name__)
+from admin_fairseq.errors import blaming
 
 
 class Command(NamedTuple):
@@ -55,13 +51,3 @@ def data_of(args: Namespace, state: Mapping) -> DataBin:
     with blaming(args.input):
         task = run_options(state).get("task") or {}
     return data_bin(args.data, task, args.source_lang, args.target_lang, args.input)
-
-
-def drawing_or_none() -> Optional[ModuleType]:
-    """The module that draws; None, and a line that says so, where matplotlib is missing."""
-    try:
-        from admin_fairseq import drawing  # matplotlib, which only pictures need
-    except AdminError as error:
-        logger.warning("no pictures, numbers and tables only: %s", error.message)
-        return None
-    return drawing

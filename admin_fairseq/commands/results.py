@@ -7,12 +7,13 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Iterable, Sequence
 
-from admin_fairseq.commands.command import Command, add_force, drawing_or_none
+from admin_fairseq.commands.command import Command, add_force
 from admin_fairseq.files import refuse_to_overwrite
 from admin_fairseq.formats import as_csv, write
-from admin_fairseq.pictures import ENDINGS, Line, Panel
 from admin_fairseq.results.runs import RULE, find_runs
 from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, curves, rows_of
+from admin_fairseq.studies.files import drawing_or_none
+from admin_fairseq.studies.pictures import ENDINGS, Line, Panel
 
 CURVES = {"training": "training loss", "validation": "validation loss"}
 UNIT = "loss (bits per token, without label smoothing)"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 PACKS_FROM = 0.05
-"""Share of padding from which packing is worth its copies (benchmarks/NOTES.md)."""
+"""Share of padding from which packing is worth its copies (docs/speed.md)."""
 
 
 class Layout(NamedTuple):

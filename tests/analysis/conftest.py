@@ -6,7 +6,8 @@ import pytest
 from fairseq import options
 from fairseq_cli import preprocess
 
-from admin_fairseq.analysis.bench import Bench, Conditions
+from admin_fairseq.analysis.bench import Bench
+from admin_fairseq.analysis.options import Conditions
 
 SPLITS = {"train": 120, "valid": 24}
 
@@ -43,9 +44,9 @@ def lm_data(corpus):
 
 @pytest.fixture(scope="module")
 def bench(data):
-    return Bench(Conditions(data, max_tokens=80, cpu=True))
+    return Bench(Conditions(data=data, max_tokens=80, cpu=True))
 
 
 @pytest.fixture(scope="module")
 def lm_bench(lm_data):
-    return Bench(Conditions(lm_data, max_tokens=80, cpu=True))
+    return Bench(Conditions(data=lm_data, max_tokens=80, cpu=True))

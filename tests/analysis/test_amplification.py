@@ -10,7 +10,8 @@ from admin_fairseq.analysis.amplification import (
     random_change,
     stack_outputs,
 )
-from admin_fairseq.analysis.bench import Depth, Subject
+from admin_fairseq.analysis.bench import Subject
+from admin_fairseq.studies.options import Depth
 
 
 @pytest.fixture(

@@ -5,11 +5,13 @@ import fairseq
 import pytest
 import torch
 
-from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
+from admin_fairseq.analysis.bench import Bench, Subject
+from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.config import resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.profiling.run import measure
+from admin_fairseq.studies.options import Depth
 
 BEFORE = [f"--{stack}-normalize-before" for stack in ("encoder", "decoder")]
 
@@ -75,7 +77,7 @@ def test_the_batch_is_that_of_the_conditions_whatever_comes_first(bench, data):
 def test_the_seed_of_the_conditions_is_the_default(data):
     words = Subject(("postln_transformer_tiny",))
     default, one, seven = (
-        Bench(Conditions(data, max_tokens=80, cpu=True, seed=7)).put(words, Depth(1, 1), seed)
+        Bench(Conditions(data=data, max_tokens=80, cpu=True, seed=7)).put(words, Depth(1, 1), seed)
         for seed in (None, 1, 7)
     )
     found = [s.model.decoder.layers[0].fc1.weight for s in (default, one, seven)]
@@ -197,9 +199,9 @@ def test_what_does_not_fit_is_told_in_one_line(data, conditions, words, message)
 
 def test_an_adaptive_softmax_wants_its_criterion(data):
     words = ("transformer", "--adaptive-softmax-cutoff", "6,8")
-    bench = Bench(Conditions(data, max_tokens=80, cpu=True))
+    bench = Bench(Conditions(data=data, max_tokens=80, cpu=True))
     with pytest.raises(AdminError, match="--criterion adaptive_loss --ddp-backend legacy_ddp"):
         bench.put(Subject(words), Depth(1, 1)).loss()
     fitting = ("--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp")
-    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=fitting))
+    bench = Bench(Conditions(data=data, max_tokens=80, cpu=True, words=fitting))
     assert bench.put(Subject(words), Depth(1, 1)).loss() > 0

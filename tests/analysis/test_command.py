@@ -16,9 +16,11 @@ import torch
 pytest.importorskip("matplotlib")
 
 from admin_fairseq import cli
-from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
+from admin_fairseq.analysis.bench import Bench, Subject
+from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.profiling.profile import Entry, Profile
+from admin_fairseq.studies.options import Depth
 
 TINY = ["--max-tokens", "60", "--cpu"]
 THREE = ("Post-LN", "Pre-LN", "Admin")
@@ -127,6 +129,30 @@ def test_gradients(analyze):
     assert {"histograms.png", "updates.svg"} <= set(os.listdir("out"))
 
 
+def test_magnitude(analyze):
+    result, printed = analyze("magnitude", "--depths", "3-2", "--updates", "1")
+    post, bare, tfixup = result["models"]
+    labels = ["Post-LN", "Post-LN without layer norm", "T-Fixup"]
+    assert [model["label"] for model in result["models"]] == labels
+    for model in (post, bare, tfixup):
+        for moment in (model["start"], model["updated"]):
+            assert [len(moment[stack]["std"]) for stack in ("encoder", "decoder")] == [6, 6]
+    # the same weights: alike until the first layer norm; then nothing holds the sum back
+    assert bare["start"]["encoder"]["std"][0] == post["start"]["encoder"]["std"][0]
+    assert bare["start"]["encoder"]["std"][-1] > 1.5 * post["start"]["encoder"]["std"][-1]
+    assert tfixup["start"]["encoder"]["std"][-1] < 1
+    assert len(rows("out", "magnitude")) == 3 * 2 * 12
+    assert "Post-LN without layer norm, encoder, after 1 updates: std of x_i" in printed
+
+
+def test_a_model_that_diverges_keeps_its_start(analyze):
+    words = ["--depths", "1", "--updates", "2", "--arch", "rezero_transformer_tiny"]
+    result, printed = analyze("magnitude", *words, "--", "--lr", "1e30")
+    (model,) = result["models"]
+    assert model["updated"] is None and model["start"]["decoder"]["std"]
+    assert model["error"] in printed and "not finite" in model["error"]
+
+
 def test_no_updates_no_pictures_of_them(analyze, tmp_path):
     result, _ = analyze("gradients", "--depths", "2", "--updates", "0")
     assert [model["steps"] for model in result["models"]] == [None] * 3
@@ -134,7 +160,7 @@ def test_no_updates_no_pictures_of_them(analyze, tmp_path):
 
 
 def test_stock_models_and_checkpoints_beside_ours(analyze, data, tmp_path):
-    bench = Bench(Conditions(data, max_tokens=60, cpu=True))
+    bench = Bench(Conditions(data=data, max_tokens=60, cpu=True))
     built = bench.put(Subject(("transformer", "--encoder-embed-dim", "16")), Depth(3, 3))
     torch.save({"args": built.run.model, "model": built.model.state_dict()}, "stock.pt")
     words = ["--path", "stock.pt", "--arch", "postln_transformer_tiny", "--depths", "2"]
@@ -164,13 +190,13 @@ def test_report(data, capsys):
     cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
     with open("out/report.html") as file:
         html = file.read()
-    for what in ("dependency", "amplification", "gradients", "profile"):
+    for what in ("dependency", "amplification", "gradients", "magnitude", "profile"):
         result = read("out", what)
         assert result["study"] == what and escape(result["command"]) in html
     assert "analyze report" in result["command"] and "--at-depth 2" in result["command"]
     assert {model["layers"]["encoder"] for model in read("out", "dependency")["models"]} == {2}
     assert {m["layers"]["encoder"] for m in read("out", "amplification")["models"]} == {2, 3}
-    assert html.count("data:image/svg+xml;base64,") == 6
+    assert html.count("data:image/svg+xml;base64,") == 7
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
 
@@ -187,8 +213,8 @@ def test_a_reports_depths_bind_all_of_it_and_it_says_where_it_is(data, capsys):
 
 def test_without_matplotlib_numbers_are_written(data, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "admin_fairseq.drawing", raising=False)
-    monkeypatch.delattr("admin_fairseq.drawing", raising=False)
+    monkeypatch.delitem(sys.modules, "admin_fairseq.studies.drawing", raising=False)
+    monkeypatch.delattr("admin_fairseq.studies.drawing", raising=False)
     words = ["--depths", "1", "--seeds", "1", "--draws", "1", "--updates", "0"]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
     assert "pip install 'admin-fairseq[analysis]'" in capsys.readouterr().err
@@ -214,8 +240,8 @@ def test_without_matplotlib_numbers_are_written(data, monkeypatch, capsys):
         (["--path", "nowhere.pt"], "nowhere.pt: cannot be read"),
         (["--arch", "lstm"], "no fairseq transformer"),
         (["--arch", "nonautoregressive_transformer"], "no fairseq transformer"),
-        (["--seed", "4294967296"], "is not a whole number from 0 to"),
-        (["--seed", "-1"], "is not a whole number from 0 to"),
+        (["--seed", "4294967296"], "--seed takes a whole number from 0 to"),
+        (["--seed", "-1"], "--seed takes a whole number from 0 to"),
         (["--arch", "transformer_lm"], "dict.txt"),
     ],
 )
@@ -238,9 +264,9 @@ def test_a_change_that_is_too_large_is_told(data, tmp_path, option):
     "words, message",
     [
         (["--seed", "4294967295", "--seeds", "2"], "--seed 4294967295 with --seeds 2"),
-        (["--seeds", "1000000000"], "--seeds: '1000000000' is not a whole number from 1 to 1,000"),
-        (["--draws", "0"], "--draws: '0' is not"),
-        (["--size", "1e-320"], "--size: '1e-320' is not a number from 1e-12 on"),
+        (["--seeds", "1000000000"], "--seeds takes a whole number from 1 to 1,000, not 1000000000"),
+        (["--draws", "0"], "--draws takes a whole number from 1 to 1,000, not 0"),
+        (["--size", "1e-320"], "--size takes a number from 1e-12 on, not 1e-320"),
     ],
 )
 def test_sizes_of_the_random_draws_are_bounded(data, tmp_path, words, message):
@@ -253,7 +279,7 @@ def test_an_interrupt_while_drawing_leaves_nothing(data, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("admin_fairseq.drawing.rendered", interrupt)
+    monkeypatch.setattr("admin_fairseq.studies.drawing.rendered", interrupt)
     with pytest.raises(SystemExit, match="130"):
         cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out", "--depths", "1"])
     assert list(tmp_path.iterdir()) == []

@@ -2,17 +2,19 @@ import pytest
 import torch
 from fairseq.trainer import Trainer
 
-from admin_fairseq.analysis.bench import Bench, Conditions, Depth, Subject
+from admin_fairseq.analysis.bench import Bench, Subject
 from admin_fairseq.analysis.gradients import output_gradients, relative, train_steps
+from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches
 from admin_fairseq.hooks.trace import layers_of
+from admin_fairseq.studies.options import Depth
 
 
 @pytest.fixture
 def sgd(data):
     words = ("--optimizer", "sgd", "--lr", "0.1")
-    return Bench(Conditions(data, max_tokens=80, cpu=True, words=words))
+    return Bench(Conditions(data=data, max_tokens=80, cpu=True, words=words))
 
 
 def test_gradients_of_layers_are_those_that_autograd_keeps(bench):
@@ -64,7 +66,7 @@ def test_stock_and_ours_have_the_same_gradients(bench, before):
 
 def test_what_layerdrop_leaves_out_has_norm_zero(data):
     words = ("--encoder-layerdrop", "0.9")
-    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=words))
+    bench = Bench(Conditions(data=data, max_tokens=80, cpu=True, words=words))
     specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(3, 1))
     (gradients,) = train_steps(specimen, 1).gradients
     dropped = [sum(gradients[i : i + 6]) == 0 for i in range(0, 18, 6)]
@@ -72,7 +74,7 @@ def test_what_layerdrop_leaves_out_has_norm_zero(data):
 
 
 def test_an_encoder_that_nobody_reads_has_no_gradient(data):
-    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=("--no-cross-attention",)))
+    bench = Bench(Conditions(data=data, max_tokens=80, cpu=True, words=("--no-cross-attention",)))
     specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(2, 2))
     gradients = output_gradients(specimen)
     assert gradients["encoder"] == [0.0] * 4 and all(gradients["decoder"])
@@ -142,7 +144,7 @@ def test_the_bar_sees_every_batch(sgd):
 
 def test_what_diverges_is_told(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bench = Bench(Conditions(data, max_tokens=80, cpu=True, words=("--lr", "1e30")))
+    bench = Bench(Conditions(data=data, max_tokens=80, cpu=True, words=("--lr", "1e30")))
     specimen = bench.put(Subject(("postln_transformer_tiny",)), Depth(1, 1))
     with pytest.raises(AdminError, match="Post-LN: gradients are not finite"):
         train_steps(specimen, 3)

@@ -1,13 +1,14 @@
-"""The commands of benchmarks/, and options with which they end in seconds."""
+"""``admin-fairseq benchmark WHAT``, and options with which it ends in seconds."""
 
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
+import json
+import random
 
 import pytest
 import torch
+from fairseq import options
+from fairseq_cli import preprocess
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks"
+from admin_fairseq import cli
 
 TINY = [
     *("--cpu", "--arch", "admin_transformer_tiny"),
@@ -21,16 +22,27 @@ LAYERS = ["--encoder-layers", "2", "--decoder-layers", "2"]
 
 
 @pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Runs one: command("training", "--blocks", "2"); its files are in ``tmp_path``."""
+def command(tmp_path):
+    """Runs one: command("training", "--blocks", "2") gives its JSON; files are in ``tmp_path``."""
     threads = torch.get_num_threads()
 
-    def run(name, *words):
-        spec = spec_from_file_location(f"benchmarks_{name}", SCRIPTS / f"{name}.py")
-        module = module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        spec.loader.exec_module(module)
-        return module.main(["--output", str(tmp_path), *words])
+    def run(what, *words):
+        cli.main(["benchmark", what, "-o", str(tmp_path), *words])
+        return json.loads((tmp_path / f"{what}.json").read_text())
 
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Sentences of which no two are alike."""
+    folder = tmp_path_factory.mktemp("corpus")
+    random.seed(1)
+    for lang in ("de", "en"):
+        lines = [" ".join(random.choices("abcdefgh", k=random.randint(4, 9))) for _ in range(200)]
+        (folder / f"train.{lang}").write_text("\n".join(lines) + "\n")
+    words = ["--source-lang", "de", "--target-lang", "en", "--trainpref", str(folder / "train")]
+    words += ["--destdir", str(folder / "bin")]
+    preprocess.main(options.get_preprocessing_parser().parse_args(words))
+    return str(folder / "bin")

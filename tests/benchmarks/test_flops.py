@@ -7,7 +7,8 @@ from fairseq.models import build_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from admin_fairseq.benchmarks.flops import Tokens, peak_of_device, training_flops
-from admin_fairseq.benchmarks.sides import Conditions, stock
+from admin_fairseq.benchmarks.options import Workload
+from admin_fairseq.benchmarks.sides import stock
 
 
 @pytest.fixture
@@ -27,8 +28,10 @@ def test_as_many_as_torch_counts(plain_attention):
         dictionary.add_symbol(f"word{i}")
     task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
     words = ("--decoder-ffn-embed-dim", "48", "--dropout", "0")
-    conditions = Conditions("admin_transformer_tiny", 3, 2, cpu=True, words=words)
-    options = stock(conditions).run.model
+    workload = Workload(
+        arch="admin_transformer_tiny", encoder_layers=3, decoder_layers=2, cpu=True, words=words
+    )
+    options = stock(workload).run.model
     model = build_model(options, task).train()
     source = torch.randint(5, 20, (4, 9))
     batch = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.benchmarks.summaries import neighbour_slopes, ratios, slope, spread
+from admin_fairseq.benchmarks.summaries import Spread, neighbour_slopes, ratios, slope, spread
 from admin_fairseq.benchmarks.turns import take_turns
 
 DEPTHS = [6, 12, 24, 48, 96, 200]
@@ -40,14 +40,10 @@ def test_one_point_has_no_slope():
 
 
 def test_spread_of_numbers_in_any_order():
-    assert spread([5, 1, 3, 2, 4]) == {
-        "median": 3,
-        "lower_quartile": 2,
-        "upper_quartile": 4,
-        "lowest": 1,
-        "highest": 5,
-    }
-    assert set(spread([7.0]).values()) == {7.0}
+    assert spread([5, 1, 3, 2, 4]) == Spread(
+        median=3, lower_quartile=2, upper_quartile=4, lowest=1, highest=5, by_block=[5, 1, 3, 2, 4]
+    )
+    assert spread([7.0]) == Spread(7, 7, 7, 7, 7, [7])
 
 
 def test_ratios_are_those_of_neighbours():

@@ -4,11 +4,12 @@ from fairseq.models import build_model
 from fairseq.models.transformer import TransformerModelBase
 from torch import nn
 
-from admin_fairseq.analysis.bench import PLAIN, Depth, Subject
+from admin_fairseq.analysis.bench import PLAIN, Subject
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
 from admin_fairseq.schemes import SCHEMES
+from admin_fairseq.studies.options import Depth
 
 from ..conftest import held
 

@@ -55,8 +55,8 @@ def test_nothing_is_overwritten(name, tmp_path):
 
 def test_without_matplotlib_tables_are_written(make, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "admin_fairseq.drawing", raising=False)
-    monkeypatch.delattr("admin_fairseq.drawing", raising=False)
+    monkeypatch.delitem(sys.modules, "admin_fairseq.studies.drawing", raising=False)
+    monkeypatch.delattr("admin_fairseq.studies.drawing", raising=False)
     make("a")
     cli.main(["results", make.folder])
     assert capsys.readouterr().err == ""

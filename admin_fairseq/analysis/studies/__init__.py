@@ -1,11 +1,1 @@
-"""The studies of ``admin-fairseq analyze``, one module each."""
-
-from admin_fairseq.analysis.studies import amplification, dependency, gradients, profile
-
-STUDIES = {
-    "dependency": dependency.STUDY,
-    "amplification": amplification.STUDY,
-    "gradients": gradients.STUDY,
-    "profile": profile.STUDY,
-}
-"""WHAT → study, in the order of a report."""
+"""The studies of models, one module each; ``analysis.table`` lists them."""

@@ -1,53 +1,96 @@
 """Amplification: how the effect of a small change of the weights grows with depth."""
 
-from __future__ import annotations
-
-from dataclasses import asdict
-from typing import Any
+# no postponed annotations: fairseq's parser generator reads types
+from dataclasses import dataclass
+from typing import Any, Optional
 
 import numpy as np
 
 from admin_fairseq.analysis.amplification import gradient_change, output_changes, random_change
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.growth import Growth, growth
-from admin_fairseq.analysis.studies.study import (
-    Picture,
-    Plan,
-    Result,
-    Study,
-    curve_titles,
-    entry,
-    stacks_in,
-)
-from admin_fairseq.pictures import Line, Panel
+from admin_fairseq.analysis.options import ModelsByDepth
+from admin_fairseq.analysis.studies.models import Model, curve_titles, specimens, stacks_in
+from admin_fairseq.bounds import SEED, Bounds, counting
+from admin_fairseq.errors import AdminError
+from admin_fairseq.studies.options import option
+from admin_fairseq.studies.pictures import Line, Panel, Picture
+from admin_fairseq.studies.study import Row, Study
 
 KINDS = {"random": "random change", "gradient": "step down the gradient"}
 Y_LABEL = "‖F(x₀,W*) − F(x₀,W)‖² / ‖F(x₀,W)‖²"
 
 
-def _measure(plan: Plan) -> Result:
+SIZE = Bounds(1e-12)
+"""Of a change; float32 knows no smaller one."""
+
+
+@dataclass
+class Options(ModelsByDepth):
+    seeds: int = option(5, "models of each depth", counting(1, 1000))
+    draws: int = option(3, "random changes of each", counting(1, 1000))
+    size: float = option(0.01, "of a random change, relative to each matrix", SIZE)
+    gradient_size: float = option(
+        0.0001, "of a step down the gradient, relative to each matrix", SIZE
+    )
+
+
+@dataclass(frozen=True)
+class AmplifiedModel(Model):
+    """``changes``: kind → stack → the change of its output for every draw."""
+
+    changes: dict[str, dict[str, list[float]]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model by depth: geometric mean over the seeds, and its band; fits where there are any."""
+
+    model: str
+    kind: str
+    stack: str
+    layers: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    growth: Optional[Growth]
+
+
+@dataclass(frozen=True)
+class Result:
+    conditions: dict[str, Any]
+    relative_size: dict[str, float]
+    models: list[AmplifiedModel]
+    curves: list[Curve]
+
+
+def _measure(options: Options) -> Result:
+    last = options.conditions.seed + options.seeds - 1
+    if last not in SEED:
+        raise AdminError(
+            f"--seed {options.conditions.seed} with --seeds {options.seeds}: a seed is {SEED}"
+        )
     models = [
-        entry(subject, seed, specimen, changes=_changes(specimen, plan, seed))
-        for subject, seed, specimen in plan.specimens("amplification", plan.seeds)
+        AmplifiedModel(**about, changes=_changes(specimen, options, about["seed"]))
+        for about, specimen in specimens(options, "amplification", options.seeds)
     ]
-    sizes = {"random": plan.size, "gradient": plan.gradient_size}
-    return {"relative_size": sizes, "models": models, "curves": _curves(models)}
+    sizes = {"random": options.size, "gradient": options.gradient_size}
+    return Result(options.conditions.plain, sizes, models, _curves(models))
 
 
-def _changes(specimen: Specimen, plan: Plan, seed: int) -> dict[str, dict[str, list[float]]]:
-    """Kind → stack → the change of its output for every draw."""
+def _changes(specimen: Specimen, options: Options, seed: int) -> dict[str, dict[str, list[float]]]:
     draws = [
-        output_changes(specimen, random_change(specimen, plan.size, seed * plan.draws + draw))
-        for draw in range(plan.draws)
+        output_changes(specimen, random_change(specimen, options.size, seed * options.draws + draw))
+        for draw in range(options.draws)
     ]
-    step = output_changes(specimen, gradient_change(specimen, plan.gradient_size))
+    step = output_changes(specimen, gradient_change(specimen, options.gradient_size))
     return {
         "random": {stack: [draw[stack] for draw in draws] for stack in step},
         "gradient": {stack: [change] for stack, change in step.items()},
     }
 
 
-def _curves(models: list[Result]) -> list[dict[str, Any]]:
+def _curves(models: list[AmplifiedModel]) -> list[Curve]:
     """For each subject, kind and stack: mean and spread over seeds at each depth, and the growth.
 
     A seed's value is the mean of its draws; the mean over seeds is geometric, since one seed may
@@ -55,26 +98,23 @@ def _curves(models: list[Result]) -> list[dict[str, Any]]:
     """
     curves = []
     for subject, title in curve_titles(models).items():
-        mine = [model for model in models if model["model"] == subject]
+        mine = [model for model in models if model.model == subject]
         for kind in KINDS:
-            for stack in mine[0]["changes"][kind]:
-                points: dict[int, list[float]] = {}
-                for model in mine:
-                    value = float(np.mean(model["changes"][kind][stack]))
-                    points.setdefault(model["layers"][stack], []).append(value)
-                means, lows, highs = zip(*map(_spread, points.values()))
-                fits = growth(list(points), means)
-                curves.append(
-                    {
-                        **{"model": title, "kind": kind, "stack": stack},
-                        **{"layers": list(points), "mean": means, "low": lows, "high": highs},
-                        "growth": fits and asdict(fits),
-                    }
-                )
+            for stack in mine[0].changes[kind]:
+                curves.append(_curve(title, kind, stack, mine))
     return curves
 
 
-def _spread(values: list[float]) -> tuple[float, float, float]:
+def _curve(title: str, kind: str, stack: str, models: list[AmplifiedModel]) -> Curve:
+    points: dict[int, list[float]] = {}
+    for model in models:
+        value = float(np.mean(model.changes[kind][stack]))
+        points.setdefault(model.layers[stack], []).append(value)
+    means, lows, highs = map(list, zip(*map(_spread, points.values())))
+    return Curve(title, kind, stack, list(points), means, lows, highs, growth(list(points), means))
+
+
+def _spread(values: list[float]) -> tuple[float, ...]:
     """Geometric mean, and it divided and multiplied by the geometric standard deviation."""
     if min(values) <= 0:  # branches that start at zero
         return 0.0, 0.0, 0.0
@@ -83,24 +123,24 @@ def _spread(values: list[float]) -> tuple[float, float, float]:
     return tuple(float(np.exp(logs.mean() + k * deviation)) for k in (0, -1, 1))
 
 
-def _rows(result: Result) -> list[dict[str, Any]]:
-    names = curve_titles(result["models"])
+def _rows(result: Result) -> list[Row]:
+    names = curve_titles(result.models)
     return [
         {
-            **{"model": names[model["model"]], "kind": kind, "stack": stack},
-            **{"layers": model["layers"][stack], "seed": model["seed"], "draw": draw},
+            **{"model": names[model.model], "kind": kind, "stack": stack},
+            **{"layers": model.layers[stack], "seed": model.seed, "draw": draw},
             "change": change,
         }
-        for model in result["models"]
-        for kind, stacks in model["changes"].items()
+        for model in result.models
+        for kind, stacks in model.changes.items()
         for stack, changes in stacks.items()
         for draw, change in enumerate(changes, 1)
     ]
 
 
 def _draw(result: Result) -> dict[str, Picture]:
-    models = list(dict.fromkeys(curve["model"] for curve in result["curves"]))
-    stacks = stacks_in(result["models"])
+    models = list(dict.fromkeys(curve.model for curve in result.curves))
+    stacks = stacks_in(result.models)
     panels = [
         Panel(
             f"{stack}, {title}",
@@ -108,15 +148,15 @@ def _draw(result: Result) -> dict[str, Picture]:
             Y_LABEL,
             [
                 Line(
-                    curve["layers"],
-                    [value or float("nan") for value in curve["mean"]],
-                    curve["model"],
-                    models.index(curve["model"]),
-                    low=curve["low"],
-                    high=curve["high"],
+                    curve.layers,
+                    [value or float("nan") for value in curve.mean],
+                    curve.model,
+                    models.index(curve.model),
+                    low=curve.low,
+                    high=curve.high,
                 )
-                for curve in result["curves"]
-                if (curve["kind"], curve["stack"]) == (kind, stack)
+                for curve in result.curves
+                if (curve.kind, curve.stack) == (kind, stack)
             ],
             x_log=True,
             y_log=True,
@@ -126,8 +166,8 @@ def _draw(result: Result) -> dict[str, Picture]:
     ]
     caption = (
         "Output change of a stack against its depth, all weights changed by the same relative size "
-        f"(random {result['relative_size']['random']:g}, gradient "
-        f"{result['relative_size']['gradient']:g}); bands: one geometric standard deviation over "
+        f"(random {result.relative_size['random']:g}, gradient "
+        f"{result.relative_size['gradient']:g}); bands: one geometric standard deviation over "
         "seeds"
     )
     columns = len(stacks) if len(stacks) > 1 else len(KINDS)
@@ -136,32 +176,33 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 def _read(result: Result) -> list[str]:
     return [
-        f"{curve['stack']}, {KINDS[curve['kind']]}, {curve['model']}: {_growth(curve)}"
-        for curve in result["curves"]
+        f"{curve.stack}, {KINDS[curve.kind]}, {curve.model}: {_growth(curve)}"
+        for curve in result.curves
     ]
 
 
-def _growth(curve: dict[str, Any]) -> str:
-    if not any(curve["mean"]):
+def _growth(curve: Curve) -> str:
+    if not any(curve.mean):
         return "0 at every depth: the branches start at zero"
-    ends = f"{curve['mean'][0]:.3g} at {curve['layers'][0]}L"
-    if len(curve["layers"]) > 1:
-        ends += f", {curve['mean'][-1]:.3g} at {curve['layers'][-1]}L"
-    if curve["growth"] is None:
+    ends = f"{curve.mean[0]:.3g} at {curve.layers[0]}L"
+    if len(curve.layers) > 1:
+        ends += f", {curve.mean[-1]:.3g} at {curve.layers[-1]}L"
+    if curve.growth is None:
         return ends
-    power, logarithmic, linear = (curve["growth"][law] for law in Growth.__dataclass_fields__)
+    power, logarithmic, linear = curve.growth.power, curve.growth.logarithmic, curve.growth.linear
     return (
-        f"{ends}; ∝ N^{power['slope']:.2f} (R² {power['r2']:.2f}); "
-        f"{logarithmic['intercept']:.3g} + {logarithmic['slope']:.3g} log N "
-        f"(R² {logarithmic['r2']:.2f}); a + b N has R² {linear['r2']:.2f}"
+        f"{ends}; ∝ N^{power.slope:.2f} (R² {power.r2:.2f}); "
+        f"{logarithmic.intercept:.3g} + {logarithmic.slope:.3g} log N "
+        f"(R² {logarithmic.r2:.2f}); a + b N has R² {linear.r2:.2f}"
     )
 
 
 STUDY = Study(
-    "how a small change of the weights changes the output, against depth (Admin's Figure 4)",
-    _measure,
-    _rows,
-    _draw,
-    _read,
-    ("amplification",),
+    help="how a small change of the weights changes the output, against depth (Admin's Figure 4)",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["amplification"],
 )

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from admin_fairseq.analysis.bench import Specimen
-from admin_fairseq.analysis.studies.study import (
-    Picture,
-    Plan,
-    Result,
-    Study,
-    entry,
-    stacks_in,
-    titles,
-)
+from admin_fairseq.analysis.options import Models
+from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
 from admin_fairseq.hooks.dependency import dependencies
 from admin_fairseq.hooks.trace import traced
-from admin_fairseq.pictures import HeatMap
+from admin_fairseq.studies.pictures import HeatMap, Picture
+from admin_fairseq.studies.study import Row, Study
 
-LABELS = {
+LABELS: dict[str, Any] = {
     "x_label": "branch j (0: the stack's input)",
     "y_label": "output of sub-layer i",
     "scale_label": "β",
@@ -28,56 +23,80 @@ LABELS = {
 WIDEST = 4  # heat maps in a row
 
 
-def _measure(plan: Plan) -> Result:
+@dataclass(frozen=True)
+class Stack:
+    """β of a stack: one row for its input and one for each sub-layer, ending at the diagonal."""
+
+    sublayers: list[str]
+    beta: list[list[float]]
+    row_sums_of_squares: list[float]
+    sum_of_squared_diagonal: float
+
+
+@dataclass(frozen=True)
+class DependencyModel(Model):
+    stacks: dict[str, Stack]
+
+
+@dataclass(frozen=True)
+class Result:
+    conditions: dict[str, Any]
+    models: list[DependencyModel]
+
+    @property
+    def named(self) -> list[tuple[str, DependencyModel]]:
+        return list(zip(titles(self.models), self.models))
+
+
+def _measure(options: Models) -> Result:
     models = [
-        entry(subject, seed, specimen, stacks=_stacks(specimen))
-        for subject, seed, specimen in plan.specimens("dependency")
+        DependencyModel(**about, stacks=_stacks(specimen))
+        for about, specimen in specimens(options, "dependency")
     ]
-    return {"models": models}
+    return Result(options.conditions.plain, models)
 
 
 @torch.no_grad()
-def _stacks(specimen: Specimen) -> dict[str, Any]:
+def _stacks(specimen: Specimen) -> dict[str, Stack]:
     with traced(specimen.model) as trace:
         specimen.model(**specimen.batch["net_input"], features_only=True)
     found = {}
     for name, stack in trace.items():
         beta = dependencies(stack, specimen.real(name))
         squares = beta.square()
-        found[name] = {
-            "sublayers": [
+        found[name] = Stack(
+            sublayers=[
                 f"{number} {sublayer.name}"
                 for number, layer in enumerate(stack.layers)
                 for sublayer in layer
             ],
-            "beta": [row[: i + 1].tolist() for i, row in enumerate(beta)],
-            "row_sums_of_squares": squares.sum(1).tolist(),
-            "sum_of_squared_diagonal": float(squares.diag()[1:].sum()),
-        }
+            beta=[row[: i + 1].tolist() for i, row in enumerate(beta)],
+            row_sums_of_squares=squares.sum(1).tolist(),
+            sum_of_squared_diagonal=float(squares.diag()[1:].sum()),
+        )
     return found
 
 
-def _rows(result: Result) -> list[dict[str, Any]]:
+def _rows(result: Result) -> list[Row]:
     return [
         {"model": title, "stack": stack, "i": i, "j": j, "beta": beta}
-        for title, model in zip(titles(result["models"]), result["models"])
-        for stack, found in model["stacks"].items()
-        for i, row in enumerate(found["beta"])
+        for title, model in result.named
+        for stack, found in model.stacks.items()
+        for i, row in enumerate(found.beta)
         for j, beta in enumerate(row)
     ]
 
 
 def _draw(result: Result) -> dict[str, Picture]:
     """A row of heat maps for each stack, a column for each model."""
-    named = list(zip(titles(result["models"]), result["models"]))
     panels = [
-        HeatMap(f"{title}, {stack}", values=_square(model["stacks"][stack]["beta"]), **LABELS)
-        for stack in stacks_in(result["models"])
-        for title, model in named
-        if stack in model["stacks"]
+        HeatMap(f"{title}, {stack}", values=_square(model.stacks[stack].beta), **LABELS)
+        for stack in stacks_in(result.models)
+        for title, model in result.named
+        if stack in model.stacks
     ]
     caption = "β: how much the branch of sub-layer j contributes to the output of sub-layer i"
-    return {"dependency": Picture(caption, panels, columns=min(len(named), WIDEST))}
+    return {"dependency": Picture(caption, panels, columns=min(len(result.models), WIDEST))}
 
 
 def _square(rows: list[list[float]]) -> list[list[float]]:
@@ -87,14 +106,14 @@ def _square(rows: list[list[float]]) -> list[list[float]]:
 
 def _read(result: Result) -> list[str]:
     lines = []
-    for title, model in zip(titles(result["models"]), result["models"]):
-        for stack, found in model["stacks"].items():
-            own = [row[-1] ** 2 for row in found["beta"]][1:]
-            sums = found["row_sums_of_squares"]
+    for title, model in result.named:
+        for stack, found in model.stacks.items():
+            own = [row[-1] ** 2 for row in found.beta][1:]
+            sums = found.row_sums_of_squares
             lines.append(
                 f"{title}, {stack}: own branch β_ii² {own[0]:.3f} at the first sub-layer, "
                 f"{own[-1]:.3f} at the last of {len(own)}, Σ β_ii² = "
-                f"{found['sum_of_squared_diagonal']:.2f}; rows' Σ β² {min(sums):.3f} to "
+                f"{found.sum_of_squared_diagonal:.2f}; rows' Σ β² {min(sums):.3f} to "
                 f"{max(sums):.3f}"
             )
     return [
@@ -105,10 +124,11 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    "how much each residual branch contributes to each output (β of the Admin paper)",
-    _measure,
-    _rows,
-    _draw,
-    _read,
-    ("dependency",),
+    help="how much each residual branch contributes to each output (β of the Admin paper)",
+    options=Models,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["dependency"],
 )

@@ -1,68 +1,114 @@
 """Gradients: where they vanish at the start, and what the optimiser makes of them."""
 
-from __future__ import annotations
-
+# no postponed annotations: fairseq's parser generator reads types
 import re
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Iterator, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from admin_fairseq.analysis.bench import Specimen
-from admin_fairseq.analysis.gradients import output_gradients, relative, train_steps
-from admin_fairseq.analysis.studies.study import (
-    Picture,
-    Plan,
-    Result,
-    Study,
-    entry,
-    stacks_in,
-    titles,
-)
-from admin_fairseq.pictures import HeatMap, Line, Panel
+from admin_fairseq.analysis.gradients import Steps, output_gradients, relative, train_steps
+from admin_fairseq.analysis.options import Models
+from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.bounds import counting
+from admin_fairseq.studies.options import option
+from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
+from admin_fairseq.studies.study import Row, Study
 
 VANISHING = 0.1  # our threshold, the paper has none: smallest to largest norm in a stack
 BINS = np.linspace(-5, 0, 26)  # of log10 of a relative norm; what is below counts in the first
 NORMS = {"gradients": "gradient", "updates": "update"}
 
 
-def _measure(plan: Plan) -> Result:
+def training_updates() -> Any:
+    """The option that says how many updates are trained."""
+    return option(
+        10,
+        "then train so many updates (Adam, lr 5e-4 without warm-up, or as said after --) and look "
+        "at gradients and updates; 0: none",
+        counting(0, 100_000),
+    )
+
+
+@dataclass
+class Options(Models):
+    updates: int = training_updates()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """‖∂L/∂x_i‖₂ of the sub-layers' outputs, from the bottom to the top."""
+
+    norm: list[float]
+    relative_norm: list[float]
+    vanishes: bool
+
+
+@dataclass(frozen=True)
+class GradientsModel(Model):
+    stacks: dict[str, Stack]
+    steps: Optional[Steps]
+
+
+@dataclass(frozen=True)
+class Result:
+    conditions: dict[str, Any]
+    vanishing_below: float
+    models: list[GradientsModel]
+
+    @property
+    def named(self) -> list[tuple[str, GradientsModel]]:
+        return list(zip(titles(self.models), self.models))
+
+    @property
+    def trained(self) -> list[tuple[int, str, Steps]]:
+        """Place, title and updates of the models that were trained."""
+        return [(i, t, m.steps) for i, (t, m) in enumerate(self.named) if m.steps is not None]
+
+
+def _measure(options: Options) -> Result:
     models = [
-        entry(subject, seed, specimen, **_gradients(specimen, plan.updates))
-        for subject, seed, specimen in plan.specimens("gradients")
+        GradientsModel(**about, stacks=_stacks(specimen), steps=_steps(specimen, options.updates))
+        for about, specimen in specimens(options, "gradients")
     ]
-    return {"vanishing_below": VANISHING, "models": models}
+    return Result(options.conditions.plain, VANISHING, models)
 
 
-def _gradients(specimen: Specimen, updates: int) -> dict[str, Any]:
-    stacks = {
-        stack: {
-            "norm": norms,
-            "relative_norm": relative(norms),
-            "vanishes": min(relative(norms)) < VANISHING,
-        }
+def _stacks(specimen: Specimen) -> dict[str, Stack]:
+    return {
+        stack: Stack(norms, relative(norms), min(relative(norms)) < VANISHING)
         for stack, norms in output_gradients(specimen).items()
     }
-    if not updates:
-        return {"stacks": stacks, "steps": None}
+
+
+def _steps(specimen: Specimen, updates: int) -> Optional[Steps]:
     bar = partial(tqdm, desc=specimen.label, unit="update", disable=None, leave=False)
-    return {"stacks": stacks, "steps": asdict(train_steps(specimen, updates, bar))}
+    return train_steps(specimen, updates, bar) if updates else None
 
 
-def _rows(result: Result) -> list[dict[str, Any]]:
+def _rows(result: Result) -> list[Row]:
     """One row a sub-layer at the start, one a matrix and update during training."""
-    rows = []
-    for title, model in zip(titles(result["models"]), result["models"]):
-        for stack, found in model["stacks"].items():
-            for i, (norm, share) in enumerate(zip(found["norm"], found["relative_norm"]), 1):
-                rows.append(_row(title, 0, f"{stack} sub-layer {i}", norm, share))
-        for update, *norms in _updates(model):
-            for name, weight, gradient, step in zip(model["steps"]["names"], *norms):
-                share = gradient / (max(norms[1]) or 1)
-                rows.append(_row(title, update, name, gradient, share, weight, step))
-    return rows
+    return [
+        row
+        for title, model in result.named
+        for row in (*_start(title, model), *_later(title, model))
+    ]
+
+
+def _start(title: str, model: GradientsModel) -> Iterator[Row]:
+    for stack, found in model.stacks.items():
+        for i, (norm, share) in enumerate(zip(found.norm, found.relative_norm), 1):
+            yield _row(title, 0, f"{stack} sub-layer {i}", norm, share)
+
+
+def _later(title: str, model: GradientsModel) -> Iterator[Row]:
+    for update, *norms in _updates(model.steps):
+        for name, weight, gradient, step in zip(model.steps.names, *norms):
+            share = gradient / (max(norms[1]) or 1)
+            yield _row(title, update, name, gradient, share, weight, step)
 
 
 def _row(
@@ -71,35 +117,32 @@ def _row(
     place: str,
     norm: float,
     share: float,
-    weight: float | str = "",
-    step: float | str = "",
-) -> dict[str, Any]:
+    weight: Any = "",
+    step: Any = "",
+) -> Row:
     return {
         **{"model": title, "update": update, "place": place, "gradient_norm": norm},
         **{"relative_gradient_norm": share, "weight_norm": weight, "update_norm": step},
     }
 
 
-def _updates(model: Result) -> list[tuple[int, list[float], list[float], list[float]]]:
+def _updates(steps: Optional[Steps]) -> Iterator[tuple]:
     """Number of an update and the norms of weights, gradients and steps, matrix by matrix."""
-    steps = model["steps"]
-    if steps is None:
-        return []
-    norms = zip(steps["weights"], steps["gradients"], steps["updates"])
-    return [(number, *of_update) for number, of_update in enumerate(norms, 1)]
+    if steps is not None:
+        norms = zip(steps.weights, steps.gradients, steps.updates)
+        yield from ((number, *of_update) for number, of_update in enumerate(norms, 1))
 
 
 def _draw(result: Result) -> dict[str, Picture]:
     pictures = {"gradients": _outputs(result)}
-    if any(model["steps"] for model in result["models"]):
+    if result.trained:
         pictures["histograms"] = _histograms(result)
         pictures["updates"] = _layers(result)
     return pictures
 
 
 def _outputs(result: Result) -> Picture:
-    named = list(zip(titles(result["models"]), result["models"]))
-    stacks = stacks_in(result["models"])
+    stacks = stacks_in(result.models)
     panels = [
         Panel(
             stack,
@@ -107,13 +150,13 @@ def _outputs(result: Result) -> Picture:
             "‖∂L/∂x_i‖₂ / largest in the stack",
             [
                 Line(
-                    range(1, len(model["stacks"][stack]["norm"]) + 1),
-                    [norm or float("nan") for norm in model["stacks"][stack]["relative_norm"]],
+                    range(1, len(model.stacks[stack].norm) + 1),
+                    [norm or float("nan") for norm in model.stacks[stack].relative_norm],
                     title,
                     color,
                 )
-                for color, (title, model) in enumerate(named)
-                if stack in model["stacks"]
+                for color, (title, model) in enumerate(result.named)
+                if stack in model.stacks
             ],
             y_log=True,
         )
@@ -131,21 +174,18 @@ def _histograms(result: Result) -> Picture:
             f"relative {word} norm (largest matrix: 1)",
             "share of the matrices",
             [
-                Line(middles, _histogram(model["steps"][key][-1]), title, color, steps=True)
-                for color, (title, model) in enumerate(
-                    zip(titles(result["models"]), result["models"])
-                )
-                if model["steps"]
+                Line(middles, _histogram(getattr(steps, key)[-1]), title, color, steps=True)
+                for color, title, steps in result.trained
             ],
             x_log=True,
         )
         for key, word in NORMS.items()
     ]
-    count = max(len(model["steps"]["updates"]) for model in result["models"] if model["steps"])
+    count = max(len(steps.updates) for _, _, steps in result.trained)
     return Picture(f"Gradients and updates of all matrices at update {count}", panels, 2)
 
 
-def _histogram(norms: list[float]) -> list[float]:
+def _histogram(norms: Sequence[float]) -> list[float]:
     logs = np.log10(np.maximum(relative(norms), 10 ** BINS[0]))
     return (np.histogram(logs, BINS)[0] / len(norms)).tolist()
 
@@ -153,17 +193,14 @@ def _histogram(norms: list[float]) -> list[float]:
 def _layers(result: Result) -> Picture:
     """For each model, layers down and updates across: gradients and relative updates."""
     panels = []
-    for title, model in zip(titles(result["models"]), result["models"]):
-        if not model["steps"]:
-            continue
-        steps = model["steps"]
-        weights = np.asarray(steps["weights"])
-        sizes = np.asarray(steps["updates"]) / np.where(weights > 0, weights, np.nan)
+    for _, title, steps in result.trained:
+        weights = np.asarray(steps.weights)
+        sizes = np.asarray(steps.updates) / np.where(weights > 0, weights, np.nan)
         for name, values, label in (
-            ("gradient", np.asarray(steps["gradients"]), "log₁₀ ‖∇w‖"),
+            ("gradient", np.asarray(steps.gradients), "log₁₀ ‖∇w‖"),
             ("update", sizes, "log₁₀ ‖Δw‖/‖w‖"),
         ):
-            by_layer = _by_layer(steps["names"], values)
+            by_layer = _by_layer(steps.names, values)
             panels.append(
                 HeatMap(
                     f"{title}, {name}",
@@ -193,24 +230,24 @@ def _by_layer(names: list[str], values: np.ndarray) -> list[list[float]]:
 
 def _read(result: Result) -> list[str]:
     lines = []
-    for title, model in zip(titles(result["models"]), result["models"]):
-        for stack, found in model["stacks"].items():
-            share = found["relative_norm"]
-            verdict = "vanish" if found["vanishes"] else "do not vanish"
+    for title, model in result.named:
+        for stack, found in model.stacks.items():
+            share = found.relative_norm
+            verdict = "vanish" if found.vanishes else "do not vanish"
             lines.append(
                 f"{title}, {stack}: gradients {verdict}: {share[0]:.3g} of the largest at the "
                 f"bottom, {share[-1]:.3g} at the top, smallest {min(share):.3g}"
             )
-        if model["steps"]:
-            gradients, updates = (_span(model["steps"][key][-1]) for key in NORMS)
+        if model.steps is not None:
+            gradients, updates = (_span(getattr(model.steps, key)[-1]) for key in NORMS)
             lines.append(
-                f"{title}: at update {len(model['steps']['updates'])} the middle 80 % of the "
+                f"{title}: at update {len(model.steps.updates)} the middle 80 % of the "
                 f"matrices' gradient norms span {gradients}, of their update norms {updates}"
             )
     return [*lines, f"Gradients are said to vanish where the smallest is below {VANISHING}."]
 
 
-def _span(norms: list[float]) -> str:
+def _span(norms: Sequence[float]) -> str:
     """The ratio of the 90th to the 10th percentile, of what is not zero."""
     some = [norm for norm in norms if norm > 0]
     if not some:
@@ -221,10 +258,11 @@ def _span(norms: list[float]) -> str:
 
 
 STUDY = Study(
-    "gradient norms layer by layer, at the start and over the first updates",
-    _measure,
-    _rows,
-    _draw,
-    _read,
-    ("gradients", "histograms", "updates"),
+    help="gradient norms layer by layer, at the start and over the first updates",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["gradients", "histograms", "updates"],
 )

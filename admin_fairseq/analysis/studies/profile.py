@@ -1,14 +1,19 @@
 """Profiles drawn: Var f and ω over depth."""
 
-from __future__ import annotations
-
+# no postponed annotations: fairseq's parser generator reads types
 import os
-from typing import Any, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Sequence, Union
 
-from admin_fairseq.analysis.studies.study import Picture, Plan, Result, Study, entry, titles
+from fairseq.dataclass import FairseqDataclass
+
+from admin_fairseq.analysis.options import Models
+from admin_fairseq.analysis.studies.models import Model, specimens, titles
 from admin_fairseq.hooks.recorder import Site
-from admin_fairseq.pictures import Line, Panel
 from admin_fairseq.profiling.profile import Profile, read_profile
+from admin_fairseq.studies.options import option
+from admin_fairseq.studies.pictures import Line, Panel, Picture
+from admin_fairseq.studies.study import Row, Study
 
 RELEASE_SITES = [
     *(Site("encoder", 0, name) for name in ("self_attn", "ffn")),
@@ -23,22 +28,77 @@ QUANTITIES = {
 }
 
 
-def _measure(plan: Plan) -> Result:
-    names = _names(plan.profiles)
-    found = [(names[path], read_profile(path, RELEASE_SITES)) for path in plan.profiles]
-    if plan.bench is not None:
-        found += _measured(plan)
-    return {"profiles": [_described(name, profile) for name, profile in found]}
+@dataclass
+class Files(FairseqDataclass):
+    profiles: Sequence[str] = option(
+        (),
+        "profile.json or the release's",
+        names=("profiles",),
+        metavar="FILE",
+        nargs="+",
+        type=str,
+    )
 
 
-def _measured(plan: Plan) -> list[tuple[str, Profile]]:
+def more_profiles() -> Any:
+    """The option that names files to draw beside the models' own profiles."""
+    text = "profiles to draw beside those of the schemes that measure one"
+    return option((), text, metavar="FILE", nargs="+", type=str)
+
+
+@dataclass
+class FilesAndModels(Models):
+    profiles: Sequence[str] = more_profiles()
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """``own_share`` is β_ii² of Post-LN, None where there are no variances.
+
+    β_ii as in section 4.2 of the Admin paper, branch and input taken for independent.
+    """
+
+    stack: str
+    layer: int
+    sublayer: str
+    branch_variance: Optional[float]
+    omega: float
+    own_share: Optional[float]
+
+
+@dataclass(frozen=True)
+class DrawnProfile:
+    name: str
+    sublayers: list[Sublayer]
+
+
+@dataclass(frozen=True)
+class Result:
+    conditions: Optional[dict[str, Any]]  # of the models, if there are any
+    profiles: list[DrawnProfile]
+
+    @property
+    def stacks(self) -> list[str]:
+        return list(dict.fromkeys(s.stack for profile in self.profiles for s in profile.sublayers))
+
+
+def _measure(options: Union[Files, FilesAndModels]) -> Result:
+    names = _names(options.profiles)
+    found = [(names[path], read_profile(path, RELEASE_SITES)) for path in options.profiles]
+    conditions = None
+    if isinstance(options, Models):
+        found += _measured(options)
+        conditions = options.conditions.plain
+    return Result(conditions, [DrawnProfile(name, _sublayers(profile)) for name, profile in found])
+
+
+def _measured(options: Models) -> list[tuple[str, Profile]]:
     """The profiles of the models that have one, with the models' titles."""
-    specimens = [
-        (entry(subject, seed, specimen), specimen.profile)
-        for subject, seed, specimen in plan.specimens("profile")
+    found = [
+        (Model(**about), specimen.profile) for about, specimen in specimens(options, "profile")
     ]
-    kept = [(model, profile) for model, profile in specimens if profile is not None]
-    return list(zip(titles(model for model, _ in kept), (profile for _, profile in kept)))
+    kept = [(model, profile) for model, profile in found if profile is not None]
+    return list(zip(titles([model for model, _ in kept]), (profile for _, profile in kept)))
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
@@ -47,42 +107,40 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     return short if len(set(short.values())) == len(paths) else {path: path for path in paths}
 
 
-def _described(name: str, profile: Profile) -> Result:
-    """A profile in a result; ``own_share`` is β_ii² of Post-LN, None where there are no variances.
-
-    β_ii as in section 4.2 of the Admin paper, branch and input taken for independent.
-    """
-    sublayers = []
-    for site in profile.entries:
-        share = None
-        if site.branch_variance is not None and site.input_variance is not None:
-            total = site.omega**2 * site.input_variance + site.branch_variance
-            share = site.branch_variance / total if total else None
-        sublayers.append(
-            {
-                **{"stack": site.stack, "layer": site.layer, "sublayer": site.sublayer},
-                "branch_variance": site.branch_variance,
-                **{"omega": site.omega, "own_share": share},
-            }
-        )
-    return {"name": name, "sublayers": sublayers}
-
-
-def _rows(result: Result) -> list[dict[str, Any]]:
+def _sublayers(profile: Profile) -> list[Sublayer]:
     return [
-        {"profile": profile["name"], **sublayer}
-        for profile in result["profiles"]
-        for sublayer in profile["sublayers"]
+        Sublayer(
+            site.stack,
+            site.layer,
+            site.sublayer,
+            site.branch_variance,
+            site.omega,
+            _own_share(site.omega, site.input_variance, site.branch_variance),
+        )
+        for site in profile.entries
     ]
 
 
-def _of(profile: Result, stack: str, quantity: str) -> list[float]:
-    values = [s[quantity] for s in profile["sublayers"] if s["stack"] == stack]
+def _own_share(
+    omega: float, of_input: Optional[float], of_branch: Optional[float]
+) -> Optional[float]:
+    if of_input is None or of_branch is None:
+        return None
+    total = omega**2 * of_input + of_branch
+    return of_branch / total if total else None
+
+
+def _rows(result: Result) -> list[Row]:
+    return [
+        {"profile": profile.name, **vars(sublayer)}
+        for profile in result.profiles
+        for sublayer in profile.sublayers
+    ]
+
+
+def _of(profile: DrawnProfile, stack: str, quantity: str) -> list[float]:
+    values = [getattr(s, quantity) for s in profile.sublayers if s.stack == stack]
     return [float("nan") if value is None else value for value in values]
-
-
-def _stacks(result: Result) -> list[str]:
-    return list(dict.fromkeys(row["stack"] for row in _rows(result)))
 
 
 def _draw(result: Result) -> dict[str, Picture]:
@@ -92,13 +150,13 @@ def _draw(result: Result) -> dict[str, Picture]:
             f"{stack} sub-layer i",
             label,
             [
-                Line(range(1, len(values) + 1), values, profile["name"], color)
-                for color, profile in enumerate(result["profiles"])
+                Line(range(1, len(values) + 1), values, profile.name, color)
+                for color, profile in enumerate(result.profiles)
                 for values in [_of(profile, stack, quantity)]
                 if values
             ],
         )
-        for stack in _stacks(result)
+        for stack in result.stacks
         for quantity, label in QUANTITIES.items()
     ]
     caption = "Admin's profile: variance of every branch, ω, and the branch's share of the output"
@@ -107,15 +165,21 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 def _read(result: Result) -> list[str]:
     return [
-        f"{profile['name']}, {stack}: ω from {omegas[0]:.4g} to {omegas[-1]:.4g} over "
+        f"{profile.name}, {stack}: ω from {omegas[0]:.4g} to {omegas[-1]:.4g} over "
         f"{len(omegas)} sub-layers, largest {max(omegas):.4g}"
-        for profile in result["profiles"]
-        for stack in _stacks(result)
+        for profile in result.profiles
+        for stack in result.stacks
         for omegas in [_of(profile, stack, "omega")]
         if omegas
     ]
 
 
 STUDY = Study(
-    "profile files drawn: Var f and ω over depth", _measure, _rows, _draw, _read, ("profile",)
+    help="profile files drawn: Var f and ω over depth",
+    options=Files,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["profile"],
 )

@@ -3,7 +3,8 @@ import subprocess
 import pytest
 import torch
 
-from admin_fairseq.benchmarks import origin, trainers
+from admin_fairseq.benchmarks import trainers
+from admin_fairseq.studies import origin
 
 
 def test_says_what_and_where():

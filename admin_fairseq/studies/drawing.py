@@ -14,7 +14,7 @@ from typing import Hashable, Optional, Sequence
 import numpy as np
 
 from admin_fairseq.errors import AdminError, printable, shortened
-from admin_fairseq.pictures import ENDINGS, AnyPanel, HeatMap, Line, Panel
+from admin_fairseq.studies.pictures import ENDINGS, AnyPanel, Bars, HeatMap, Line, Panel, Series
 
 try:
     from matplotlib import rc_context
@@ -46,6 +46,9 @@ TITLE, LABEL = 9, 11  # letters that fit in an inch
 LEGEND = 40  # letters in a line of the legend
 LONGEST = 300  # letters of any text
 LARGEST = 1e100  # beyond it matplotlib finds no places for ticks
+BARS_WIDE, BAR, AROUND_BARS = 8.0, 0.26, 1.2
+"""Inches: the width of a picture of bars, the height of a bar, what title and axis take."""
+FULL_GROUP = 0.8  # of a group's room, filled by its bars
 ENDS = {
     (False, False): "neither",
     (True, False): "min",
@@ -60,8 +63,10 @@ def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool 
 
     With ``share``, lines are drawn over the same ranges (those on logarithmic axes apart from the
     others), and heat maps of the same scale (label, low and high) have the same colours, with one
-    colour bar in each row.
+    colour bar in each row. Bars stand one below the other, and with nothing else.
     """
+    if isinstance(panels[0], Bars):
+        return _draw_bars(panels)
     columns = columns or len(panels)
     rows = math.ceil(len(panels) / columns)
     width = min(WIDE, max(NARROW, FULL / columns))
@@ -209,6 +214,68 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage
         interpolation="nearest",
         extent=heat_map.extent,
     )
+
+
+def _draw_bars(pictures: Sequence[Bars]) -> Figure:
+    """One below the other."""
+    heights = [AROUND_BARS + BAR * len(bars.groups) * len(bars.series) for bars in pictures]
+    figure = Figure((BARS_WIDE, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(pictures), 1, height_ratios=heights)
+    for number, bars in enumerate(pictures):
+        _draw_groups(figure.add_subplot(grid[number]), bars)
+    return figure
+
+
+def _draw_groups(axes: Axes, bars: Bars) -> None:
+    thick = FULL_GROUP / len(bars.series)
+    for number, series in enumerate(bars.series):
+        places = [row - FULL_GROUP / 2 + (number + 0.5) * thick for row in range(len(bars.groups))]
+        lengths = [0.0 if value is None else value for value in series.values]
+        color = PALETTE[number % len(PALETTE)]
+        axes.barh(places, lengths, thick, label=series.label, color=color, xerr=_whiskers(series))
+        for row, place in enumerate(places):
+            axes.annotate(
+                _three_digits(series.values[row]),
+                (_bar_end(series, row), place),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize="small",
+            )
+    if bars.mark is not None:
+        axes.axvline(bars.mark, color="black", linestyle="--", linewidth=1)
+    axes.set(title=bars.title, xlabel=bars.x_label)
+    axes.set_yticks(range(len(bars.groups)), bars.groups)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    if len(bars.series) > 1:
+        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _whiskers(series: Series) -> Optional[list[list[float]]]:
+    if series.low is None or series.high is None:
+        return None
+    ends = [
+        (0.0, 0.0) if None in (value, low, high) else (value - low, high - value)
+        for value, low, high in zip(series.values, series.low, series.high)
+    ]
+    return [[below for below, _ in ends], [above for _, above in ends]]
+
+
+def _bar_end(series: Series, row: int) -> float:
+    """Where a bar and its whisker end."""
+    ends = [series.values[row], series.high[row] if series.high is not None else None]
+    return max((end for end in ends if end is not None), default=0.0)
+
+
+def _three_digits(value: Optional[float]) -> str:
+    """Three digits, without an exponent."""
+    if value is None:
+        return "n/a"
+    before = int(math.log10(abs(value))) + 1 if abs(value) >= 1 else 1
+    return f"{value:.{max(0, 3 - before)}f}"
 
 
 def _numbers(values: Sequence) -> np.ndarray:

@@ -35,7 +35,7 @@ def _source() -> Optional[dict[str, Any]]:
     """The commit of the package's own repository; None where it lies in none."""
     if _git("ls-files", "--error-unmatch", "admin_fairseq/__init__.py") is None:
         return None
-    changes = _git("status", "--porcelain", "--", "admin_fairseq", "benchmarks")
+    changes = _git("status", "--porcelain", "--", "admin_fairseq")
     return {"commit": _git("rev-parse", "HEAD"), "changed_since": bool(changes)}
 
 

@@ -2,9 +2,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from admin_fairseq import drawing
-from admin_fairseq.benchmarks import bars
-from admin_fairseq.benchmarks.bars import Bars, Series
+from admin_fairseq.studies import drawing
+from admin_fairseq.studies.pictures import Bars, Series
 
 PICTURE = Bars(
     "speed",
@@ -19,7 +18,7 @@ PICTURE = Bars(
 
 
 def test_bars_are_as_long_as_their_numbers():
-    (axes,) = bars.draw([PICTURE]).axes
+    (axes,) = drawing.draw([PICTURE]).axes
     stock, ours = (box for box in axes.containers if hasattr(box, "patches"))
     assert [patch.get_width() for patch in stock] == [2.0, 4.0]
     assert [patch.get_width() for patch in ours] == [1234.5, 0.0]
@@ -28,13 +27,13 @@ def test_bars_are_as_long_as_their_numbers():
 
 
 def test_whiskers_go_from_low_to_high():
-    (axes,) = bars.draw([PICTURE]).axes
+    (axes,) = drawing.draw([PICTURE]).axes
     whiskers = axes.containers[0].lines[2][0].get_segments()
     assert [[x for x, _ in ends] for ends in whiskers] == [[1.0, 3.0], [3.0, 6.0]]
 
 
 def test_the_same_bytes_for_the_same_numbers():
-    once, again = (drawing.rendered(bars.draw([PICTURE, PICTURE])) for _ in range(2))
+    once, again = (drawing.rendered(drawing.draw([PICTURE, PICTURE])) for _ in range(2))
     assert once == again and set(once) == {"png", "svg"}
 
 
@@ -50,4 +49,4 @@ def test_the_same_bytes_for_the_same_numbers():
     ],
 )
 def test_numbers_have_three_digits(value, told):
-    assert bars._told(value) == told
+    assert drawing._three_digits(value) == told

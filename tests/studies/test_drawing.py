@@ -9,10 +9,10 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from admin_fairseq import drawing
-from admin_fairseq.drawing import draw, rendered
 from admin_fairseq.errors import printable
-from admin_fairseq.pictures import HeatMap, Line, Panel
+from admin_fairseq.studies import drawing
+from admin_fairseq.studies.drawing import draw, rendered
+from admin_fairseq.studies.pictures import HeatMap, Line, Panel
 
 
 def panels(*lines, top=None):

@@ -1,4 +1,4 @@
-"""What a picture shows: panels of labelled lines, and heat maps; ``drawing`` draws them."""
+"""What a picture shows: panels of labelled lines, heat maps, bars; ``drawing`` draws them."""
 
 from __future__ import annotations
 
@@ -59,4 +59,38 @@ class HeatMap:
     extent: Optional[tuple[float, float, float, float]] = None
 
 
-AnyPanel = Union[Panel, HeatMap]
+Numbers = Sequence[Optional[float]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A bar in every group, None where there is none; ``low`` to ``high`` is its whisker."""
+
+    label: str
+    values: Numbers
+    low: Optional[Numbers] = None
+    high: Optional[Numbers] = None
+
+
+@dataclass
+class Bars:
+    """Horizontal bars in groups, from top to bottom; a dashed line at ``mark``, if there is one."""
+
+    title: str
+    x_label: str
+    groups: Sequence[str]
+    series: Sequence[Series]
+    mark: Optional[float] = None
+
+
+AnyPanel = Union[Panel, HeatMap, Bars]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Panels in a grid of ``columns``; ``share``: over the same ranges. Bars have one column."""
+
+    caption: str
+    panels: Sequence[AnyPanel]
+    columns: int = 1
+    share: bool = True

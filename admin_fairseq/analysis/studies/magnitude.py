@@ -1,0 +1,196 @@
+"""Magnitudes: how large activations are, and what a layer norm there does to gradients.
+
+The backward pass of a layer norm multiplies the gradient by a matrix of norm O(√d/‖x‖), x being
+what it reads (Xiong et al. 2020, https://arxiv.org/abs/2002.04745, Lemma 3). Adam's first updates
+are as large as the learning rate whatever the gradients are, so without a warm-up they make x
+large, and gradients vanish on their way down (Huang et al. 2020, T-Fixup, section 3, and slides 6
+to 10 of their talk). Without layer norm nothing holds x back, unless it starts small: T-Fixup.
+
+x here is the sum x_{i−1}·ω_i + f_i(x_{i−1}) of a sub-layer: what Post-LN normalises. Shapes: N real
+tokens, d channels.
+"""
+
+# no postponed annotations: fairseq's parser generator reads types
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from admin_fairseq.analysis.bench import Specimen
+from admin_fairseq.analysis.gradients import train_steps
+from admin_fairseq.analysis.options import Models
+from admin_fairseq.analysis.studies.gradients import training_updates
+from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.checkpoints import compare
+from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
+from admin_fairseq.layers.transformer_layer import SubLayers
+from admin_fairseq.schemes import Norm
+from admin_fairseq.studies.options import repeated
+from admin_fairseq.studies.pictures import Line, Panel, Picture
+from admin_fairseq.studies.study import Row, Study
+
+ARCHS = ("postln_transformer_tiny", "tfixup_transformer_tiny")
+QUANTITIES = {"std": "standard deviation of x_i", "factor": "√d / ‖x_i‖₂, mean of the tokens"}
+
+
+@dataclass
+class Options(Models):
+    arch: Sequence[str] = repeated(
+        (),
+        "a model at its initialisation, ours or fairseq's (may be repeated; default, without "
+        f"--path: {', '.join(ARCHS)}); Post-LN is measured without its layer norms too",
+        metavar="ARCH",
+    )
+    updates: int = training_updates()
+
+    @property
+    def archs(self) -> Sequence[str]:
+        return self.arch or (() if self.path else ARCHS)
+
+
+@dataclass(frozen=True)
+class Magnitudes:
+    """Of every sub-layer's sum, from the bottom to the top."""
+
+    std: list[float]
+    factor: list[float]
+
+
+@dataclass(frozen=True)
+class MagnitudeModel(Model):
+    """Stack → magnitudes at the start and after the updates; ``error``: why not after them."""
+
+    start: dict[str, Magnitudes]
+    updated: Optional[dict[str, Magnitudes]]
+    error: Optional[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    conditions: dict[str, Any]
+    updates: int
+    models: list[MagnitudeModel]
+
+    @property
+    def measured(self) -> list[tuple[str, int, int, dict[str, Magnitudes]]]:
+        """Title, place, updates and magnitudes of every model at each moment."""
+        return [
+            (title, i, updates, stacks)
+            for i, (title, model) in enumerate(zip(titles(self.models), self.models))
+            for updates, stacks in ((0, model.start), (self.updates, model.updated))
+            if stacks is not None
+        ]
+
+
+def _measure(options: Options) -> Result:
+    models = [
+        MagnitudeModel(**{**about, "label": variant.label}, **_moments(variant, options.updates))
+        for about, specimen in specimens(options, "magnitude")
+        for variant in _variants(specimen)
+    ]
+    return Result(options.conditions.plain, options.updates, models)
+
+
+def _variants(specimen: Specimen) -> list[Specimen]:
+    """A model, and if it is Post-LN the same weights without the layer norms after the sums."""
+    bare = copy.deepcopy(specimen.model)
+    layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
+    if not all(isinstance(layer, SubLayers) and layer.norm is Norm.POST for layer in layers):
+        return [specimen]
+    for layer in layers:
+        layer.norm = Norm.NONE
+    return [specimen, replace(specimen, model=bare, label=f"{specimen.label} without layer norm")]
+
+
+def _moments(specimen: Specimen, updates: int) -> dict[str, Any]:
+    """Magnitudes before and after the updates, which change the model."""
+    moments: dict[str, Any] = {"start": _magnitudes(specimen), "updated": None, "error": None}
+    if updates:
+        try:
+            train_steps(specimen, updates)
+        except AdminError as error:
+            return {**moments, "error": error.message}
+        compare.for_inference(specimen.model)
+        moments["updated"] = _magnitudes(specimen)
+    return moments
+
+
+@torch.no_grad()
+def _magnitudes(specimen: Specimen) -> dict[str, Magnitudes]:
+    with traced(specimen.model) as trace:
+        specimen.model(**specimen.batch["net_input"], features_only=True)
+    found = {}
+    for name, stack in trace.items():
+        sums = [s.summed[specimen.real(name)].double() for s in stack.sublayers]
+        found[name] = Magnitudes([float(x.std()) for x in sums], [_factor(x) for x in sums])
+    return found
+
+
+def _factor(x: Tensor) -> float:
+    """√d / ‖x‖₂, mean of the tokens; x: N x d."""
+    return float((math.sqrt(x.shape[1]) / x.norm(dim=1)).mean())
+
+
+def _rows(result: Result) -> list[Row]:
+    """One row a model, moment, stack and sub-layer."""
+    return [
+        {"model": title, "updates": updates, "stack": stack, "i": i, "std": std, "factor": factor}
+        for title, _, updates, stacks in result.measured
+        for stack, found in stacks.items()
+        for i, (std, factor) in enumerate(zip(found.std, found.factor), 1)
+    ]
+
+
+def _draw(result: Result) -> dict[str, Picture]:
+    """A row for each quantity, a column for each stack; dashed after the updates."""
+    stacks = stacks_in(result.models)
+    panels = [
+        Panel(
+            stack,
+            f"{stack} sub-layer i",
+            label,
+            [
+                Line(
+                    range(1, len(found[stack].std) + 1),
+                    getattr(found[stack], quantity),
+                    title + (f", {updates} updates" if updates else ""),
+                    color,
+                    style=int(updates > 0),
+                )
+                for title, color, updates, found in result.measured
+                if stack in found
+            ],
+            y_log=True,
+        )
+        for quantity, label in QUANTITIES.items()
+        for stack in stacks
+    ]
+    caption = "Size of x_i, and the factor of a layer norm's backward pass there, by depth"
+    return {"magnitude": Picture(caption, panels, len(stacks), share=False)}
+
+
+def _read(result: Result) -> list[str]:
+    lines = [
+        f"{title}, {stack}, {'start' if not updates else f'after {updates} updates'}: std of x_i "
+        f"{found.std[0]:.3g} at the first sub-layer, {found.std[-1]:.3g} at the last of "
+        f"{len(found.std)}; √d/‖x_i‖ {found.factor[0]:.3g} and {found.factor[-1]:.3g}"
+        for title, _, updates, stacks in result.measured
+        for stack, found in stacks.items()
+    ]
+    return [*lines, *(model.error for model in result.models if model.error)]
+
+
+STUDY = Study(
+    help="how large activations are by depth, with and without layer norm, at the start and after "
+    "the first updates, and the factor √d/‖x‖ of a layer norm's backward pass (T-Fixup's talk)",
+    options=Options,
+    measure=_measure,
+    rows=_rows,
+    draw=_draw,
+    read=_read,
+    pictures=["magnitude"],
+)

@@ -1,0 +1,91 @@
+"""The models of a study: built one after another, and how its result calls them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Iterator, Sequence
+
+from tqdm import tqdm
+
+from admin_fairseq.analysis.bench import Bench, Specimen, Subject, says_layers
+from admin_fairseq.analysis.options import Models
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a result says about a model, whatever was measured: ``layers`` by stack."""
+
+    label: str
+    model: str
+    layers: dict[str, int]
+    seed: int
+
+
+def specimens(
+    options: Models, study: str, seeds: int = 1
+) -> Iterator[tuple[dict[str, Any], Specimen]]:
+    """Every model, depth by depth, with the fields of its ``Model``; one is alive at a time.
+
+    A checkpoint has one seed, and what says its layers itself one depth. A bar shows how far it is.
+    """
+    bench = Bench(options.conditions)
+    subjects = dict.fromkeys(
+        [*map(Subject, options.built), *(Subject(path=p) for p in options.path)]
+    )
+    first = options.conditions.seed
+    one_depth = says_layers(options.conditions.words)
+    jobs = [
+        (subject, depth, seed)
+        for subject in subjects
+        for depth in ([None] if one_depth or subject.has_layers else options.depths)
+        for seed in range(first, first + (1 if subject.path else seeds))
+    ]
+    layers = ",".join(map(str, options.depths))
+    logger.info("%s: %d models, layers %s ...", study, len(subjects), layers)
+    for subject, depth, seed in tqdm(jobs, study, unit="model", disable=None, leave=False):
+        specimen = bench.put(subject, depth, seed)
+        about = {
+            "label": specimen.label,
+            "model": str(subject),
+            "layers": specimen.depths,
+            "seed": seed,
+        }
+        yield about, specimen
+
+
+def titles(models: Sequence[Model]) -> list[str]:
+    """A title for each model that tells it from the others, as short as that allows."""
+
+    def depth(model: Model) -> str:
+        return "-".join(f"{layers}L" for layers in model.layers.values())
+
+    one_depth = len(set(map(depth, models))) < 2
+    labels = [f"{m.label}{'' if one_depth else f' {depth(m)}'}" for m in models]
+    return _told_apart(labels, [model.model for model in models])
+
+
+def stacks_in(models: Sequence[Model]) -> list[str]:
+    """The stacks that the models have, encoder first."""
+    return list(dict.fromkeys(stack for model in models for stack in model.layers))
+
+
+def curve_titles(models: Sequence[Model]) -> dict[str, str]:
+    """Subject → what to call it, whatever its depths."""
+    labels = {model.model: model.label for model in models}
+    return dict(zip(labels, _told_apart(list(labels.values()), list(labels))))
+
+
+def _told_apart(labels: list[str], names: list[str]) -> list[str]:
+    """The labels; where several are alike, with the names of the models, a path cut short."""
+    tails = ["/".join(name.split("/")[-2:]) for name in names]
+    for told in (tails, names):
+        titles = [
+            label if labels.count(label) == 1 else f"{label} ({name})"
+            for label, name in zip(labels, told)
+        ]
+        if len(set(titles)) == len(titles):
+            break
+    return titles

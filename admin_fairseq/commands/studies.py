@@ -1,0 +1,84 @@
+"""A table of studies as a command: ``admin-fairseq TABLE WHAT``."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from typing import Any, Iterator
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+
+from admin_fairseq.commands.command import Command, add_force, positive
+from admin_fairseq.fairseq_runs import running_out_of_memory
+from admin_fairseq.formats import Files, write
+from admin_fairseq.studies.files import check_folder, files_of, names_of
+from admin_fairseq.studies.options import add_options, command_line, values
+from admin_fairseq.studies.origin import origin
+from admin_fairseq.studies.study import Finding, Table
+
+EPILOG = "Words after -- are options of fairseq-train for every model: -- --dropout 0.3"
+
+
+def command(table: Table) -> Command:
+    """The subcommand that has a WHAT for every study and every report of ``table``."""
+    return Command(partial(_add_options, table), partial(_run, table))
+
+
+def _add_options(table: Table, parser: ArgumentParser) -> None:
+    whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for what, asked in {**table.studies, **table.reports}.items():
+        sub = whats.add_parser(
+            what, help=asked.help, description=asked.help, allow_abbrev=False, epilog=EPILOG
+        )
+        add_options(sub, asked.options)
+        sub.add_argument("--threads", type=positive, help="of torch, if not as many as it takes")
+        sub.add_argument(
+            *("-o", "--output-dir", "--output"),
+            metavar="OUTDIR",
+            default=table.folder,
+            required=table.folder is None,
+            help="folder to write to" + (f" (default: {table.folder})" if table.folder else ""),
+        )
+        add_force(sub)
+
+
+def _run(table: Table, args: Namespace) -> Iterator[str]:
+    report = table.reports.get(args.what)
+    options = values((report or table.studies[args.what]).options, args)
+    parts = report.parts(options) if report else {args.what: options}
+    names = [name for what in parts for name in names_of(what, table.studies[what])]
+    check_folder(args.output_dir, [*names, *([report.page] if report else [])], args.force)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    found = [_measured(table, args, options, what, part) for what, part in parts.items()]
+    found = [one for one in found if one.study.rows(one.result)]
+    files: Files = {name: file for one in found for name, file in files_of(one).items()}
+    if report:
+        files = {**files, report.page: report.written(found, files).encode()}
+    write(files, args.output_dir, args.force)
+    for one in found:
+        yield from one.study.read(one.result)
+    yield f"written to {args.output_dir}: {', '.join(files)}"
+
+
+def _measured(
+    table: Table, args: Namespace, options: FairseqDataclass, what: str, part: FairseqDataclass
+) -> Finding:
+    """One study, with ``part`` of the ``options`` that were given."""
+    study = table.studies[what]
+    # a report may measure what no command measures alone
+    alone = (what, part) if type(part) is study.options else (args.what, options)
+    made_with: dict[str, Any] = {
+        table.key: what,
+        "command": _command(table.name, args.output_dir, *alone),
+        **origin(torch.cuda.is_available() and not getattr(args, "cpu", False)),
+    }
+    with running_out_of_memory():
+        return Finding(what, study, made_with, study.measure(part))
+
+
+def _command(table: str, folder: str, what: str, options: FairseqDataclass) -> str:
+    """The command that makes this study, or the report that it is a part of."""
+    return shlex.join(["admin-fairseq", table, what, "-o", folder, *command_line(options)])

@@ -1,0 +1,71 @@
+"""A study's files: everything (JSON), a table (CSV) and pictures (PNG, SVG)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import ModuleType
+from typing import Iterable, Optional, Sequence
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import refuse_to_overwrite
+from admin_fairseq.formats import Files, as_csv, as_json
+from admin_fairseq.studies.pictures import ENDINGS, Picture
+from admin_fairseq.studies.study import Finding, Row, Study
+
+logger = logging.getLogger(__name__)
+
+
+def names_of(name: str, study: Study) -> list[str]:
+    """The names of all files that a study may have."""
+    pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in ENDINGS]
+    return [f"{name}.json", f"{name}.csv", *pictures]
+
+
+def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
+    """Raise AdminError if files cannot be written, or are there and ``force`` was not asked for."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise AdminError(f"{folder}: cannot be written to ({there} is no folder to write to)")
+    for name in names:
+        refuse_to_overwrite(os.path.join(folder, name), force)
+
+
+def files_of(finding: Finding) -> Files:
+    """Its files; numbers and table alone where pictures cannot be drawn, and a line says why."""
+    name, study, result = finding.name, finding.study, finding.result
+    files = {
+        f"{name}.json": f"{as_json(finding.plain)}\n".encode(),
+        f"{name}.csv": _table(study.rows(result)).encode(),
+    }
+    drawing = drawing_or_none()
+    for picture, described in study.draw(result).items() if drawing else ():
+        files.update(_rendered(picture, described, drawing))
+    return files
+
+
+def _rendered(name: str, picture: Picture, drawing: ModuleType) -> Files:
+    try:
+        pictures = drawing.rendered(drawing.draw(picture.panels, picture.columns, picture.share))
+    except Exception as error:  # the numbers took long, and must not be lost to a picture
+        logger.warning("no picture %s: %s: %s", name, type(error).__name__, error)
+        return {}
+    return {f"{name}.{ending}": content for ending, content in pictures.items()}
+
+
+def drawing_or_none() -> Optional[ModuleType]:
+    """The module that draws; None, and a line that says so, where matplotlib is missing."""
+    try:
+        from admin_fairseq.studies import drawing  # matplotlib, which only pictures need
+    except AdminError as error:
+        logger.warning("no pictures, numbers and tables only: %s", error.message)
+        return None
+    return drawing
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """The rows as CSV, below the names of their columns."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return as_csv([names, *([row.get(name) for name in names] for row in rows)])

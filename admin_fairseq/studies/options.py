@@ -1,0 +1,213 @@
+"""The options of a study: a dataclass that says everything about each of them once.
+
+From its fields come the parser (through fairseq's own generator), the values, their bounds, and
+the command line that gives the same values again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import MISSING, Field, field, fields
+from inspect import isclass
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, TypeVar
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass.utils import gen_parser_from_dataclass
+
+from admin_fairseq import bounds
+from admin_fairseq.bounds import Bounds, spelled
+from admin_fairseq.config import LAYERS
+from admin_fairseq.errors import shortened
+
+Options = TypeVar("Options", bound=FairseqDataclass)
+
+REQUIRED = "???"
+"""The default of an option that must be given (omegaconf's MISSING)."""
+UNSAID = (None, False, True, (), REQUIRED)
+"""Defaults that a help text does not tell."""
+
+
+class Depth(NamedTuple):
+    """Encoder and decoder layers; a language model has the second alone."""
+
+    encoder: int
+    decoder: int
+
+    def __str__(self) -> str:
+        """As on the command line."""
+        return f"{self.encoder}" if self.encoder == self.decoder else "-".join(map(str, self))
+
+
+def option(
+    default: Any,
+    help: str,
+    bounds: Optional[Bounds] = None,
+    written: Callable[[Any], str] = str,
+    **argparse: Any,
+) -> Any:
+    """A field: an option with this default, whose numbers lie within ``bounds``.
+
+    ``written`` gives the text of a value; ``argparse`` is what fairseq's generator does not know of
+    (``metavar``, ``choices``, ``nargs``, ...), and ``names`` if it is not called --FIELD-NAME.
+    """
+    if default not in UNSAID and argparse.get("action") != "append":
+        help += f" (default: {written(default)})".replace("%", "%%")
+    return field(
+        default=default,
+        metadata={"help": help, "bounds": bounds, "written": written, "argparse": argparse},
+    )
+
+
+def repeated(default: Sequence[Any], help: str, **argparse: Any) -> Any:
+    """An option that may be given several times; the values are a tuple."""
+    return option(tuple(default), help, **{"type": str, "action": "append", **argparse})
+
+
+def quoted(default: Sequence[str], help: str, **argparse: Any) -> Any:
+    """An option whose text holds options: ``--ours "--criterion foo"``."""
+    argparse = {"metavar": "OPTIONS", **argparse}
+    return option(tuple(default), help, type=words, written=shlex.join, **argparse)
+
+
+def trailing_words(help: str) -> Any:
+    """The words after ``--``."""
+    return option((), help, names=("words",), metavar="-- OPTION", nargs="*", type=str)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Split ``text`` as a shell does."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def depth(text: str) -> Depth:
+    """``18`` (both stacks) or ``60-12`` (encoder, decoder)."""
+    try:
+        encoder, decoder = map(LAYERS, text.split("-") if "-" in text else (text, text))
+    except (ArgumentTypeError, ValueError):
+        raise ArgumentTypeError(
+            f"{shortened(text, 100)!r} is no depth such as 18, or 60-12 (encoder, decoder), each "
+            f"{LAYERS}"
+        ) from None
+    return Depth(encoder, decoder)
+
+
+def depths(default: Optional[str], help: str) -> Any:
+    """An option of several depths: ``--depths 6,12,60-12``."""
+
+    def read(text: str) -> tuple[Depth, ...]:
+        return tuple(sorted({depth(part) for part in text.split(",")}))
+
+    def written(some: Sequence[Depth]) -> str:
+        return ",".join(map(str, some))
+
+    return option(
+        read(default) if default else (), help, type=read, written=written, metavar="N,N-M,..."
+    )
+
+
+def add_options(parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
+    """Give ``parser`` the options of a dataclass, and of the dataclasses that are its fields."""
+    gen_parser_from_dataclass(_Refining(parser, options), options())
+
+
+class _Refining:
+    """What fairseq's generator takes for the parser; adds what the fields say beyond it."""
+
+    def __init__(self, parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
+        self.parser = parser
+        self.fields = {each.name: each for each in _leaves(options)}
+
+    def add_argument(self, name: str, **how: Any) -> None:
+        key = name.lstrip("-").replace("-", "_")
+        own = dict(self.fields[key].metadata["argparse"])
+        names = own.pop("names", (spelled(key),))  # fairseq makes ``data`` a positional one
+        if own.get("action") == "append":
+            how["default"] = None  # argparse would append to it
+        if names[0].startswith("-"):
+            how["dest"] = key
+        self.parser.add_argument(*names, **{**how, **own})
+
+
+def _leaves(options: type[FairseqDataclass]) -> Iterator[Field]:
+    for each in fields(options):
+        if _is_group(each):
+            yield from _leaves(each.type)
+        elif each.name != "_name":  # fairseq's own, which every such dataclass has
+            yield each
+
+
+def _is_group(each: Field) -> bool:
+    return isclass(each.type) and issubclass(each.type, FairseqDataclass)
+
+
+def values(options: type[Options], args: Namespace) -> Options:
+    """The options that ``args`` gives; raises AdminError where a number is out of its bounds."""
+    given = {}
+    for each in fields(options):
+        if _is_group(each):
+            given[each.name] = values(each.type, args)
+        elif each.name in args:
+            value = getattr(args, each.name)
+            given[each.name] = tuple(value) if isinstance(value, list) else value
+    made = options(**{name: value for name, value in given.items() if value is not None})
+    check(made)
+    return made
+
+
+def check(options: FairseqDataclass) -> None:
+    """Raise AdminError that names a number that is out of its bounds."""
+    known = {each.name: each.metadata.get("bounds") for each in fields(options)}
+    bounds.check(options, {name: admitted for name, admitted in known.items() if admitted})
+
+
+def shared(source: FairseqDataclass, options: type[Options], **changed: Any) -> Options:
+    """``options`` with the values that ``source`` has under the same names, but for ``changed``."""
+    names = {each.name for each in fields(source)} & {each.name for each in fields(options)}
+    kept = {name: getattr(source, name) for name in names - {"_name"}}
+    return options(**{**kept, **changed})
+
+
+def command_line(options: FairseqDataclass) -> list[str]:
+    """The words that give these options, where they are not the defaults; those after -- last."""
+    named, after = _words(options)
+    return [*named, *(["--", *after] if after else [])]
+
+
+def _words(options: FairseqDataclass) -> tuple[list[str], Sequence[str]]:
+    named: list[str] = []
+    after: Sequence[str] = ()
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if _is_group(each):
+            more, more_after = _words(value)
+            named += more
+            after = after or more_after
+        elif each.name == "words":
+            after = value
+        elif each.name != "_name" and value != _default(each):
+            named += _written(each, value)
+    return named, after
+
+
+def _default(each: Field) -> Any:
+    return each.default_factory() if each.default is MISSING else each.default
+
+
+def _written(each: Field, value: Any) -> list[str]:
+    how = each.metadata["argparse"]
+    name = how.get("names", (spelled(each.name),))[0]
+    if isinstance(value, bool):
+        return [name]
+    several = how.get("action") == "append" or "nargs" in how
+    texts = list(map(each.metadata["written"], value if several else [value]))
+    if "nargs" in how:
+        return [*([name] if name.startswith("-") else []), *texts]
+    return [word for text in texts for word in _said(name, text)]
+
+
+def _said(name: str, text: str) -> list[str]:
+    return [f"{name}={text}"] if text.startswith("-") or not text else [name, text]
