@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer_lm import TransformerLanguageModelConfig
+
 from admin_fairseq.schemes import Norm, Scheme
 
 TINY = {"embed_dim": 64, "ffn_embed_dim": 128, "attention_heads": 2}
@@ -16,9 +19,12 @@ BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model: its stacks, and the sizes of its architectures."""
+    """A registered model: fairseq's model of the same kind, and the sizes of its architectures."""
 
     stacks: tuple[str, ...]
+    stock: str  # the model of fairseq's that computes the same, ω folded away
+    options: type  # its options
+    task: str
     suffix: str  # of its architectures' names, before the size's
     sizes: dict[str, dict[str, Any]]
 
@@ -26,6 +32,9 @@ class Model:
 MODELS = {
     "admin_transformer": Model(
         stacks=("encoder", "decoder"),
+        stock="transformer",
+        options=TransformerConfig,
+        task="translation",
         suffix="",
         sizes={
             "": BASE,
@@ -37,6 +46,9 @@ MODELS = {
     ),
     "admin_transformer_lm": Model(
         stacks=("decoder",),
+        stock="transformer_lm",
+        options=TransformerLanguageModelConfig,
+        task="language_modeling",
         suffix="_lm",
         sizes={
             "": BASE,
@@ -47,6 +59,9 @@ MODELS = {
     ),
 }
 """Models, and the sizes of fairseq's own architectures of the same names."""
+
+KINDS = {**MODELS, **{model.stock: model for model in MODELS.values()}}
+"""Name of a model, ours or stock → the row."""
 
 PER_STACK = {"embed_dim", "ffn_embed_dim", "attention_heads", "layers"}
 COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn": "relu"}

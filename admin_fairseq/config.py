@@ -12,17 +12,13 @@ from typing import Any, Iterator, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
-from fairseq.models.transformer_lm import (
-    DEFAULT_MAX_TARGET_POSITIONS,
-    TransformerLanguageModelConfig,
-)
+from fairseq.models.transformer_lm import DEFAULT_MAX_TARGET_POSITIONS
 from omegaconf import OmegaConf, open_dict
 
 from admin_fairseq import bounds
 from admin_fairseq.architectures import ARCHITECTURES, MODELS
 from admin_fairseq.bounds import SHARE, Bounds, counting, numbers, spelled
 from admin_fairseq.errors import AdminError
-from admin_fairseq.formulas import ADMIN_TORCH
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
 # Options that our layers do not have, or that fairseq itself cannot read from a command line.
@@ -107,7 +103,8 @@ BOUNDS = {
     **dict.fromkeys(("quant_noise_pq", "quant_noise_scalar"), SHARE),
     "quant_noise_pq_block_size": counting(1, WIDTH.highest),
     "min_params_to_wrap": counting(0),
-    **dict.fromkeys(("profile_batches", "branchnorm_updates"), counting(1)),
+    "profile_batches": counting(1),
+    **{o.name: o.bounds for scheme in SCHEMES.values() for o in scheme.options if o.bounds},
 }
 """Every option that is a number → what it may be."""
 
@@ -127,8 +124,22 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
     return flat
 
 
+def _scheme_fields() -> Iterator[Tuple[str, Any, Any]]:
+    """The options that one scheme has alone."""
+    for name, scheme in SCHEMES.items():
+        for option in scheme.options:
+            kind = ChoiceEnum(list(option.choices)) if option.choices else type(option.default)
+            help = f"with --init-type {name}: {option.help}"
+            yield option.name, kind, field(default=option.default, metadata={"help": help})
+
+
+OptionsOfOneScheme = make_dataclass(
+    "OptionsOfOneScheme", _scheme_fields(), bases=(FairseqDataclass,)
+)
+
+
 @dataclass
-class SchemeOptions(FairseqDataclass):
+class SchemeOptions(OptionsOfOneScheme):
     """The options that fairseq's models do not have."""
 
     init_type: Optional[ChoiceEnum(INIT_TYPES)] = field(
@@ -148,34 +159,6 @@ class SchemeOptions(FairseqDataclass):
     profile_batches: int = field(
         default=1, metadata={"help": "profile this many batches on every worker"}
     )
-    output_change_scale: ChoiceEnum(list(ADMIN_TORCH)) = field(
-        default="O(logn)",
-        metadata={
-            "help": "with --init-type admin-torch: how the effect of a small change of the weights "
-            "may grow with depth; sets ω"
-        },
-    )
-    omega_trainable: bool = field(
-        default=False,
-        metadata={"help": "with --init-type admin-torch: train ω, which else is constant"},
-    )
-    branchnorm_updates: int = field(
-        default=4000,
-        metadata={
-            "help": "with --init-type branchnorm: the branches' factor grows from 0 to 1 over this "
-            "many updates"
-        },
-    )
-
-    subln_in_encoder_attention: bool = field(
-        default=False,
-        metadata={
-            "help": "with --init-type subln: the second layer norm and the gain of the weights in "
-            "attention to the encoder too, as in the paper's text; the authors' code, which made "
-            "the published numbers, has neither there"
-        },
-    )
-
     autocast: Optional[ChoiceEnum(["bfloat16"])] = field(
         default=None,
         metadata={
@@ -217,30 +200,21 @@ class SchemeOptions(FairseqDataclass):
         return TransformerConfig.from_namespace(Namespace(**vars(self)))
 
 
-StockOptions = make_dataclass(
-    "StockOptions", _stock_fields(TransformerConfig), bases=(SchemeOptions,)
-)
-StockLanguageModelOptions = make_dataclass(
-    "StockLanguageModelOptions",
-    _stock_fields(TransformerLanguageModelConfig),
-    bases=(SchemeOptions,),
-)
+def _with_stock_options(model: str) -> type:
+    return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(SchemeOptions,))
 
 
 @dataclass
-class AdminTransformerConfig(StockOptions):
+class AdminTransformerConfig(_with_stock_options("admin_transformer")):
     _name: str = "admin_transformer"
 
 
 @dataclass
-class AdminLanguageModelConfig(StockLanguageModelOptions):
+class AdminLanguageModelConfig(_with_stock_options("admin_transformer_lm")):
     _name: str = "admin_transformer_lm"
 
 
-CONFIGS = {
-    "admin_transformer": AdminTransformerConfig,
-    "admin_transformer_lm": AdminLanguageModelConfig,
-}
+CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
 """Model → its options."""
 
 OWN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
@@ -310,19 +284,18 @@ def _check_norm(config: Any, name: str) -> None:
 
 def _check_scheme_options(config: SchemeOptions) -> None:
     """Refuse options of a scheme that is not asked for, and what the scheme cannot do."""
-    defaults = {option.name: option.default for option in fields(SchemeOptions)}
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
-            if name != config.init_type and getattr(config, option) != defaults[option]:
+            value = getattr(config, option.name)
+            if name != config.init_type and value != option.default:
                 raise AdminError(
-                    f"{spelled(option)} belongs to --init-type {name}, "
+                    f"{spelled(option.name)} belongs to --init-type {name}, "
                     f"not to --init-type {config.init_type}"
                 )
-    if config.output_change_scale not in ADMIN_TORCH:
-        raise AdminError(
-            f"unknown --output-change-scale {config.output_change_scale}; "
-            f"there are {', '.join(ADMIN_TORCH)}"
-        )
+            if option.choices and value not in option.choices:
+                raise AdminError(
+                    f"unknown {spelled(option.name)} {value}; there are {', '.join(option.choices)}"
+                )
     for stack in config.stacks:
         if config.scheme.connections and getattr(config, f"{stack}_layerdrop"):
             raise AdminError(

@@ -14,6 +14,7 @@ from fairseq.modules import LayerNorm
 from torch import nn
 
 from admin_fairseq import formulas
+from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.formulas import in_decoder, in_encoder
 from admin_fairseq.initialize import (
     Mirror,
@@ -98,6 +99,17 @@ class Profile(Enum):
 
 
 @dataclass(frozen=True)
+class Option:
+    """An option that one scheme has alone, --NAME on the command line."""
+
+    name: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    bounds: Optional[Bounds] = None
+
+
+@dataclass(frozen=True)
 class Scheme:
     """One row of the table."""
 
@@ -115,7 +127,7 @@ class Scheme:
     held_against: str = "the paper alone: no code is public"
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
-    options: tuple[str, ...] = ()  # names of those that no other scheme has
+    options: tuple[Option, ...] = ()  # that no other scheme has
     variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # what they make of the scheme
 
     def configured(self, options: Any) -> Scheme:
@@ -224,7 +236,15 @@ SCHEMES = {
         formulas.ADMIN_PAPER,
         Norm.POST,
         extra="ω: C per sub-layer, constant unless --omega-trainable",
-        options=("output_change_scale", "omega_trainable"),
+        options=(
+            Option(
+                "output_change_scale",
+                "O(logn)",
+                "how the effect of a small change of the weights may grow with depth; sets ω",
+                choices=tuple(formulas.ADMIN_TORCH),
+            ),
+            Option("omega_trainable", False, "train ω, which else is constant"),
+        ),
         variant=_admin_torch,
         held_against=formulas.ADMIN_TORCH_CODE,
     ),
@@ -285,7 +305,14 @@ SCHEMES = {
         Norm.POST,
         as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per sub-layer, from 0 to 1 by the number of updates",
-        options=("branchnorm_updates",),
+        options=(
+            Option(
+                "branchnorm_updates",
+                4000,
+                "the branches' factor grows from 0 to 1 over this many updates",
+                bounds=counting(1),
+            ),
+        ),
         variant=_branchnorm,
     ),
     "subln": Scheme(
@@ -298,7 +325,15 @@ SCHEMES = {
         as_built=(*AS_FAIRSEQ, EVERY + LAST + r"\.before\.(weight|bias)"),
         extra="one more layer norm per self-attention and FFN",
         no_stock_form="it has a layer norm inside its sub-layers, where a stock one has none",
-        options=("subln_in_encoder_attention",),
+        options=(
+            Option(
+                "subln_in_encoder_attention",
+                False,
+                "the second layer norm and the gain of the weights in attention to the encoder "
+                "too, as in the paper's text; the authors' code, which made the published numbers, "
+                "has neither there",
+            ),
+        ),
         variant=_subln,
         held_against=formulas.TORCHSCALE_CODE,
     ),

@@ -16,17 +16,14 @@ from fairseq import tasks, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqLanguageModel
-from fairseq.models.transformer import TransformerModelBase
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, BaseFairseqModel, FairseqLanguageModel
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
-from fairseq.tasks.language_modeling import LanguageModelingTask
-from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from admin_fairseq import bounds
 from admin_fairseq.analysis.options import Conditions
-from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.architectures import ARCHITECTURES, KINDS, MODELS, Model
 from admin_fairseq.bounds import SEED
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.dictionaries import data_bin
@@ -59,12 +56,6 @@ DEFAULTS = {
     "--distributed-world-size": ("1",),
 }
 """An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
-
-
-TASKS = (TranslationTask, LanguageModelingTask)
-
-FORWARDS = (TransformerModelBase.forward, FairseqLanguageModel.forward)
-"""How the models run that are measured here; relatives with a way of their own are not."""
 
 PLAIN = {
     "checkpoint_activations": False,
@@ -171,8 +162,9 @@ class Bench:
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
         """The run that ``words``, an architecture and its options, would be trained in."""
         args = parse(self._command_line(words, depth, seed))
-        if not issubclass(TASK_REGISTRY[args.task], TASKS):
-            raise AdminError(f"--task {args.task}: none of translation or language modelling")
+        known = [kind.task for kind in MODELS.values()]
+        if not issubclass(TASK_REGISTRY[args.task], tuple(TASK_REGISTRY[one] for one in known)):
+            raise AdminError(f"--task {args.task}: none of {', '.join(known)}")
         run = convert_namespace_to_omegaconf(args)
         bounds.check(run.model, SIZES)  # fairseq's own models have no bounds
         bounds.check(run.common, {"seed": SEED})  # which may be said again
@@ -188,13 +180,15 @@ class Bench:
 
     def _command_line(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> list[str]:
         """What ``fairseq-train`` would be given."""
-        conditions, alone = self.conditions, _is_language_model(words[0])
-        layers = [] if depth is None else ["--decoder-layers", str(depth.decoder)]
-        if depth is not None and not alone:
-            layers += ["--encoder-layers", str(depth.encoder)]
-        task = ["--task", "language_modeling" if alone else "translation"]
+        conditions, kind = self.conditions, _kind(words[0])
+        layers = [
+            word
+            for stack in (kind.stacks if depth is not None else ())
+            for word in (f"--{stack}-layers", str(getattr(depth, stack)))
+        ]
+        task = ["--task", kind.task]
         given = {word.split("=")[0] for word in (*words, *conditions.words)}
-        if alone and "--tokens-per-sample" not in given:
+        if kind.task == "language_modeling" and "--tokens-per-sample" not in given:
             task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
         return [
             *(conditions.data, *task),
@@ -210,7 +204,7 @@ class Bench:
         if key not in self._tasks:
             run = copy.deepcopy(run)
             run.common.seed = self.conditions.seed
-            if not _is_language_model(run.model._name):
+            if _kind(run.model._name).task == "translation":
                 data_bin(run.task.data, run.task)  # tells which folder has which languages
             with telling_of_data(run):
                 task = tasks.setup_task(run.task)
@@ -242,16 +236,14 @@ class Bench:
         return Specimen(label_of(options), model, run, task, criterion, batch)
 
 
-def _is_language_model(arch: str) -> bool:
-    """Raises AdminError for what is no transformer."""
-    if arch not in ARCH_MODEL_REGISTRY:
+def _kind(arch: str) -> Model:
+    """The row of its model; raises AdminError for what is no transformer."""
+    if arch not in ARCH_MODEL_NAME_REGISTRY:
         raise AdminError(f"unknown --arch {arch}; the README lists ours")
-    model = ARCH_MODEL_REGISTRY[arch]
-    if model.forward not in FORWARDS:
-        raise AdminError(
-            f"--arch {arch}: no fairseq transformer such as transformer or transformer_lm"
-        )
-    return issubclass(model, FairseqLanguageModel)
+    kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY[arch])
+    if kind is None:
+        raise AdminError(f"--arch {arch}: no fairseq transformer such as {', '.join(KINDS)}")
+    return kind
 
 
 def _defaults(given: AbstractSet[str]) -> list[str]:

@@ -26,6 +26,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from fairseq.modules import SinusoidalPositionalEmbedding
 from torch import Tensor
 
+from admin_fairseq.architectures import KINDS
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import (
     Weights,
@@ -39,14 +40,6 @@ from admin_fairseq.errors import AdminError, blaming
 
 Options = dict[str, Any]
 """A model's options by their flat names, as on the command line."""
-
-STOCK_MODELS = {
-    "admin_transformer": "transformer",
-    "admin_transformer_lm": "transformer_lm",
-    "transformer": "transformer",
-    "transformer_lm": "transformer_lm",
-}
-"""The model of a checkpoint → the one of fairseq's that can compute the same."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[s
     scales: list[str] = []
     name = options["_name"]
     model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
-    if model not in STOCK_MODELS:
+    if model not in KINDS:
         raise AdminError(f"{path}: cannot fold a model of architecture {name}")
     if model in CONFIGS:
         config = compare.resolved(options, path)
@@ -143,7 +136,7 @@ def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[s
             )
         options = {key: value for key, value in vars(config).items() if key not in OWN_OPTIONS}
         scales = list(config.scheme.residual(1).state_dict())
-    return {**options, "_name": STOCK_MODELS[model]}, scales
+    return {**options, "_name": KINDS[model].stock}, scales
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Iterable
 
 from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.commands.command import Command, add_data, add_force, data_of
-from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refuse_language_model
+from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refuse_other_tasks
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Iterable[str]:
     state = read_checkpoint(args.input)
-    refuse_language_model(state, args.input)
+    refuse_other_tasks(state, args.input)
     data, subwords = data_of(args, state), args.sentencepiece_model
     changes = export_ctranslate2(
         state, args.input, data, args.output, args.quantization, subwords, args.force

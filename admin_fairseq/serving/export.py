@@ -12,6 +12,7 @@ from typing import Any, Mapping, Optional
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from admin_fairseq import pieces
+from admin_fairseq.architectures import KINDS
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options
@@ -97,12 +98,13 @@ def export_ctranslate2(
     return changes
 
 
-def refuse_language_model(state: Mapping[str, Any], path: str) -> None:
-    """Raise AdminError for a checkpoint of a decoder alone: nothing can be translated with it."""
+def refuse_other_tasks(state: Mapping[str, Any], path: str) -> None:
+    """Raise AdminError for a checkpoint of a language model: nothing can be translated with it."""
     name = model_options(state)["_name"]
-    if str(ARCH_MODEL_NAME_REGISTRY.get(name, name)).endswith("_lm"):
+    kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
+    if kind is not None and kind.task != "translation":
         raise AdminError(
-            f"{path}: a language model (--arch {name}); export takes translation models"
+            f"{path}: a model for {kind.task} (--arch {name}); export takes translation models"
         )
 
 
