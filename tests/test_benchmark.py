@@ -186,7 +186,7 @@ def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(tmp
     monkeypatch.setattr(benchmark, "benchmark", None)
     (tmp_path / "file").touch()
     path = f"{tmp_path}/file/result.json"
-    with pytest.raises(AdminError, match=r"file/result\.json: cannot be written"):
+    with pytest.raises(SystemExit, match=r"file/result\.json: cannot be written"):
         main(["benchmark", "--json", path])
 
 

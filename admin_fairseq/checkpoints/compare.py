@@ -87,6 +87,8 @@ def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> Base
     try:
         with blaming(path):
             model = build_model(Namespace(**options), task)
+    except AdminError:
+        raise
     except Exception as error:  # whatever damaged options make fairseq raise
         reason = textwrap.shorten(str(error), 500)
         raise AdminError(f"{path}: no model can be built from its options: {reason}") from None

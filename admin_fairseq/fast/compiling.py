@@ -20,13 +20,21 @@ some, enough to pack), each with and without gradients where activations are che
 torch takes a batch of one sentence, or of one position, for another kind."""
 
 
+class CompilingError(AdminError, RuntimeError):
+    """torch cannot compile here.
+
+    A RuntimeError, as torch's own is: for any other error of an update fairseq's trainer leaves a
+    checkpoint, crash.pt.
+    """
+
+
 def compile_for_training(layer: nn.Module) -> None:
     """Let ``layer`` run compiled on the fast paths of training.
 
     Its parameters keep their names. Outside of training it runs as it is: decoding step by step
     changes what it keeps in every step. So it does on fairseq's own paths, where hooks look on
     (the profile), and where it shows its attention, which would double the forms of all layers.
-    Raises AdminError where torch cannot compile.
+    Raises CompilingError where torch cannot.
     """
     layer.forward = partial(_forward, layer)  # no closure: a copy of the layer would call this one
 
@@ -42,7 +50,7 @@ def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with config.patch(cache_size_limit=MOST_FORMS):
             return _compiled(plain)(layer, *args, **kwargs)
     except exc.BackendCompilerFailed as error:
-        raise AdminError(_explained(error.inner_exception)) from error
+        raise CompilingError(_explained(error.inner_exception)) from error
 
 
 @cache

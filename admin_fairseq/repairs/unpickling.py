@@ -62,6 +62,8 @@ def load(file: BinaryIO, path: str) -> Any:
         # its own protection takes no pickle_module; this one refuses all that it would
         restricted = {"weights_only": False, "pickle_module": _restricted_pickle()}
         return torch.load(file, map_location="cpu", **restricted)
+    except AdminError:
+        raise
     except MemoryError:
         raise AdminError(f"{path}: does not fit into memory") from None
     except Exception as error:  # bytes that may be anything make torch raise anything

@@ -96,5 +96,5 @@ def test_weights_that_do_not_fit_are_named(trained, change, message):
     change(weights)
     with pytest.raises(AdminError, match=message) as error:
         compare.build(options, weights, "x.pt")
-    assert str(error.value).startswith("admin-fairseq: error: x.pt: ")
+    assert str(error.value).startswith("x.pt: ")
     assert "\n" not in str(error.value) and len(str(error.value)) < 700

@@ -262,7 +262,7 @@ def test_weights_that_cannot_be_folded(trained, change, message):
     change(weights)
     with pytest.raises(AdminError, match=message) as error:
         fold(weights, stock_options(options), "x.pt")
-    assert str(error.value).startswith("admin-fairseq: error: x.pt: ")
+    assert str(error.value).startswith("x.pt: ")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_translations_are_found_and_sorted(lines, expected):
     ],
 )
 def test_what_cannot_be_ordered_is_refused_in_one_line(lines, message):
-    with pytest.raises(AdminError, match=f"^admin-fairseq: error: out: .*{message}"):
+    with pytest.raises(AdminError, match=f"^out: .*{message}"):
         translations(lines, "out")
 
 
