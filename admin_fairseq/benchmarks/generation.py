@@ -36,7 +36,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, read_checkpoint
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import Batch, build_model
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
     stock = compare.for_inference(build_model(run, task))
     mine = sides.ours(options.conditions, words=options.our_words).run
     ours = compare.for_inference(build_model(mine, task))
-    compare.load_weights(ours, stock.state_dict(), f"stock's weights in {options.conditions.arch}")
+    with blaming(f"stock's weights in {options.conditions.arch}"):
+        compare.load_weights(ours, stock.state_dict())
     return {"stock": stock, "ours": ours}
 
 
@@ -156,12 +157,13 @@ def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseq
             f"{path}: a model of architecture {mine['_name']}; generation is measured with "
             "our translation models"
         )
-    folded, _ = fold_checkpoint(state, path)
     ours = {**mine, "autocast": None, **_overrides(options)}
-    models = {
-        "stock": compare.build(model_options(folded), folded["model"], path),
-        "ours": compare.build(ours, state["model"], path, ours["autocast"]),
-    }
+    with blaming(path):
+        folded, _ = fold_checkpoint(state)
+        models = {
+            "stock": compare.build(model_options(folded), folded["model"]),
+            "ours": compare.build(ours, state["model"], ours["autocast"]),
+        }
     types = len(models["ours"].decoder.dictionary)
     if types != len(task.target_dictionary):
         raise AdminError(

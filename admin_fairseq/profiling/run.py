@@ -22,7 +22,7 @@ from torch import nn
 
 from admin_fairseq import schemes
 from admin_fairseq.config import SchemeOptions
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import check_batch, telling_of_data
 from admin_fairseq.hooks.recorder import (
     Recorder,
@@ -95,7 +95,9 @@ def profiled(
 def _apply(
     profile: Profile, sites: dict[Site, ScaledResidual], config: SchemeOptions, path: str
 ) -> None:
-    for residual, omega in zip(sites.values(), profile.omegas_for(sites, _dims(config), path)):
+    with blaming(path):
+        omegas = profile.omegas_for(sites, _dims(config))
+    for residual, omega in zip(sites.values(), omegas):
         set_omega(residual, omega)
 
 

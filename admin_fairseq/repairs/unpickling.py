@@ -50,13 +50,13 @@ def allowed_types() -> list[Any]:
     ]
 
 
-def load(file: BinaryIO, path: str) -> Any:
-    """What ``torch.save`` put into ``file``, on the CPU; ``path`` is its name in errors.
+def load(file: BinaryIO) -> Any:
+    """What ``torch.save`` put into ``file``, on the CPU.
 
     Raises AdminError for what is no such file, is damaged, or would run code.
     """
     try:
-        _check_sums(file, path)
+        _check_sums(file)
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
         # its own protection takes no pickle_module; this one refuses all that it would
@@ -65,9 +65,9 @@ def load(file: BinaryIO, path: str) -> Any:
     except AdminError:
         raise
     except MemoryError:
-        raise AdminError(f"{path}: does not fit into memory") from None
+        raise AdminError("does not fit into memory") from None
     except Exception as error:  # bytes that may be anything make torch raise anything
-        raise AdminError(f"{path}: {_reason(error)}") from None
+        raise AdminError(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -82,7 +82,7 @@ def _reason(error: Exception) -> str:
     return "not a checkpoint, or a damaged one"
 
 
-def _check_sums(file: BinaryIO, path: str) -> None:
+def _check_sums(file: BinaryIO) -> None:
     """Raise AdminError where a member of torch's zip archive is not what was written.
 
     torch stores members as they are: compressed ones, or more bytes of members than the file has,
@@ -91,19 +91,17 @@ def _check_sums(file: BinaryIO, path: str) -> None:
     """
     head = file.read(4)
     if not head.startswith((ZIP, PICKLE)):
-        raise AdminError(f"{path}: not a checkpoint, or a damaged one")
+        raise AdminError("not a checkpoint, or a damaged one")
     size = file.seek(0, io.SEEK_END)
     if head == ZIP:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             grows = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if grows or sum(member.file_size for member in members) > size:
-                raise AdminError(
-                    f"{path}: not a checkpoint of torch, whose members lie there plainly"
-                )
+                raise AdminError("not a checkpoint of torch, whose members lie there plainly")
             damaged = archive.testzip()
             if damaged is not None:
-                raise AdminError(f"{path}: damaged: the check sum of {damaged} is wrong")
+                raise AdminError(f"damaged: the check sum of {damaged} is wrong")
     file.seek(0)
 
 

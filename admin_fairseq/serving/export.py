@@ -15,7 +15,7 @@ from admin_fairseq import pieces
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.files import refuse_to_overwrite, replacing_folder
 from admin_fairseq.provenance import installed_versions
 from admin_fairseq.repairs.saving import save
@@ -70,11 +70,12 @@ def export_ctranslate2(
     """
     refuse_to_replace(folder, force)
     package = ctranslate2()
-    data.check(state["model"], path)
     if sentencepiece_model:
         pieces.load(sentencepiece_model)  # better told now than when translating
-    stock, changes = fold_checkpoint(state, path)
-    _check_options(model_options(stock), path)
+    with blaming(path):
+        data.check(state["model"])
+        stock, changes = fold_checkpoint(state)
+        _check_options(model_options(stock))
     with replacing_folder(folder, force) as new, tempfile.TemporaryDirectory() as workplace:
         checkpoint = os.path.join(workplace, "checkpoint.pt")
         with open(checkpoint, "wb") as file:
@@ -97,13 +98,11 @@ def export_ctranslate2(
     return changes
 
 
-def refuse_language_model(state: Mapping[str, Any], path: str) -> None:
+def refuse_language_model(state: Mapping[str, Any]) -> None:
     """Raise AdminError for a checkpoint of a decoder alone: nothing can be translated with it."""
     name = model_options(state)["_name"]
     if str(ARCH_MODEL_NAME_REGISTRY.get(name, name)).endswith("_lm"):
-        raise AdminError(
-            f"{path}: a language model (--arch {name}); export takes translation models"
-        )
+        raise AdminError(f"a language model (--arch {name}); export takes translation models")
 
 
 def refuse_to_replace(folder: str, force: bool) -> None:
@@ -134,14 +133,14 @@ def _description(
     )
 
 
-def _check_options(options: Mapping[str, Any], path: str) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     overlooked = next((option for option in UNSUPPORTED if options.get(option)), None)
     dims = {options[f"decoder_{kind}_dim"] for kind in ("input", "embed", "output")}
     if overlooked is None and len(dims) > 1:
         overlooked = "decoder_output_dim"
     if overlooked is not None:
         option = overlooked.replace("_", "-")
-        raise AdminError(f"{path}: CTranslate2 has no equivalent of --{option}")
+        raise AdminError(f"CTranslate2 has no equivalent of --{option}")
 
 
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:

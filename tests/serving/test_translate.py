@@ -33,7 +33,7 @@ def options(model, **more):
 
 def test_every_step_takes_what_the_checkpoint_finds_likeliest(model, checkpoint, task):
     state = checkpoint(max_source_positions=12, max_target_positions=10)
-    original = compare.build(state["cfg"]["model"], state["model"], "x.pt")
+    original = compare.build(state["cfg"]["model"], state["model"])
     dictionary = task.target_dictionary
     for line in filter(str.strip, LINES):
         source = dictionary.encode_line(line, add_if_not_exist=False).long().unsqueeze(0)
