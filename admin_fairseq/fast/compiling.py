@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.private import dynamo
 
 MOST_FORMS = 64
 """Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
@@ -44,7 +45,7 @@ def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     fast = kwargs.get("layout") is not None
     if not (fast and layer.training) or kwargs.get("need_attn"):
         return plain(layer, *args, **kwargs)
-    from torch._dynamo import config, exc  # takes a second
+    config, exc = dynamo()
 
     try:
         with config.patch(cache_size_limit=MOST_FORMS):

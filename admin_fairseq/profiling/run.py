@@ -36,6 +36,7 @@ from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.repairs.private import prepared
 from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
 
 logger = logging.getLogger(__name__)
@@ -232,7 +233,7 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
     )
     # not islice: fairseq reads ahead in a thread, which must end before the process does
     for batch in batches.take(count):
-        sample, is_dummy = trainer._prepare_sample(batch)
+        sample, is_dummy = prepared(trainer, batch)
         if not is_dummy:
             check_batch(sample, trainer.task, run)
             yield sample
