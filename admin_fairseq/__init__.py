@@ -31,10 +31,12 @@ from admin_fairseq.repairs import (  # noqa: E402
     save_dir,
     saving,
     spawning,
+    uncaught,
     unfit_weights,
 )
 
 for repair in (
+    uncaught,
     attention_plans,
     broadcast,
     cpu_workers,

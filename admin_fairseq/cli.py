@@ -17,7 +17,7 @@ from functools import partial
 from importlib import import_module
 from typing import IO, Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
-from admin_fairseq.errors import AdminError, printable, writable
+from admin_fairseq.errors import AdminError, exit_in_one_line, printable, writable
 from admin_fairseq_cli import SUBCOMMANDS, parser_of
 
 
@@ -118,7 +118,7 @@ def _quiet_when_interrupted() -> Iterator[None]:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
-    with _quiet_when_interrupted():
+    with exit_in_one_line(), _quiet_when_interrupted():
         args = _parser().parse_args(argv)
         command, debug = COMMANDS[args.command], args.debug
         del args.command, args.debug
@@ -128,15 +128,25 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
     """Print the lines of ``work``, as a command of its own does.
 
-    An error that nobody foresaw is told in one line, unless ``debug`` asks for its traceback.
+    An error ends the process with one line; so does one that nobody foresaw, unless ``debug`` asks
+    for its traceback.
     """
-    try:
-        with _quiet_when_interrupted(), _messages_on_stderr(), _cleaning_up_when_told_to_end():
+    with exit_in_one_line(), _quiet_when_interrupted(), _explaining_the_unforeseen(debug):
+        with _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
                 _show(text if verbatim else _readable(text))
         _show("", end="", flush=True)
+
+
+@contextmanager
+def _explaining_the_unforeseen(debug: bool) -> Iterator[None]:
+    """Let what happens to a command that is no AdminError become one, unless ``debug``."""
+    try:
+        yield
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AdminError:
+        raise
     except Exception as error:
         if debug:
             raise

@@ -12,20 +12,34 @@ UNSAFE = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
 encode, or is no character, which XML forbids."""
 
 
-class AdminError(SystemExit):
+class AdminError(Exception):
     """A mistake in options or files, told in one line.
 
-    It derives from ``SystemExit`` because fairseq's commands have no place where a plugin
-    could catch its own errors: uncaught, Python prints the message to standard error without
-    a traceback and exits with status 1. Callers from Python catch it by its name.
+    A notebook catches it as any other exception. A command lets it through to where it was
+    entered, which ends the process with ``line``: ``exit_in_one_line`` in ours,
+    ``repairs.uncaught`` in fairseq's.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(f"admin-fairseq: error: {printable(shortened(message))}")
+        super().__init__(printable(shortened(message)))
         self.message = message
 
     def __reduce__(self) -> tuple[type[AdminError], tuple[str]]:
         return type(self), (self.message,)  # as it comes from another process
+
+    @property
+    def line(self) -> str:
+        """What a command says of it."""
+        return f"admin-fairseq: error: {self}"
+
+
+@contextmanager
+def exit_in_one_line() -> Iterator[None]:
+    """End the process where an error comes this far: its line to standard error, status 1."""
+    try:
+        yield
+    except AdminError as error:
+        raise SystemExit(error.line) from None
 
 
 @contextmanager

@@ -28,8 +28,8 @@ BATCHES = {"required_batch_size_multiple": counting(1)}
 class OutOfMemory(AdminError):
     """A model and its batch do not fit."""
 
-    def __init__(self) -> None:
-        super().__init__("out of memory; try a smaller --max-tokens")
+    def __init__(self, message: str = "out of memory; try a smaller --max-tokens") -> None:
+        super().__init__(message)
 
 
 def parse(words: Sequence[str]) -> Namespace:
@@ -89,6 +89,8 @@ def explaining(who: object, what: str) -> Iterator[None]:
     try:
         with running_out_of_memory():
             yield
+    except AdminError:
+        raise
     except Exception as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise AdminError(f"{who}: fairseq cannot {what} it: {lines[0]}") from None

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Iterator, TypeVar
 
 import msgspec
 
-from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.errors import AdminError, blaming, shortened
 
 Schema = TypeVar("Schema")
 
@@ -60,10 +60,12 @@ def read_json(path: str, schema: type[Schema], what: str) -> Schema:
 
     Raises AdminError where it cannot be read, or is no such file: see ``check_json``.
     """
-    return check_json(read_text(path), path, schema, what)
+    text = read_text(path)
+    with blaming(path):
+        return check_json(text, schema, what)
 
 
-def check_json(text: str, path: str, schema: type[Schema], what: str) -> Schema:
+def check_json(text: str, schema: type[Schema], what: str) -> Schema:
     """``text`` as ``schema`` has it.
 
     Types are strict: no text for a number, no truth value for one. Raises AdminError for what is
@@ -81,7 +83,7 @@ def check_json(text: str, path: str, schema: type[Schema], what: str) -> Schema:
         return msgspec.convert(content, schema)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         reason = shortened(str(error), 300)
-        raise AdminError(f"{path}: not {what}, or a damaged one: {reason}") from None
+        raise AdminError(f"not {what}, or a damaged one: {reason}") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from admin_fairseq import pieces
 from admin_fairseq.corpora.streams import read_lines
+from admin_fairseq.errors import exit_in_one_line
 
 
 def train(args: argparse.Namespace) -> None:
@@ -36,7 +37,8 @@ def main() -> None:
     encoder.add_argument("--model", required=True)
     encoder.set_defaults(run=encode)
     args = parser.parse_args()
-    args.run(args)
+    with exit_in_one_line():
+        args.run(args)
 
 
 if __name__ == "__main__":

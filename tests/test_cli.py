@@ -6,7 +6,6 @@ import pytest
 
 from admin_fairseq import cli
 from admin_fairseq.commands import schemes
-from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
 
@@ -27,7 +26,7 @@ from admin_fairseq.schemes import SCHEMES
 )
 def test_mistakes_are_told_in_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AdminError) as error:
+    with pytest.raises(SystemExit) as error:
         cli.main(words)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -69,7 +68,7 @@ def test_an_unforeseen_error_is_one_line_unless_asked_for(monkeypatch):
         raise ZeroDivisionError("a reason")
 
     monkeypatch.setitem(cli.COMMANDS, "schemes", cli.COMMANDS["schemes"]._replace(run=fail))
-    with pytest.raises(AdminError, match=r"unforeseen ZeroDivisionError: a reason \(please report"):
+    with pytest.raises(SystemExit, match=r"unforeseen ZeroDivisionError: a reason \(please report"):
         cli.main(["schemes"])
     with pytest.raises(ZeroDivisionError):
         cli.main(["--debug", "schemes"])
@@ -123,7 +122,7 @@ def test_data_that_standard_output_cannot_encode_is_refused(in_ascii):
     """An escape would be a wrong translation."""
 
     def translate():
-        with pytest.raises(AdminError, match="its encoding ascii has no 'ü'; set PYTHONIOENCODING"):
+        with pytest.raises(SystemExit, match="its encoding ascii has no 'ü'; set PYTHONIOENCODING"):
             cli.perform(lambda: ["süß"], verbatim=True)
 
     assert in_ascii(translate) == ""

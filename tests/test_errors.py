@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from admin_fairseq.errors import AdminError, blaming, printable, shortened
+from admin_fairseq.errors import AdminError, blaming, exit_in_one_line, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -20,16 +20,30 @@ from admin_fairseq.errors import AdminError, blaming, printable, shortened
 )
 def test_what_steers_a_terminal_is_escaped(text, shown):
     assert printable(text) == shown
-    assert str(AdminError(text)) == f"admin-fairseq: error: {shown}"
+    assert str(AdminError(text)) == shown
 
 
 def test_an_error_comes_from_another_process_as_it_is():
     error = pickle.loads(pickle.dumps(AdminError("in.pt: damaged")))
-    assert (str(error), error.message) == ("admin-fairseq: error: in.pt: damaged", "in.pt: damaged")
+    assert (str(error), error.message) == ("in.pt: damaged", "in.pt: damaged")
+
+
+def test_an_error_is_an_exception_like_any_other():
+    with pytest.raises(Exception, match=r"^in\.pt: damaged$") as caught:
+        raise AdminError("in.pt: damaged")
+    assert not isinstance(caught.value, ValueError)  # which argparse and msgspec reword
+
+
+def test_an_error_at_the_door_is_a_line_and_status_1():
+    told = pytest.raises(SystemExit, match=r"^admin-fairseq: error: in\.pt: damaged$")
+    with told, exit_in_one_line():
+        raise AdminError("in.pt: damaged")
+    with pytest.raises(ValueError), exit_in_one_line():
+        raise ValueError
 
 
 def test_errors_inside_blame_a_file():
-    with pytest.raises(AdminError, match=r"error: in.pt: --beam is 0$"), blaming("in.pt"):
+    with pytest.raises(AdminError, match=r"^in.pt: --beam is 0$"), blaming("in.pt"):
         raise AdminError("--beam is 0")
 
 

@@ -34,7 +34,7 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
 )
 from admin_fairseq.config import SIZES, resolve
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import (
     Batch,
     build_model,
@@ -218,8 +218,10 @@ class Bench:
         state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
         options.update({name: value for name, value in PLAIN.items() if name in options})
-        check_weights(weights, path)
-        model = compare.build(options, weights, path).float().to(self.conditions.device)
+        with blaming(path):
+            check_weights(weights)
+            model = compare.build(options, weights)
+        model = model.float().to(self.conditions.device)
         trained = run_options(state).get("task") or {}
         if isinstance(model, FairseqLanguageModel):
             words = ["transformer_lm", "--tokens-per-sample", str(model.max_positions())]

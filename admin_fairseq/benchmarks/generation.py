@@ -39,7 +39,7 @@ from admin_fairseq.bounds import counting
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, read_checkpoint
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import Batch, build_model
 from admin_fairseq.studies.options import option, quoted
 from admin_fairseq.studies.pictures import Bars, Picture
@@ -187,7 +187,8 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
     stock = compare.for_inference(build_model(run, task))
     mine = sides.ours(options.conditions, words=options.our_words).run
     ours = compare.for_inference(build_model(mine, task))
-    compare.load_weights(ours, stock.state_dict(), f"stock's weights in {options.conditions.arch}")
+    with blaming(f"stock's weights in {options.conditions.arch}"):
+        compare.load_weights(ours, stock.state_dict())
     return {"stock": stock, "ours": ours}
 
 
@@ -201,12 +202,13 @@ def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseq
             f"{path}: a model of architecture {mine['_name']}; generation is measured with "
             "our translation models"
         )
-    folded, _ = fold_checkpoint(state, path)
     ours = {**mine, "autocast": None, **_overrides(options)}
-    models = {
-        "stock": compare.build(model_options(folded), folded["model"], path),
-        "ours": compare.build(ours, state["model"], path, ours["autocast"]),
-    }
+    with blaming(path):
+        folded, _ = fold_checkpoint(state)
+        models = {
+            "stock": compare.build(model_options(folded), folded["model"]),
+            "ours": compare.build(ours, state["model"], ours["autocast"]),
+        }
     types = len(models["ours"].decoder.dictionary)
     if types != len(task.target_dictionary):
         raise AdminError(

@@ -24,6 +24,7 @@ from admin_fairseq.benchmarks.sides import Side
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import Weights
+from admin_fairseq.errors import blaming
 from admin_fairseq.fairseq_runs import Batch, build_model, running_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
     with running_out_of_memory():
         model = build_model(run, task)
         if weights is not None:
-            compare.load_weights(model, weights, "weights to start from")
+            with blaming("weights to start from"):
+                compare.load_weights(model, weights)
         trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
     trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
     trainer.save_checkpoint = lambda *args, **kwargs: None  # crash.pt, in a folder of the user's

@@ -19,7 +19,7 @@ from admin_fairseq.checkpoints.storage import (
     read_checkpoint,
     without_training_state,
 )
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 
 BY_EPOCH = r"checkpoint(\d+)\.pt"
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
@@ -49,7 +49,8 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
         first = first or function
         if function != first:
             raise AdminError(f"{path}: another model than {paths[0]}: {function}, before {first}")
-        _add(sums, state["model"], path)
+        with blaming(path):
+            _add(sums, state["model"])
     last: Weights = state["model"]
     means = {
         name: sums.pop(name).div_(len(paths)).to(weight.dtype) if name in sums else weight
@@ -60,13 +61,13 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
     return averaged
 
 
-def _add(sums: Weights, weights: Weights, path: str) -> None:
-    check_weights(weights, path)
+def _add(sums: Weights, weights: Weights) -> None:
+    check_weights(weights)
     floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     odd = sorted(sums.keys() ^ floating.keys()) if sums else []
     if odd:
         where = "is missing" if odd[0] in sums else "is not in the checkpoints before"
-        raise AdminError(f"{path}: another model: {odd[0]} {where}")
+        raise AdminError(f"another model: {odd[0]} {where}")
     for name, weight in floating.items():
         if name not in sums:
             dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -75,7 +76,7 @@ def _add(sums: Weights, weights: Weights, path: str) -> None:
             sums[name].add_(weight)
         else:
             shapes = f"{tuple(weight.shape)}, before it was {tuple(sums[name].shape)}"
-            raise AdminError(f"{path}: another model: {name} is {shapes}")
+            raise AdminError(f"another model: {name} is {shapes}")
 
 
 def _tied_as(tied: Weights, weights: Weights) -> Weights:

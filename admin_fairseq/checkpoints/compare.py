@@ -25,15 +25,15 @@ STACKS = ("encoder", "decoder")
 
 
 def build(
-    options: Mapping[str, Any], weights: Weights, path: str, autocast: Optional[str] = None
+    options: Mapping[str, Any], weights: Weights, autocast: Optional[str] = None
 ) -> BaseFairseqModel:
     """The model with these options and weights, for inference, in float32 at least.
 
     ``autocast`` is the precision of its products, in place of that of its training. Raises
-    AdminError that names what does not fit; ``path`` is the file to blame.
+    AdminError that names what does not fit.
     """
-    model = empty_model({**options, "autocast": autocast}, weights, path)
-    load_weights(model, weights, path)
+    model = empty_model({**options, "autocast": autocast}, weights)
+    load_weights(model, weights)
     return for_inference(model)
 
 
@@ -46,23 +46,22 @@ def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
     return model.eval()
 
 
-def resolved(options: Mapping[str, Any], path: str) -> SchemeOptions:
-    """The complete options of one of our models; raises AdminError that blames ``path``."""
+def resolved(options: Mapping[str, Any]) -> SchemeOptions:
+    """The complete options of one of our models; raises AdminError where they are none."""
     try:
-        with blaming(path):
-            return resolve(Namespace(**options))
+        return resolve(Namespace(**options))
     except (AttributeError, TypeError, ValueError) as error:
-        raise AdminError(f"{path}: the model's options are damaged: {error}") from None
+        raise AdminError(f"the model's options are damaged: {error}") from None
 
 
-def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None:
+def check_sizes(options: Mapping[str, Any], weights: Weights) -> None:
     """Raise AdminError where the options ask for a model of another size than ``weights`` are.
 
     Found out before anything is built: options can ask for 10^9 layers in a small file.
     """
     # "${task.tokens_per_sample}" stands for what another part of the run's options says
     said = {name: value for name, value in options.items() if not str(value).startswith("${")}
-    with blaming(f"{path}: damaged checkpoint"):
+    with blaming("damaged checkpoint"):
         bounds.check(Namespace(**said), SIZES)
     for stack in STACKS:
         layers = {name.split(".")[2] for name in weights if name.startswith(f"{stack}.layers.")}
@@ -73,45 +72,44 @@ def check_sizes(options: Mapping[str, Any], weights: Weights, path: str) -> None
         for name, size in found.items():
             if options.get(name, size) != size:
                 raise AdminError(
-                    f"{path}: damaged checkpoint: its weights have {name} {size}, "
+                    f"damaged checkpoint: its weights have {name} {size}, "
                     f"its options {options[name]!r}"
                 )
 
 
-def empty_model(options: Mapping[str, Any], weights: Weights, path: str) -> BaseFairseqModel:
+def empty_model(options: Mapping[str, Any], weights: Weights) -> BaseFairseqModel:
     """The model with these options, its vocabulary as large as that of ``weights``."""
     # weights come from the checkpoint: files of pretrained embeddings are not needed again
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
-    check_sizes(options, weights, path)
-    task = _stand_in_task(weights, path)
+    check_sizes(options, weights)
+    task = _stand_in_task(weights)
     try:
-        with blaming(path):
-            model = build_model(Namespace(**options), task)
+        model = build_model(Namespace(**options), task)
+    except AdminError:
+        raise
     except Exception as error:  # whatever damaged options make fairseq raise
         reason = textwrap.shorten(str(error), 500)
-        raise AdminError(f"{path}: no model can be built from its options: {reason}") from None
+        raise AdminError(f"no model can be built from its options: {reason}") from None
     dtypes = {weight.dtype for weight in weights.values()}
     return model.to(torch.float64 if torch.float64 in dtypes else torch.float32)
 
 
-def load_weights(model: BaseFairseqModel, weights: Weights, path: str) -> None:
+def load_weights(model: BaseFairseqModel, weights: Weights) -> None:
     """Load all of ``weights`` and nothing else; raises AdminError that names what does not fit."""
     try:
         model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise AdminError(
-            f"{path}: weights do not fit the model's options: {textwrap.shorten(reasons, 500)}"
+            f"weights do not fit the model's options: {textwrap.shorten(reasons, 500)}"
         ) from None
 
 
-def _stand_in_task(weights: Weights, path: str) -> SimpleNamespace:
+def _stand_in_task(weights: Weights) -> SimpleNamespace:
     """As much of a task as a model asks for, its dictionaries as large as the embeddings."""
     name = "decoder.embed_tokens.weight"
     if name not in weights:
-        raise AdminError(
-            f"{path}: {name} is missing: a damaged checkpoint, or one with --adaptive-input"
-        )
+        raise AdminError(f"{name} is missing: a damaged checkpoint, or one with --adaptive-input")
     source = target = _dictionary(len(weights[name]))
     encoder_embeddings = weights.get("encoder.embed_tokens.weight")
     if encoder_embeddings is not None and len(encoder_embeddings) != len(target):

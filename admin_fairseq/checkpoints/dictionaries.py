@@ -20,17 +20,17 @@ class DataBin:
     source_lang: str
     target_lang: str
 
-    def check(self, weights: Weights, path: str) -> None:
+    def check(self, weights: Weights) -> None:
         """Raise AdminError unless both dictionaries are as large as the model's embeddings."""
         for stack, language in (("encoder", self.source_lang), ("decoder", self.target_lang)):
             name = f"{stack}.embed_tokens.weight"
             if name not in weights:
-                raise AdminError(f"{path}: damaged checkpoint: {name} is missing")
+                raise AdminError(f"damaged checkpoint: {name} is missing")
             file = os.path.join(self.folder, f"dict.{language}.txt")
             types, rows = len(Dictionary.load(file)), len(weights[name])
             if types != rows:
                 raise AdminError(
-                    f"{file}: {types} types, the {stack} of {path} has embeddings for {rows}; "
+                    f"{file}: {types} types, the checkpoint's {stack} has embeddings for {rows}; "
                     "--data wants the folder that it was trained on"
                 )
 
@@ -40,9 +40,8 @@ def data_bin(
     task: Mapping[str, Any],
     source_lang: Optional[str] = None,
     target_lang: Optional[str] = None,
-    path: str = "the checkpoint",
 ) -> DataBin:
-    """``folder`` with the languages asked for, or else those of the ``task`` that ``path`` is for.
+    """``folder`` with the languages asked for, or else those of the ``task`` of a checkpoint.
 
     Raises AdminError where there is no such folder, or its languages are not to be found out.
     """
@@ -53,6 +52,7 @@ def data_bin(
         source, target = data_utils.infer_language_pair(folder)
     if not (source and target):
         raise AdminError(
-            f"{folder}: which languages? {path} does not say; use --source-lang and --target-lang"
+            f"{folder}: which languages? The checkpoint does not say; use --source-lang and "
+            "--target-lang"
         )
     return DataBin(os.path.abspath(folder), source, target)

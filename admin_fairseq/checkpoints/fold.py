@@ -36,7 +36,7 @@ from admin_fairseq.checkpoints.storage import (
     without_training_state,
 )
 from admin_fairseq.config import CONFIGS, OWN_OPTIONS
-from admin_fairseq.errors import AdminError, blaming
+from admin_fairseq.errors import AdminError
 
 Options = dict[str, Any]
 """A model's options by their flat names, as on the command line."""
@@ -82,35 +82,31 @@ class Folded:
     changes: list[str]
 
 
-def fold(
-    weights: Weights, options: Options, path: str = "state dict", scales: Iterable[str] = ()
-) -> Folded:
+def fold(weights: Weights, options: Options, scales: Iterable[str] = ()) -> Folded:
     """Fold every scale of ``weights``; ``options`` are the model's. Neither is touched.
 
     ``scales``: those that every sub-layer must have, "omega" or "alpha". Folding a second time
-    changes nothing. Raises AdminError where there is no exact stock form; ``path`` is the file
-    it names.
+    changes nothing. Raises AdminError where there is no exact stock form.
     """
-    check_weights(weights, path)
-    compare.check_sizes(options, weights, path)
-    folding = _Folding(dict(weights), dict(options), path)
+    check_weights(weights)
+    compare.check_sizes(options, weights)
+    folding = _Folding(dict(weights), dict(options))
     for kind in ("omega", "alpha"):
         folding.check_all_or_none(kind, required=kind in scales)
     folding.run()
     return Folded(folding.weights, folding.options, folding.changes)
 
 
-def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A checkpoint of fairseq's own ``transformer`` that computes the same, and what was changed.
 
     It has no optimiser state, which belonged to the weights as they were. Raises AdminError
     where there is no exact stock form, and where fairseq could not load the result.
     """
-    options, scales = _stock_options(state, path)
-    folded = fold(state["model"], options, path, scales)
-    compare.build(folded.options, folded.weights, path)
-    with blaming(path):
-        cfg = run_options(state)
+    options, scales = _stock_options(state)
+    folded = fold(state["model"], options, scales)
+    compare.build(folded.options, folded.weights)
+    cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
         cfg["common"]["user_dir"] = None  # nothing of the plugin is needed any more
@@ -118,7 +114,7 @@ def fold_checkpoint(state: Mapping[str, Any], path: str) -> tuple[dict[str, Any]
     return stock, folded.changes
 
 
-def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[str]]:
+def _stock_options(state: Mapping[str, Any]) -> tuple[Options, list[str]]:
     """The model's options as fairseq's own model has them, and the scales that it has itself."""
     # files of pretrained embeddings are not needed any more: their weights are in the checkpoint
     options = {**model_options(state), "encoder_embed_path": None, "decoder_embed_path": None}
@@ -126,12 +122,12 @@ def _stock_options(state: Mapping[str, Any], path: str) -> tuple[Options, list[s
     name = options["_name"]
     model = ARCH_MODEL_NAME_REGISTRY.get(name, name)
     if model not in KINDS:
-        raise AdminError(f"{path}: cannot fold a model of architecture {name}")
+        raise AdminError(f"cannot fold a model of architecture {name}")
     if model in CONFIGS:
-        config = compare.resolved(options, path)
+        config = compare.resolved(options)
         if config.scheme.no_stock_form:
             raise AdminError(
-                f"{path}: {config.scheme.title} (--init-type {config.init_type}) has no stock "
+                f"{config.scheme.title} (--init-type {config.init_type}) has no stock "
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in OWN_OPTIONS}
@@ -145,7 +141,6 @@ class _Folding:
 
     weights: Weights
     options: Options
-    path: str
     changes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
@@ -158,7 +153,7 @@ class _Folding:
             self.changes.insert(0, f"folded the scales of {counts} sub-layers")
         left = next((name for name in self.weights if ".residuals." in name), None)
         if left is not None:
-            raise AdminError(f"{self.path}: {left} has no place in a stock transformer")
+            raise AdminError(f"{left} has no place in a stock transformer")
 
     def check_all_or_none(self, kind: str, required: bool) -> None:
         """Refuse a model where sub-layers lack a scale that the others have, or the scheme."""
@@ -169,7 +164,7 @@ class _Folding:
         ]
         missing = [name for name in names if name not in self.weights]
         if missing and (required or len(missing) < len(names)):
-            raise AdminError(f"{self.path}: damaged checkpoint: {missing[0]} is missing")
+            raise AdminError(f"damaged checkpoint: {missing[0]} is missing")
 
     def _places(self, stack: str) -> Iterator[tuple[str, SubLayer, Optional[str]]]:
         """Prefix, sub-layer and the norm that makes its input (None under the first)."""
@@ -199,7 +194,7 @@ class _Folding:
         scale = self.weights.pop(name, None)
         if scale is not None and scale.shape != (size,):
             shape = tuple(scale.shape)
-            raise AdminError(f"{self.path}: damaged checkpoint: {name} is {shape}, not ({size},)")
+            raise AdminError(f"damaged checkpoint: {name} is {shape}, not ({size},)")
         return scale
 
     def _fold_omega(
@@ -207,7 +202,7 @@ class _Folding:
     ) -> None:
         stack = prefix.split(".")[0]
         if self.options.get(f"{stack}_normalize_before"):
-            raise AdminError(f"{self.path}: ω in a Pre-LN {stack} has no stock form")
+            raise AdminError(f"ω in a Pre-LN {stack} has no stock form")
         for reader in sublayer.readers:
             self._scale(f"{prefix}{reader}.weight", truediv, omega)
         if norm_before is None:
@@ -220,7 +215,7 @@ class _Folding:
         """Let the sum of token and position embeddings come out as ω ⊙ itself."""
         if self.options.get("quant_noise_pq"):
             raise AdminError(
-                f"{self.path}: the first ω of the {stack} cannot pass the map that "
+                f"the first ω of the {stack} cannot pass the map that "
                 "--quant-noise-pq puts after the embeddings"
             )
         if f"{stack}.layernorm_embedding.weight" in self.weights:
@@ -242,9 +237,7 @@ class _Folding:
         """Give the stack token embeddings of its own, so that no one else sees them scaled."""
         options = self.options
         if options.get("merge_src_tgt_embed"):
-            raise AdminError(
-                f"{self.path}: --merge-src-tgt-embed ties embeddings that folding must untie"
-            )
+            raise AdminError("--merge-src-tgt-embed ties embeddings that folding must untie")
         if options.get("share_all_embeddings"):
             options["share_all_embeddings"] = False
             options["share_decoder_input_output_embed"] = True  # was implied
@@ -279,7 +272,7 @@ class _Folding:
 
     def _weight(self, name: str) -> Tensor:
         if name not in self.weights:
-            raise AdminError(f"{self.path}: damaged checkpoint: {name} is missing")
+            raise AdminError(f"damaged checkpoint: {name} is missing")
         return self.weights[name]
 
     def _scale(self, name: str, operation: Callable, scale: Tensor) -> None:
@@ -290,22 +283,20 @@ class _Folding:
             scaled = operation(weight.double(), scale.double()).to(dtype)
         except RuntimeError:
             shape = tuple(weight.shape)
-            raise AdminError(f"{self.path}: damaged checkpoint: {name} is {shape}") from None
+            raise AdminError(f"damaged checkpoint: {name} is {shape}") from None
         if not scaled.isfinite().all():
-            raise AdminError(f"{self.path}: {name} would become too large; it cannot be folded")
+            raise AdminError(f"{name} would become too large; it cannot be folded")
         self.weights[name] = scaled
 
 
-def check(state: Mapping[str, Any], stock: Mapping[str, Any], path: str) -> float:
+def check(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
     """The largest difference of log-probabilities, on random sentences, that folding made.
 
     Raises AdminError where it is more than rounding.
     """
-    before = compare.build(model_options(state), state["model"], path)
-    after = compare.build(model_options(stock), stock["model"], path)
+    before = compare.build(model_options(state), state["model"])
+    after = compare.build(model_options(stock), stock["model"])
     difference = compare.largest_difference(before, after)
     if not difference <= MORE_THAN_ROUNDING:
-        raise AdminError(
-            f"{path}: the folded model differs by {difference:.2g} in log-probabilities"
-        )
+        raise AdminError(f"the folded model differs by {difference:.2g} in log-probabilities")
     return difference

@@ -18,7 +18,7 @@ from admin_fairseq.checkpoints.storage import (
     without_training_state,
 )
 from admin_fairseq.config import UNSUPPORTED
-from admin_fairseq.errors import AdminError, blaming
+from admin_fairseq.errors import AdminError
 
 INIT_TYPES = {
     "default": "default",
@@ -78,15 +78,15 @@ RENAMES = (
 """The release's parameter names → ours; fairseq itself brings over the rest of its old names."""
 
 
-def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[str, Any]:
+def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     """A checkpoint of ours that computes what the release's computes.
 
     Its optimiser state is left behind: it belongs to fused parameters. Raises AdminError for
     what is no checkpoint of the release, lacks parameters, or was trained on other data.
     """
-    data.check(state["model"], path)
-    options = _options(state, path)
-    model = compare.empty_model(options, state["model"], path)
+    data.check(state["model"])
+    options = _options(state)
+    model = compare.empty_model(options, state["model"])
     weights: Weights = dict(state["model"])
     for rename in RENAMES:
         weights = rename.apply(weights)
@@ -96,13 +96,12 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
     scales = (name for name in model.state_dict() if ".residuals." in name)
     missing = next((name for name in scales if name not in weights), None)
     if missing is not None:  # fairseq's loading would fill it in
-        raise AdminError(f"{path}: damaged checkpoint: nothing in it becomes {missing}")
-    check_weights(weights, path)
-    compare.load_weights(model, weights, path)
+        raise AdminError(f"damaged checkpoint: nothing in it becomes {missing}")
+    check_weights(weights)
+    compare.load_weights(model, weights)
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
 
-    with blaming(path):
-        cfg = run_options(state)
+    cfg = run_options(state)
     cfg["model"] = options
     cfg["task"].update(data=data.folder, source_lang=data.source_lang, target_lang=data.target_lang)
     cfg["common"]["user_dir"] = "admin_fairseq"
@@ -110,21 +109,21 @@ def import_release(state: Mapping[str, Any], data: DataBin, path: str) -> dict[s
     return {**without_training_state(state), **imported}
 
 
-def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _options(state: Mapping[str, Any]) -> dict[str, Any]:
     """Our model's options, from those of the release."""
     args = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
     arch, init_type, task = (str(args.get(name)) for name in ("arch", "init_type", "task"))
     if init_type not in INIT_TYPES or not arch.startswith("transformer"):
         raise AdminError(
-            f"{path}: not a transformer of the original Admin release "
+            f"not a transformer of the original Admin release "
             f"(--arch {arch}, --init-type {init_type})"
         )
     if task not in TASK_REGISTRY:
-        raise AdminError(f"{path}: was trained for --task {task}, which this fairseq does not have")
+        raise AdminError(f"was trained for --task {task}, which this fairseq does not have")
     unsupported = sorted(option for option in NOT_OURS if args.get(option))
     if unsupported:
         option = unsupported[0].replace("_", "-")
-        raise AdminError(f"{path}: was trained with --{option}, which our models do not have")
+        raise AdminError(f"was trained with --{option}, which our models do not have")
     ours = {
         **args,
         "_name": "admin_transformer",
@@ -133,4 +132,4 @@ def _options(state: Mapping[str, Any], path: str) -> dict[str, Any]:
         "decoder_embed_path": None,
         "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
     }
-    return dict(vars(compare.resolved(ours, path)))
+    return dict(vars(compare.resolved(ours)))

@@ -99,7 +99,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def check_weights(weights: Weights, path: str) -> None:
+def check_weights(weights: Weights) -> None:
     """Raise AdminError that names a weight which is not finite, or an ω which is zero.
 
     ``_float_tensor`` is none: fairseq 0.12.2 leaves what it holds to chance, and reads its type.
@@ -108,9 +108,9 @@ def check_weights(weights: Weights, path: str) -> None:
         if name.endswith("._float_tensor"):
             continue
         if weight.is_floating_point() and not weight.isfinite().all():
-            raise AdminError(f"{path}: {name} is not finite everywhere")
+            raise AdminError(f"{name} is not finite everywhere")
         if name.endswith(".omega") and not weight.all():
-            raise AdminError(f"{path}: {name} is zero somewhere")
+            raise AdminError(f"{name} is zero somewhere")
 
 
 def model_options(state: Mapping[str, Any]) -> dict[str, Any]:

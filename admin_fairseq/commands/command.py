@@ -50,4 +50,4 @@ def data_of(args: Namespace, state: Mapping) -> DataBin:
     """The data that ``add_data``'s options mean for a checkpoint."""
     with blaming(args.input):
         task = run_options(state).get("task") or {}
-    return data_bin(args.data, task, args.source_lang, args.target_lang, args.input)
+    return data_bin(args.data, task, args.source_lang, args.target_lang)

@@ -7,6 +7,7 @@ from typing import Iterable
 
 from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.commands.command import Command, add_data, add_force, data_of
+from admin_fairseq.errors import blaming
 from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refuse_other_tasks
 
 
@@ -26,7 +27,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> Iterable[str]:
     state = read_checkpoint(args.input)
-    refuse_other_tasks(state, args.input)
+    with blaming(args.input):
+        refuse_other_tasks(state)
     data, subwords = data_of(args, state), args.sentencepiece_model
     changes = export_ctranslate2(
         state, args.input, data, args.output, args.quantization, subwords, args.force

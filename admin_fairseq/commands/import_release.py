@@ -8,6 +8,7 @@ from typing import Iterable
 from admin_fairseq.checkpoints.release import import_release
 from admin_fairseq.checkpoints.storage import read_checkpoint, write_checkpoint
 from admin_fairseq.commands.command import Command, add_data, add_force, data_of
+from admin_fairseq.errors import blaming
 from admin_fairseq.files import refuse_to_overwrite
 
 
@@ -21,7 +22,9 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> Iterable[str]:
     refuse_to_overwrite(args.output, args.force)
     state = read_checkpoint(args.input)
-    imported = import_release(state, data_of(args, state), args.input)
+    data = data_of(args, state)
+    with blaming(args.input):
+        imported = import_release(state, data)
     write_checkpoint(imported, args.output, args.force)
     return [f"wrote {args.output}, without optimiser state"]
 

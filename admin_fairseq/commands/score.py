@@ -9,7 +9,7 @@ from typing import Iterable, Optional
 from admin_fairseq.commands.command import Command, add_force, finite, positive
 from admin_fairseq.corpora.prepare import read_prepared
 from admin_fairseq.corpora.rules import detokenise
-from admin_fairseq.errors import AdminError, printable, shortened
+from admin_fairseq.errors import AdminError, blaming, printable, shortened
 from admin_fairseq.files import read_text, refuse_to_overwrite
 from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.generated import translations
@@ -46,7 +46,9 @@ def _run(args: Namespace) -> Iterable[str]:
         raise AdminError("--dataset goes with --reference; --data-dir knows its own")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
-    hypotheses = translations(_lines(args.hypotheses), args.hypotheses)
+    lines = _lines(args.hypotheses)
+    with blaming(args.hypotheses):
+        hypotheses = translations(lines)
     if args.data_dir:
         dataset, scores = _score_words(hypotheses, args.data_dir)
     else:

@@ -386,6 +386,8 @@ class _Preparation:
         with replacing_folder(self._at("bin")) as folder:
             try:
                 apart(_preprocess, [*words, f"--destdir={folder}"])
+            except AdminError:
+                raise
             except Exception as error:
                 reason = str(error) or type(error).__name__
                 raise AdminError(f"fairseq-preprocess failed: {reason}") from None

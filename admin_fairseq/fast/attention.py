@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.fast.decoding import Linear, Memory, Past, Selection
 from admin_fairseq.fast.layout import Layout
+from admin_fairseq.repairs.private import calls_anything_before
 
 STATE = "attn_state"
 
@@ -142,7 +143,7 @@ def join(*maps: nn.Linear) -> Linear:
     Maps that are more than a product, as something stands in front of them (modules/inputs.py) or
     fairseq's quantisation takes part, are called one by one.
     """
-    if any(m._forward_pre_hooks or type(m).forward is not nn.Linear.forward for m in maps):
+    if any(calls_anything_before(m) or type(m).forward is not nn.Linear.forward for m in maps):
         return lambda x: torch.cat([linear(x) for linear in maps], dim=-1)
     weight = torch.cat([linear.weight for linear in maps])
     bias = None if maps[0].bias is None else torch.cat([linear.bias for linear in maps])

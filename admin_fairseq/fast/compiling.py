@@ -13,11 +13,20 @@ import torch
 from torch import nn
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.private import dynamo
 
 MOST_FORMS = 64
 """Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
 some, enough to pack), each with and without gradients where activations are checkpointed, and
 torch takes a batch of one sentence, or of one position, for another kind."""
+
+
+class CompilingError(AdminError, RuntimeError):
+    """torch cannot compile here.
+
+    A RuntimeError, as torch's own is: for any other error of an update fairseq's trainer leaves a
+    checkpoint, crash.pt.
+    """
 
 
 def compile_for_training(layer: nn.Module) -> None:
@@ -26,7 +35,7 @@ def compile_for_training(layer: nn.Module) -> None:
     Its parameters keep their names. Outside of training it runs as it is: decoding step by step
     changes what it keeps in every step. So it does on fairseq's own paths, where hooks look on
     (the profile), and where it shows its attention, which would double the forms of all layers.
-    Raises AdminError where torch cannot compile.
+    Raises CompilingError where torch cannot.
     """
     layer.forward = partial(_forward, layer)  # no closure: a copy of the layer would call this one
 
@@ -36,13 +45,13 @@ def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     fast = kwargs.get("layout") is not None
     if not (fast and layer.training) or kwargs.get("need_attn"):
         return plain(layer, *args, **kwargs)
-    from torch._dynamo import config, exc  # takes a second
+    config, exc = dynamo()
 
     try:
         with config.patch(cache_size_limit=MOST_FORMS):
             return _compiled(plain)(layer, *args, **kwargs)
     except exc.BackendCompilerFailed as error:
-        raise AdminError(_explained(error.inner_exception)) from error
+        raise CompilingError(_explained(error.inner_exception)) from error
 
 
 @cache

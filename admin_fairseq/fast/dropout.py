@@ -8,7 +8,7 @@ import torch
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
-from admin_fairseq.repairs.torch_names import is_compiling
+from admin_fairseq.repairs.private import is_compiling
 
 STEPS = 2**16
 """A mask is drawn from 16 random bits an element."""

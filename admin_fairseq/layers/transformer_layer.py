@@ -23,6 +23,7 @@ from admin_fairseq.fast.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
 from admin_fairseq.modules.residual import layer_norm
+from admin_fairseq.repairs.private import LoadsAsTorchDoes
 from admin_fairseq.schemes import Norm, scheme_of
 
 
@@ -99,7 +100,7 @@ class SubLayers(nn.Module):
         return self.fc2(x)
 
 
-class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
+class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
     """Self-attention and feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig) -> None:
@@ -138,10 +139,6 @@ class EncoderLayer(SubLayers, TransformerEncoderLayerBase):
         super().upgrade_state_dict_named(state_dict, name)
         for mirrored in MIRRORED_WEIGHTS:
             state_dict.pop(f"{name}.{mirrored}", None)
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        # fairseq 0.12.2 fills its mirrored weights here
-        nn.Module._load_from_state_dict(self, *args, **kwargs)
 
 
 class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
@@ -251,4 +248,5 @@ MIRRORED_WEIGHTS = tuple(
 def _drop_mirrored_weights(layer: nn.Module) -> None:
     """fairseq 0.12.2 keeps a second copy of an encoder layer's weights for inference; we do not."""
     for name in MIRRORED_WEIGHTS:
-        layer._parameters.pop(name, None)
+        if hasattr(layer, name):
+            delattr(layer, name)

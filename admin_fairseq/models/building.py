@@ -23,6 +23,7 @@ from admin_fairseq.initialize import initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas, takes_weights
 from admin_fairseq.repairs import batches
+from admin_fairseq.repairs.private import root_of
 from admin_fairseq.starting import check_run, restores_weights
 
 
@@ -77,7 +78,7 @@ def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None
 
 def _whole_run(cfg: Any) -> Optional[DictConfig]:
     """The configuration of the run that this model is part of; None when built by hand."""
-    root = cfg._get_root() if OmegaConf.is_config(cfg) else None
+    root = root_of(cfg) if OmegaConf.is_config(cfg) else None
     return root if root is not None and "checkpoint" in root else None
 
 

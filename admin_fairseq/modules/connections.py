@@ -55,7 +55,7 @@ class ConnectedLayers(nn.ModuleList):
 
     def __getitem__(self, index: Any) -> nn.Module:
         if isinstance(index, slice):
-            return nn.ModuleList(list(self._modules.values())[index])
+            return nn.ModuleList(list(super().__iter__())[index])
         return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:

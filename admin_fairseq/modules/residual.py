@@ -13,7 +13,7 @@ from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
 from admin_fairseq.kernels.fused_residual import fuses, residual_norm
-from admin_fairseq.repairs.torch_names import is_compiling
+from admin_fairseq.repairs.private import is_compiling
 
 
 class Residual(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from torch.optim.adamw import adamw
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.private import add_to_each
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -87,7 +88,7 @@ class AdamSteps(torch.optim.Optimizer):
         factor = self.rectification(beta2, step)
         if group["weight_decay"]:
             # not torch's p · (1 − lr · wd): in float32, 1 − 1e-7 is 1 − 1.2e-7 in every update
-            torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
+            add_to_each(params, params, -group["lr"] * group["weight_decay"])
         # torch divides √v, but not ε, by √(1 − β2^t); where nothing moves ε must only not be 0
         eps = group["eps"] / math.sqrt(1 - beta2**step) if factor else 1.0
         adamw(

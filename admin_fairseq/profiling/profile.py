@@ -13,7 +13,7 @@ import msgspec
 import torch
 from msgspec import Meta
 
-from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import check_json, read_text, write_json
 from admin_fairseq.hooks.recorder import Site
 
@@ -70,25 +70,25 @@ class Profile:
         content = _File(FORMAT, VERSION, self.model, self.measurement, self.packages, self.entries)
         write_json(asdict(content), path)
 
-    def omegas_for(self, sites: Iterable[Site], dims: dict[str, int], path: str) -> list[float]:
+    def omegas_for(self, sites: Iterable[Site], dims: dict[str, int]) -> list[float]:
         """ω of each of ``sites``, in order; raises AdminError unless the profile fits exactly.
 
         ``dims``: the model's dimensions, under the names that they have in the file (the
-        release's text has none). ``path`` is named in the error.
+        release's text has none).
         """
         sites = list(sites)
         for name, dim in dims.items():
             profiled = self.model.get(name, dim)
             if profiled != dim:
-                raise AdminError(f"{path}: made for {name} {profiled}, the model has {dim}")
+                raise AdminError(f"made for {name} {profiled}, the model has {dim}")
         found = {entry.site: entry.omega for entry in self.entries}
-        _check_depths(list(found), sites, path)
+        _check_depths(list(found), sites)
         for site in sites:
             if site not in found:
-                raise AdminError(f"{path}: {site} is missing")
+                raise AdminError(f"{site} is missing")
         extra = next((site for site in found if site not in sites), None)
         if extra is not None:
-            raise AdminError(f"{path}: {extra} is not in the model")
+            raise AdminError(f"{extra} is not in the model")
         return [found[site] for site in sites]
 
 
@@ -99,11 +99,11 @@ def _depths(sites: Iterable[Site]) -> dict[str, int]:
     return depths
 
 
-def _check_depths(profiled: list[Site], wanted: list[Site], path: str) -> None:
+def _check_depths(profiled: list[Site], wanted: list[Site]) -> None:
     there, here = _depths(profiled), _depths(wanted)
     if there != here:
         raise AdminError(
-            f"{path}: made for {there['encoder']} encoder and {there['decoder']} decoder layers, "
+            f"made for {there['encoder']} encoder and {there['decoder']} decoder layers, "
             f"the model has {here['encoder']} and {here['decoder']}"
         )
 
@@ -114,35 +114,36 @@ def read_profile(path: str, sites: Iterable[Site]) -> Profile:
     Raises AdminError for a file that is neither.
     """
     text = read_text(path, LARGEST_FILE)
-    if text.lstrip().startswith("{"):
-        return _from_json(text, path)
-    return _from_release_text(text, list(sites), path)
+    with blaming(path):
+        if text.lstrip().startswith("{"):
+            return _from_json(text)
+        return _from_release_text(text, list(sites))
 
 
-def _from_json(text: str, path: str) -> Profile:
-    file = check_json(text, path, _File, WHAT)
+def _from_json(text: str) -> Profile:
+    file = check_json(text, _File, WHAT)
     site, times = Counter(entry.site for entry in file.sublayers).most_common(1)[0]
     if times > 1:
-        raise AdminError(f"{path}: damaged profile: {site} occurs twice; make it again")
+        raise AdminError(f"damaged profile: {site} occurs twice; make it again")
     return Profile(file.sublayers, file.model, file.measurement, file.packages)
 
 
-def _from_release_text(text: str, sites: list[Site], path: str) -> Profile:
-    ratios = _release_ratios(text, path)
+def _from_release_text(text: str, sites: list[Site]) -> Profile:
+    ratios = _release_ratios(text)
     if not text.endswith("\n"):
-        raise AdminError(f"{path}: cut off: its last line has no end")
+        raise AdminError("cut off: its last line has no end")
     entries = []
     for stack, values in ratios.items():
         kinds = list(dict.fromkeys(site.sublayer for site in sites if site.stack == stack))
         if values and not kinds:
-            raise AdminError(f"{path}: has ω for the {stack}, the model has none there")
+            raise AdminError(f"has ω for the {stack}, the model has none there")
         for i, ratio in enumerate(values):
             kind = kinds[i % len(kinds)]
             entries.append(Entry(stack, i // len(kinds), kind, None, None, ratio))
     return Profile(entries)
 
 
-def _release_ratios(text: str, path: str) -> dict[str, list[float]]:
+def _release_ratios(text: str) -> dict[str, list[float]]:
     """``INDEX RATIO`` lines: the encoder's sub-layers from 1, then the decoder's, again from 1."""
     ratios: dict[str, list[float]] = {"encoder": [], "decoder": []}
     stack = "encoder"
@@ -151,16 +152,16 @@ def _release_ratios(text: str, path: str) -> dict[str, list[float]]:
             index, ratio = msgspec.convert(line.split(), ReleaseLine, strict=False)
         except msgspec.ValidationError as error:
             raise AdminError(
-                f"{path}: line {number}, {shortened(line, 60)!r}, is neither {WHAT}, nor the "
+                f"line {number}, {shortened(line, 60)!r}, is neither {WHAT}, nor the "
                 f"release's 'INDEX RATIO': {error}"
             ) from None
         if index == 1 and ratios["encoder"]:
             stack = "decoder"
         if index != len(ratios[stack]) + 1:
             raise AdminError(
-                f"{path}: line {number} has index {index} where {len(ratios[stack]) + 1} is due"
+                f"line {number} has index {index} where {len(ratios[stack]) + 1} is due"
             )
         ratios[stack].append(ratio)
     if not ratios["encoder"]:
-        raise AdminError(f"{path}: not a profile (it is empty)")
+        raise AdminError("not a profile (it is empty)")
     return ratios

@@ -22,7 +22,7 @@ from torch import nn
 
 from admin_fairseq import schemes
 from admin_fairseq.config import SchemeOptions
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import check_batch, telling_of_data
 from admin_fairseq.hooks.recorder import (
     Recorder,
@@ -36,6 +36,7 @@ from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.provenance import installed_versions
+from admin_fairseq.repairs.private import prepared
 from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ def profiled(
 def _apply(
     profile: Profile, sites: dict[Site, ScaledResidual], config: SchemeOptions, path: str
 ) -> None:
-    for residual, omega in zip(sites.values(), profile.omegas_for(sites, _dims(config), path)):
+    with blaming(path):
+        omegas = profile.omegas_for(sites, _dims(config))
+    for residual, omega in zip(sites.values(), omegas):
         set_omega(residual, omega)
 
 
@@ -230,7 +233,7 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
     )
     # not islice: fairseq reads ahead in a thread, which must end before the process does
     for batch in batches.take(count):
-        sample, is_dummy = trainer._prepare_sample(batch)
+        sample, is_dummy = prepared(trainer, batch)
         if not is_dummy:
             check_batch(sample, trainer.task, run)
             yield sample

@@ -12,12 +12,13 @@ from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
-from fairseq.distributed import utils as distributed_utils
+
+from admin_fairseq.repairs import private
 
 
 def apply() -> None:
     """Let fairseq send objects with torch's own function, whatever else torch refuses to load."""
-    distributed_utils._broadcast_object_slow = broadcast_object
+    private.send_objects_with(broadcast_object)
 
 
 def broadcast_object(

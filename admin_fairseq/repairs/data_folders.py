@@ -15,16 +15,12 @@ from typing import Any, BinaryIO, Callable, NoReturn, TextIO, Union
 
 import numpy as np
 from fairseq.data import Dictionary, indexed_dataset
-from fairseq.data.huffman import HuffmanMMapIndex
-from fairseq.data.indexed_dataset import IndexedDataset, MMapIndexedDataset
 
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import open_regular
+from admin_fairseq.repairs.private import INDEX_MAGIC, OTHER_MAGIC, type_of_tokens
 
 HEADER = struct.Struct("<9sQBQ")  # magic number, version, type of the tokens, sentences
-MAGIC = MMapIndexedDataset.Index._HDR_MAGIC
-OTHERS = (IndexedDataset._HDR_MAGIC, HuffmanMMapIndex._HDR_MAGIC)
-"""How indices of fairseq's other formats begin, which nothing here looks into."""
 
 
 def apply() -> None:
@@ -82,11 +78,11 @@ def check(path: str) -> None:
 
 def _check_pair(index: BinaryIO, data: BinaryIO) -> None:
     header = index.read(HEADER.size)
-    if header.startswith(OTHERS):
-        return
+    if header.startswith(OTHER_MAGIC):
+        return  # nothing here looks into them
     magic, version, code, sentences = HEADER.unpack(header.ljust(HEADER.size))
-    kind = indexed_dataset._code_to_dtype.get(code)
-    if (magic, version) != (MAGIC, 1) or kind is None:
+    kind = type_of_tokens(code)
+    if (magic, version) != (INDEX_MAGIC, 1) or kind is None:
         _refuse(index, "no index that fairseq-preprocess wrote")
     if not sentences or not _size(data):
         _refuse(data, "holds no sentences")

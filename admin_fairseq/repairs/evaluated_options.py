@@ -52,35 +52,35 @@ def apply() -> None:
     codedataset.eval = ast.literal_eval
 
 
-def check(state: Any, path: str) -> None:
+def check(state: Any) -> None:
     """Raise AdminError where the options in a checkpoint would run or read something.
 
     Texts that fairseq evaluates may be numbers, lists and the like, and what +, -, * and / make of
     them, as convolutions are written; ``${name}`` may stand for another option, but not
     ``${oc.env:NAME}`` for what a function returns. Bytes, which ``eval`` takes too, are no option
-    of fairseq's. ``path`` is the file to blame.
+    of fairseq's.
     """
-    for _ in _values(state, path):
+    for _ in _values(state):
         pass  # bounded, whoever goes through it later
     if not isinstance(state, dict):
         return  # for others to refuse
-    for name, value in _values([state.get("args"), state.get("cfg")], path):
+    for name, value in _values([state.get("args"), state.get("cfg")]):
         code = isinstance(value, (bytes, bytearray)) or (
             name in EVALUATED and not _is_harmless(value)
         )
         if code:
             raise AdminError(
-                f"{path}: refused: its option {name} is {shortened(repr(value), 100)}, which "
+                f"refused: its option {name} is {shortened(repr(value), 100)}, which "
                 "fairseq would run as code; only numbers, lists and None may stand there"
             )
         if isinstance(value, str) and RESOLVER.search(value):
             raise AdminError(
-                f"{path}: refused: its option {name} is {shortened(value, 100)!r}, which would be "
+                f"refused: its option {name} is {shortened(value, 100)!r}, which would be "
                 "replaced by what a function returns"
             )
 
 
-def _values(value: Any, path: str) -> Iterator[tuple[Any, Any]]:
+def _values(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every value inside ``value``, with the key it has or that its list has."""
     waiting = [(None, value, 0)]
     seen = 0
@@ -97,7 +97,7 @@ def _values(value: Any, path: str) -> Iterator[tuple[Any, Any]]:
             continue
         seen += len(inside)
         if depth >= DEEPEST or seen > MOST_NODES:
-            raise AdminError(f"{path}: refused: its values are nested beyond any checkpoint's")
+            raise AdminError("refused: its values are nested beyond any checkpoint's")
         waiting += [(key, item, depth + 1) for key, item in inside]
 
 

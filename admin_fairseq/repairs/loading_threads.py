@@ -25,7 +25,7 @@ class BackgroundConsumer(iterators.BackgroundConsumer):
     """fairseq's thread, which ``stop`` ends."""
 
     def __init__(self, queue: queue.Queue, source: Iterable, *options: Any) -> None:
-        self._told = threading.Event()
+        self._told, self._waiting = threading.Event(), queue
         super().__init__(queue, self._until_told(source), *options)
 
     def _until_told(self, source: Iterable) -> Iterator[Any]:
@@ -40,7 +40,7 @@ class BackgroundConsumer(iterators.BackgroundConsumer):
         deadline = time.monotonic() + LONGEST
         while self.is_alive() and time.monotonic() < deadline:
             with suppress(queue.Empty):
-                self._queue.get_nowait()
+                self._waiting.get_nowait()
             self.join(0.01)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Optional
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
 
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.repairs.stand_in import replaced
 
 SAME_STATE = {"adam_fused": "adam"}
@@ -36,7 +36,8 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
         def load_checkpoint_to_cpu(path: str, **how: Any) -> dict[str, Any]:
             state = read(path, **how)
             if not reset_optimizer:
-                check(state, path, _name(self.cfg.optimizer))
+                with blaming(path):
+                    check(state, _name(self.cfg.optimizer))
             return state
 
         try:
@@ -48,7 +49,7 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_checkpoint
 
 
-def check(state: Mapping[str, Any], path: str, optimizer: str) -> None:
+def check(state: Mapping[str, Any], optimizer: str) -> None:
     """Raise AdminError where the checkpoint's optimiser is not ``optimizer``.
 
     One that has no state, or does not say of which optimiser, passes.
@@ -58,7 +59,7 @@ def check(state: Mapping[str, Any], path: str, optimizer: str) -> None:
         return
     if SAME_STATE.get(saved, saved) != SAME_STATE.get(optimizer, optimizer):
         raise AdminError(
-            f"{path}: the state of --optimizer {saved}, and this run has --optimizer {optimizer}; "
+            f"the state of --optimizer {saved}, and this run has --optimizer {optimizer}; "
             "add --reset-optimizer to go on from the weights alone"
         )
 

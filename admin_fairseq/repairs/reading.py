@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Callable, Mapping, Optional
 import torch
 from fairseq import checkpoint_utils
 
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.files import open_regular
 from admin_fairseq.repairs import evaluated_options, unpickling
 from admin_fairseq.repairs.stand_in import StandIn
@@ -35,10 +35,11 @@ def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
 
     Raises AdminError for what is no checkpoint, is damaged, or would run code.
     """
-    state = unpickling.load(file, file.name)
-    evaluated_options.check(state, file.name)
-    if not (isinstance(state, dict) and isinstance(state.get("model"), Mapping)):
-        raise AdminError(f"{file.name}: not a checkpoint of fairseq (it holds no model)")
+    with blaming(file.name):
+        state = unpickling.load(file)
+        evaluated_options.check(state)
+        if not (isinstance(state, dict) and isinstance(state.get("model"), Mapping)):
+            raise AdminError("not a checkpoint of fairseq (it holds no model)")
     _say_what_weights_show(state)
     return state
 

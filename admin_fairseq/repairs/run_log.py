@@ -23,6 +23,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs import private
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ NAME = "train.log"
 STATISTICS = "train.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq's own
+ENCODED = {"encoding": "utf-8", "errors": "backslashreplace"}
 TIME = "%Y-%m-%d %H:%M:%S"
 
 LOGGED = {
@@ -55,14 +57,14 @@ class RunLog(logging.FileHandler):
     begun = False
 
     def __init__(self, path: str) -> None:
-        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        super().__init__(path, delay=True, **ENCODED)
         self.setFormatter(logging.Formatter(FORMAT, TIME))
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name == TRAINING and OmegaConf.is_config(record.msg):
             self.begun = not OmegaConf.select(record.msg, "checkpoint.no_save")
             if self.begun and self.stream is None:
-                self.stream = self._open()  # not later, with updates already made
+                self.stream = self._opened()  # not later, with updates already made
         return self.begun and self.takes(record) and super().filter(record)
 
     def takes(self, record: logging.LogRecord) -> bool:
@@ -77,11 +79,11 @@ class RunLog(logging.FileHandler):
         with suppress(OSError):  # what could not be written at last
             super().close()
 
-    def _open(self) -> TextIO:
+    def _opened(self) -> TextIO:
         try:
             if os.path.lexists(self.baseFilename) and not os.path.isfile(self.baseFilename):
                 raise OSError(errno.EINVAL, "not a regular file")
-            stream = super()._open()
+            stream = open(self.baseFilename, "a", **ENCODED)  # noqa: SIM115  close() does
             if not _ends_a_line(self.baseFilename):  # killed while it wrote
                 stream.write("\n")
         except OSError as error:
@@ -146,9 +148,9 @@ def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
         show(bar, stats, tag, step)
         if tag is None:
             return
-        texts = progress_bar.BaseProgressBar._format_stats(bar, stats)
+        texts = private.texts(bar, stats)
         if not logged:
-            _write(tag, f"{bar.prefix}: {bar._str_commas(texts)}")
+            _write(tag, f"{bar.prefix}: {private.in_one_line(bar, texts)}")
         numbers = {name: number(text) for name, text in texts.items()}
         _write(tag, Statistics(epoch=bar.epoch, **numbers))
 

@@ -1,12 +1,12 @@
 """The end of a run whose workers fairseq started itself: one line where one line says it all.
 
-Where every worker ends with the same error, or one of them is killed, the process that started
-them (``torch.multiprocessing.spawn``, seen in torch 2.1 to 2.13) adds a traceback of its own.
+Where a worker ends with an error, or is killed, the process that started it raises its traceback as
+text (``torch.multiprocessing.spawn``, seen in torch 2.1 to 2.13).
 """
 
 from __future__ import annotations
 
-from multiprocessing.synchronize import Semaphore
+from multiprocessing.queues import SimpleQueue
 from typing import Any, Callable
 
 import torch
@@ -27,16 +27,16 @@ def apply() -> None:
 def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: bool = True) -> None:
     """Run ``fn(i, *args)`` in ``nprocs`` processes, and wait for them.
 
-    A process that ends with a line (SystemExit) prints it unless another one has printed its own.
-    Raises AdminError where a signal ended one; other exceptions come as torch's own report.
+    Raises the AdminError that one of them has ended with, and one where a signal has ended it;
+    other exceptions come as torch's own report.
     """
-    unsaid = torch.multiprocessing.get_context("spawn").Semaphore()
+    refused = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
         with safe_path():
-            torch.multiprocessing.spawn(run_worker, (unsaid, fn, args), nprocs, join)
+            torch.multiprocessing.spawn(run_worker, (refused, fn, args), nprocs, join)
     except (ProcessExitedException, ProcessRaisedException) as ended:
-        if not unsaid.acquire(block=False):
-            raise SystemExit(1) from None
+        if not refused.empty():
+            raise AdminError(refused.get()) from None
         if getattr(ended, "signal_name", None):
             raise AdminError(
                 f"worker {ended.error_index} was ended by {ended.signal_name}; the same command "
@@ -45,11 +45,12 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
         raise
 
 
-def run_worker(i: int, unsaid: Semaphore, fn: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """``fn(i, *args)``, whose last line is left out if another worker has said it."""
+def run_worker(
+    i: int, refused: SimpleQueue, fn: Callable[..., None], args: tuple[Any, ...]
+) -> None:
+    """``fn(i, *args)``; the text of an AdminError goes to ``refused``, not into torch's report."""
     try:
         fn(i, *args)
-    except SystemExit as end:
-        if isinstance(end.code, str) and not unsaid.acquire(block=False):
-            raise SystemExit(1) from None
-        raise
+    except AdminError as error:
+        refused.put(str(error))  # not the whole message: a pipe holds some KiB until it is read
+        raise SystemExit(1) from None

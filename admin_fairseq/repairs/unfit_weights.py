@@ -77,6 +77,8 @@ def _telling(load: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if SAID not in str(error):
                 raise
+            if isinstance(error.__context__, AdminError):  # a layer has said what it lacks
+                raise error.__context__ from None
             model = self.get_model()
             raise _unfit(filename, self.cfg.model, model.state_dict()) from None
 

@@ -6,9 +6,8 @@ torch reads on past a wrong check sum, takes flipped bits for weights, and befor
 
 from __future__ import annotations
 
-import _codecs
-import _compat_pickle
 import argparse
+import codecs
 import io
 import pickle
 import re
@@ -20,9 +19,9 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 import torch
 from fairseq.logging.meters import AverageMeter, StopwatchMeter, TimeMeter
-from torch import _weights_only_unpickler
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.private import NAMES_OF_PYTHON_2, PythonUnpickler, allowed_globals
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 """How files of ``torch.save`` begin, of today and of before torch 1.6."""
@@ -50,22 +49,24 @@ def allowed_types() -> list[Any]:
     ]
 
 
-def load(file: BinaryIO, path: str) -> Any:
-    """What ``torch.save`` put into ``file``, on the CPU; ``path`` is its name in errors.
+def load(file: BinaryIO) -> Any:
+    """What ``torch.save`` put into ``file``, on the CPU.
 
     Raises AdminError for what is no such file, is damaged, or would run code.
     """
     try:
-        _check_sums(file, path)
+        _check_sums(file)
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
         # its own protection takes no pickle_module; this one refuses all that it would
         restricted = {"weights_only": False, "pickle_module": _restricted_pickle()}
         return torch.load(file, map_location="cpu", **restricted)
+    except AdminError:
+        raise
     except MemoryError:
-        raise AdminError(f"{path}: does not fit into memory") from None
+        raise AdminError("does not fit into memory") from None
     except Exception as error:  # bytes that may be anything make torch raise anything
-        raise AdminError(f"{path}: {_reason(error)}") from None
+        raise AdminError(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -80,7 +81,7 @@ def _reason(error: Exception) -> str:
     return "not a checkpoint, or a damaged one"
 
 
-def _check_sums(file: BinaryIO, path: str) -> None:
+def _check_sums(file: BinaryIO) -> None:
     """Raise AdminError where a member of torch's zip archive is not what was written.
 
     torch stores members as they are: compressed ones, or more bytes of members than the file has,
@@ -89,19 +90,17 @@ def _check_sums(file: BinaryIO, path: str) -> None:
     """
     head = file.read(4)
     if not head.startswith((ZIP, PICKLE)):
-        raise AdminError(f"{path}: not a checkpoint, or a damaged one")
+        raise AdminError("not a checkpoint, or a damaged one")
     size = file.seek(0, io.SEEK_END)
     if head == ZIP:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             grows = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if grows or sum(member.file_size for member in members) > size:
-                raise AdminError(
-                    f"{path}: not a checkpoint of torch, whose members lie there plainly"
-                )
+                raise AdminError("not a checkpoint of torch, whose members lie there plainly")
             damaged = archive.testzip()
             if damaged is not None:
-                raise AdminError(f"{path}: damaged: the check sum of {damaged} is wrong")
+                raise AdminError(f"damaged: the check sum of {damaged} is wrong")
     file.seek(0)
 
 
@@ -110,15 +109,14 @@ def _restricted_pickle() -> SimpleNamespace:
 
     ``find_class`` is asked for every function and class that a pickle names, and for no other.
     """
-    # torch's own list, of its weights_only=True, which before 2.6 nobody could extend
-    allowed = dict(_weights_only_unpickler._get_allowed_globals())
+    allowed = allowed_globals()  # which before torch 2.6 nobody could extend
     allowed.update({"builtins.set": set, "torch.device": torch.device})
-    allowed["_codecs.encode"] = _codecs.encode  # numpy keeps bytes as text
+    allowed["_codecs.encode"] = codecs.encode  # numpy keeps bytes as text
     for entry in allowed_types():
         kind, name = entry if isinstance(entry, tuple) else (entry, _name(entry))
         allowed[name] = kind
 
-    class Unpickler(pickle._Unpickler):  # whose steps can be replaced, seen in Python 3.9 to 3.12
+    class Unpickler(PythonUnpickler):
         def load_build(self) -> None:
             if not isinstance(self.stack[-2], INSTANCES):  # a class or function would be changed
                 raise pickle.UnpicklingError("a state for what is no value")
@@ -128,13 +126,13 @@ def _restricted_pickle() -> SimpleNamespace:
             raise pickle.UnpicklingError("a bytearray, which no checkpoint has")
 
         dispatch: ClassVar = {
-            **pickle._Unpickler.dispatch,
+            **PythonUnpickler.dispatch,
             pickle.BUILD[0]: load_build,
             pickle.BYTEARRAY8[0]: load_bytearray8,
         }
 
         def find_class(self, module: str, name: str) -> Any:
-            wanted = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
+            wanted = f"{NAMES_OF_PYTHON_2.get(module, module)}.{name}"
             if wanted not in allowed:
                 raise pickle.UnpicklingError(f"GLOBAL {wanted} was not an allowed global")
             return allowed[wanted]

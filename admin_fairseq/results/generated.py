@@ -18,7 +18,7 @@ KINDS = ("D-", "H-", None)
 """Which lines are taken, if there are any: D- is H- in the form of written text."""
 
 
-def translations(lines: Sequence[str], path: str) -> list[str]:
+def translations(lines: Sequence[str]) -> list[str]:
     """``lines``, unless they are fairseq-generate's output, whole or cut: then its translations.
 
     Raises AdminError where these are not one for each sentence, or their order is lost.
@@ -29,12 +29,12 @@ def translations(lines: Sequence[str], path: str) -> list[str]:
         if kind is None and len(found) < len(lines):
             break
         if found:
-            return _in_order(found, path)
-    _refuse_the_rest(lines, path)
+            return _in_order(found)
+    _refuse_the_rest(lines)
     return list(lines)
 
 
-def _refuse_the_rest(lines: Sequence[str], path: str) -> None:
+def _refuse_the_rest(lines: Sequence[str]) -> None:
     """Raise AdminError for fairseq-generate's output without what is needed to order it."""
     if lines and all(map(SCORED.match, lines)):
         what = "each line begins with a score, and no longer says which sentence it is"
@@ -42,22 +42,22 @@ def _refuse_the_rest(lines: Sequence[str], path: str) -> None:
         what = "lines of fairseq-generate without its translations, D- or H-"
     else:
         return
-    raise AdminError(f"{path}: {what}; give fairseq-generate's whole output")
+    raise AdminError(f"{what}; give fairseq-generate's whole output")
 
 
-def _in_order(found: Sequence[tuple[int, str]], path: str) -> list[str]:
+def _in_order(found: Sequence[tuple[int, str]]) -> list[str]:
     """The texts by their numbers, of which none is missing and none comes twice."""
     numbered = dict(found)
     for number in range(len(numbered)):
         if number not in numbered:
             raise AdminError(
-                f"{path}: sentence {number} has no translation, though sentence {max(numbered)} "
+                f"sentence {number} has no translation, though sentence {max(numbered)} "
                 "has one; give all lines that fairseq-generate printed, with "
                 "--required-batch-size-multiple 1"
             )
     if len(numbered) < len(found):
         raise AdminError(
-            f"{path}: {len(found)} translations of {len(numbered)} sentences; score one output of "
+            f"{len(found)} translations of {len(numbered)} sentences; score one output of "
             "fairseq-generate, made without --nbest"
         )
     return [text for _, text in sorted(numbered.items())]

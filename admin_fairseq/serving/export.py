@@ -16,7 +16,7 @@ from admin_fairseq.architectures import KINDS
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.files import refuse_to_overwrite, replacing_folder
 from admin_fairseq.provenance import installed_versions
 from admin_fairseq.repairs.saving import save
@@ -71,11 +71,12 @@ def export_ctranslate2(
     """
     refuse_to_replace(folder, force)
     package = ctranslate2()
-    data.check(state["model"], path)
     if sentencepiece_model:
         pieces.load(sentencepiece_model)  # better told now than when translating
-    stock, changes = fold_checkpoint(state, path)
-    _check_options(model_options(stock), path)
+    with blaming(path):
+        data.check(state["model"])
+        stock, changes = fold_checkpoint(state)
+        _check_options(model_options(stock))
     with replacing_folder(folder, force) as new, tempfile.TemporaryDirectory() as workplace:
         checkpoint = os.path.join(workplace, "checkpoint.pt")
         with open(checkpoint, "wb") as file:
@@ -98,13 +99,13 @@ def export_ctranslate2(
     return changes
 
 
-def refuse_other_tasks(state: Mapping[str, Any], path: str) -> None:
+def refuse_other_tasks(state: Mapping[str, Any]) -> None:
     """Raise AdminError for a checkpoint of a language model: nothing can be translated with it."""
     name = model_options(state)["_name"]
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
     if kind is not None and kind.task != "translation":
         raise AdminError(
-            f"{path}: a model for {kind.task} (--arch {name}); export takes translation models"
+            f"a model for {kind.task} (--arch {name}); export takes translation models"
         )
 
 
@@ -136,14 +137,14 @@ def _description(
     )
 
 
-def _check_options(options: Mapping[str, Any], path: str) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     overlooked = next((option for option in UNSUPPORTED if options.get(option)), None)
     dims = {options[f"decoder_{kind}_dim"] for kind in ("input", "embed", "output")}
     if overlooked is None and len(dims) > 1:
         overlooked = "decoder_output_dim"
     if overlooked is not None:
         option = overlooked.replace("_", "-")
-        raise AdminError(f"{path}: CTranslate2 has no equivalent of --{option}")
+        raise AdminError(f"CTranslate2 has no equivalent of --{option}")
 
 
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:

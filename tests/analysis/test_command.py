@@ -18,7 +18,6 @@ pytest.importorskip("matplotlib")
 from admin_fairseq import cli
 from admin_fairseq.analysis.bench import Bench, Subject
 from admin_fairseq.analysis.options import Conditions
-from admin_fairseq.errors import AdminError
 from admin_fairseq.profiling.profile import Entry, Profile
 from admin_fairseq.studies.options import Depth
 
@@ -246,7 +245,7 @@ def test_without_matplotlib_numbers_are_written(data, monkeypatch, capsys):
     ],
 )
 def test_bad_input_is_told_in_one_line_and_leaves_nothing(data, tmp_path, words, message):
-    with pytest.raises(AdminError, match=re.escape(message)) as error:
+    with pytest.raises(SystemExit, match=re.escape(message)) as error:
         cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out", *words])
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -255,7 +254,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(data, tmp_path, words,
 @pytest.mark.parametrize("option", ["--size", "--gradient-size"])
 def test_a_change_that_is_too_large_is_told(data, tmp_path, option):
     words = ["--depths", "1", "--seeds", "1", "--arch", "preln_transformer_tiny", option, "1e30"]
-    with pytest.raises(AdminError, match="Pre-LN: the change is too large"):
+    with pytest.raises(SystemExit, match="Pre-LN: the change is too large"):
         cli.main(["analyze", "amplification", "--data", data, *TINY, "-o", "out", *words])
     assert list(tmp_path.iterdir()) == []
 
@@ -270,7 +269,7 @@ def test_a_change_that_is_too_large_is_told(data, tmp_path, option):
     ],
 )
 def test_sizes_of_the_random_draws_are_bounded(data, tmp_path, words, message):
-    with pytest.raises(AdminError, match=message):
+    with pytest.raises(SystemExit, match=message):
         cli.main(["analyze", "amplification", "--data", data, *TINY, "-o", "out", *words])
     assert list(tmp_path.iterdir()) == []
 
@@ -288,7 +287,7 @@ def test_an_interrupt_while_drawing_leaves_nothing(data, tmp_path, monkeypatch):
 def test_a_folder_that_is_a_file_is_told_before_anything_is_measured(data, tmp_path, monkeypatch):
     (tmp_path / "out").write_text("mine")
     monkeypatch.setattr("admin_fairseq.analysis.bench.Bench.put", None)
-    with pytest.raises(AdminError, match="out: cannot be written to"):
+    with pytest.raises(SystemExit, match="out: cannot be written to"):
         cli.main(["analyze", "dependency", "--data", data, *TINY, "-o", "out"])
 
 
@@ -306,7 +305,7 @@ def test_depths_are_sorted_and_models_told_apart(analyze):
 def test_training_that_diverges_is_told_and_leaves_nothing(data, tmp_path):
     (tmp_path / "checkpoints").mkdir()  # where fairseq would save what crashed
     words = ["--depths", "2", "--updates", "3", "--", "--lr", "1e30"]
-    with pytest.raises(AdminError, match="Post-LN: gradients are not finite"):
+    with pytest.raises(SystemExit, match="Post-LN: gradients are not finite"):
         cli.main(["analyze", "gradients", "--data", data, *TINY, "-o", "out", *words])
     assert [p.name for p in tmp_path.rglob("*")] == ["checkpoints"]
 
@@ -315,7 +314,7 @@ def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
     (tmp_path / "out").mkdir()
     old = tmp_path / "out" / "dependency.svg"
     old.write_text("old")
-    with pytest.raises(AdminError, match=r"dependency\.svg: is there already"):
+    with pytest.raises(SystemExit, match=r"dependency\.svg: is there already"):
         analyze("dependency", "--depths", "2")
     assert [p.name for p in tmp_path.glob("out/*")] == ["dependency.svg"]
     assert old.read_text() == "old"

@@ -40,7 +40,7 @@ def stock_options(options):
 def folded_difference(model, options):
     """How far the folded model, built by fairseq itself, is from the one it was made of."""
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.build(folded.options, folded.weights, "folded")
+    stock = compare.build(folded.options, folded.weights)
     assert type(stock).__module__ == "fairseq.models.transformer.transformer_legacy"
     with exact_softmax():
         return compare.largest_difference(model, stock)
@@ -64,7 +64,7 @@ def test_first_omega_passes_every_kind_of_embedding(trained, embeddings):
 def test_torchscript_reads_what_was_folded(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, dtype=torch.float32)
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.build(folded.options, folded.weights, "folded").eval()
+    stock = compare.build(folded.options, folded.weights).eval()
     tokens, lengths = torch.randint(4, 20, (2, 5)), torch.tensor([5, 5])
     logits, _ = torch.jit.script(stock)(tokens, lengths, tokens)
     assert torch.allclose(logits, model(tokens, lengths, tokens)[0], atol=1e-5)
@@ -135,7 +135,7 @@ def test_negative_omegas_and_a_shut_gate(trained):
 def test_the_state_dict_is_exactly_the_stock_models(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.empty_model(folded.options, folded.weights, "folded")
+    stock = compare.empty_model(folded.options, folded.weights)
     # fairseq 0.12.2 holds some weights twice, and fills in the second ones itself
     expected = {name for name in stock.state_dict() if not name.endswith(MIRRORED_WEIGHTS)}
     assert set(folded.weights) == expected
@@ -193,8 +193,8 @@ def test_half_precision_weights_are_folded_into_float32(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1)
     half = {name: weight.half() for name, weight in model.state_dict().items()}
     folded = fold(half, stock_options(options))
-    before = compare.build(options, half, "half")
-    after = compare.build(folded.options, folded.weights, "folded")
+    before = compare.build(options, half)
+    after = compare.build(folded.options, folded.weights)
     assert 0 < compare.largest_difference(before, after) <= 1e-5
     assert folded.weights["encoder.layers.0.fc1.weight"].dtype == torch.float32
     assert folded.weights["encoder.layers.0.fc2.weight"].dtype == torch.float16  # not touched
@@ -223,7 +223,7 @@ def test_decoder_only(task, scheme, shared, dim):
     move(ours).double()
     stock = {k: v for k, v in vars(TransformerLanguageModelConfig()).items() if k != "_name"}
     folded = fold(ours.state_dict(), {**stock, **options, "_name": "transformer_lm"})
-    lm = compare.build(folded.options, folded.weights, "folded")
+    lm = compare.build(folded.options, folded.weights)
     assert type(lm).__name__ == "TransformerLanguageModel"
     assert 0 < compare.largest_difference(ours, lm) <= 1e-10
     assert folded.changes[0] == "folded the scales of 6 decoder sub-layers"
@@ -261,8 +261,8 @@ def test_weights_that_cannot_be_folded(trained, change, message):
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     change(weights)
     with pytest.raises(AdminError, match=message) as error:
-        fold(weights, stock_options(options), "x.pt")
-    assert str(error.value).startswith("admin-fairseq: error: x.pt: ")
+        fold(weights, stock_options(options))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -298,15 +298,15 @@ def checkpoint(trained):
 
 def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
     state = checkpoint()
-    stock, changes = fold_checkpoint(state, "x.pt")
+    stock, changes = fold_checkpoint(state)
     assert stock["cfg"]["model"]["_name"] == "transformer"
     assert not OWN_OPTIONS & stock["cfg"]["model"].keys()
     assert stock["cfg"]["common"] == {"user_dir": None, "seed": 3}
     assert "last_optimizer_state" not in stock
     assert stock["optimizer_history"] == [{"num_updates": 7}]
     assert changes
-    assert check(state, stock, "x.pt") <= 1e-10
-    assert fold_checkpoint(stock, "x.pt") == (stock, [])
+    assert check(state, stock) <= 1e-10
+    assert fold_checkpoint(stock) == (stock, [])
 
 
 @pytest.mark.parametrize("init_type", ["adaptive", "deepnet", "rezero_postln"])
@@ -314,13 +314,13 @@ def test_a_scheme_without_its_scales_is_damaged(checkpoint, init_type):
     state = checkpoint(init_type=init_type)
     state["model"] = {k: v for k, v in state["model"].items() if ".residuals." not in k}
     with pytest.raises(AdminError, match=r"encoder.layers.0.residuals.self_attn.\w+ is missing"):
-        fold_checkpoint(state, "x.pt")
+        fold_checkpoint(state)
 
 
 def test_files_of_embeddings_are_not_needed_any_more(checkpoint):
     state = checkpoint()
     state["cfg"]["model"]["encoder_embed_path"] = "/nowhere"
-    stock, _ = fold_checkpoint(state, "x.pt")
+    stock, _ = fold_checkpoint(state)
     assert stock["cfg"]["model"]["encoder_embed_path"] is None
 
 
@@ -328,19 +328,19 @@ def test_checkpoints_of_older_fairseq_fold_too(checkpoint):
     state = checkpoint()
     options = {**state["cfg"]["model"], "arch": "admin_transformer", "task": "translation"}
     del options["_name"]
-    stock, _ = fold_checkpoint({**state, "args": Namespace(**options), "cfg": None}, "x.pt")
+    stock, _ = fold_checkpoint({**state, "args": Namespace(**options), "cfg": None})
     assert stock["args"] is None
-    assert stock["cfg"]["model"] == fold_checkpoint(state, "x.pt")[0]["cfg"]["model"]
+    assert stock["cfg"]["model"] == fold_checkpoint(state)[0]["cfg"]["model"]
     assert stock["cfg"]["task"]["_name"] == "translation"
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"init_type": "magic"}, "x.pt: unknown --init-type magic"),
-        ({"encoder_layers": "two"}, "x.pt: "),
-        ({"encoder_layers": 10**9}, "x.pt: "),
-        ({"encoder_normalize_before": True}, "x.pt: --encoder-normalize-before asks for Pre-LN"),
+        ({"init_type": "magic"}, "unknown --init-type magic"),
+        ({"encoder_layers": "two"}, "--encoder-layers takes"),
+        ({"encoder_layers": 10**9}, "--encoder-layers takes"),
+        ({"encoder_normalize_before": True}, "--encoder-normalize-before asks for Pre-LN"),
         ({"activation_fn": "magic"}, "no model can be built"),
     ],
 )
@@ -348,30 +348,30 @@ def test_damaged_options_are_told(checkpoint, option, message):
     state = checkpoint()
     state["cfg"]["model"].update(option)
     with pytest.raises(AdminError, match=message):
-        fold_checkpoint(state, "x.pt")
+        fold_checkpoint(state)
 
 
 def test_what_fairseq_could_not_load_is_not_folded(checkpoint):
     state = checkpoint()
     del state["model"]["decoder.layers.0.fc1.bias"]
-    with pytest.raises(AdminError, match=r"x.pt: weights do not fit .*decoder.layers.0.fc1.bias"):
-        fold_checkpoint(state, "x.pt")
+    with pytest.raises(AdminError, match=r"^weights do not fit .*decoder.layers.0.fc1.bias"):
+        fold_checkpoint(state)
 
 
 def test_check_refuses_a_model_that_differs(checkpoint):
     state = checkpoint()
-    stock, _ = fold_checkpoint(state, "x.pt")
+    stock, _ = fold_checkpoint(state)
     weights = stock["model"]
     weights["encoder.layers.0.fc1.bias"] = weights["encoder.layers.0.fc1.bias"] + 0.5
-    with pytest.raises(AdminError, match=r"x.pt: the folded model differs by 0\.\d+"):
-        check(state, stock, "x.pt")
+    with pytest.raises(AdminError, match=r"^the folded model differs by 0\.\d+"):
+        check(state, stock)
 
 
 @pytest.mark.parametrize("init_type", [name for name in SCHEMES if name not in FOLDING])
 def test_schemes_without_a_stock_form_say_why(checkpoint, init_type):
     scheme = SCHEMES[init_type]
     with pytest.raises(AdminError) as error:
-        fold_checkpoint(checkpoint(init_type=init_type), "x.pt")
+        fold_checkpoint(checkpoint(init_type=init_type))
     assert f"{scheme.title} (--init-type {init_type})" in str(error.value)
     assert f"no stock form: {scheme.no_stock_form}" in str(error.value)
 
@@ -398,4 +398,4 @@ def test_other_models_are_refused(checkpoint):
     state = checkpoint()
     state["cfg"]["model"]["_name"] = "lstm"
     with pytest.raises(AdminError, match="cannot fold a model of architecture lstm"):
-        fold_checkpoint(state, "x.pt")
+        fold_checkpoint(state)

@@ -101,9 +101,9 @@ def release(trained):
 @pytest.mark.parametrize("init_type", INIT_TYPES)
 def test_every_scheme_computes_what_it_did(init_type, release, data):
     model, state = release(init_type)
-    imported = import_release(state, data, "x.pt")
+    imported = import_release(state, data)
     options = imported["cfg"]["model"]
-    again = compare.build(options, imported["model"], "imported")
+    again = compare.build(options, imported["model"])
     assert options["init_type"] == INIT_TYPES[init_type]
     most = 1e-4 if init_type == "deepnet" else 0  # its α stands above in six digits
     assert compare.largest_difference(model, again) <= most
@@ -112,14 +112,14 @@ def test_every_scheme_computes_what_it_did(init_type, release, data):
 @pytest.mark.parametrize("norm", [{}, {"encoder_normalize_before": True}])
 def test_norm_placement_comes_along(release, data, norm):
     model, state = release("default", **norm)
-    imported = import_release(state, data, "x.pt")
-    again = compare.build(imported["cfg"]["model"], imported["model"], "imported")
+    imported = import_release(state, data)
+    again = compare.build(imported["cfg"]["model"], imported["model"])
     assert compare.largest_difference(model, again) == 0
 
 
 def test_the_result_is_a_checkpoint_of_today(release, data):
     _, state = release()
-    imported = import_release(state, data, "x.pt")
+    imported = import_release(state, data)
     assert imported["args"] is None
     assert imported["cfg"]["model"]["_name"] == "admin_transformer"
     assert imported["cfg"]["model"]["activation_dropout"] == 0.1  # from --relu-dropout
@@ -136,9 +136,9 @@ def test_what_the_plugin_does_not_have_does_not_stop_it(release, data):
     model, state = release()
     state["args"].optimizer, state["args"].lr_scheduler = "novograd", "poly"
     state["args"].activation_dropout = 0.2  # goes before --relu-dropout
-    imported = import_release(state, data, "x.pt")
+    imported = import_release(state, data)
     assert imported["cfg"]["model"]["activation_dropout"] == 0.2
-    again = compare.build(imported["cfg"]["model"], imported["model"], "imported")
+    again = compare.build(imported["cfg"]["model"], imported["model"])
     assert compare.largest_difference(model, again) == 0
 
 
@@ -147,13 +147,13 @@ def test_omegas_that_cannot_be(release, data, value, message):
     _, state = release()
     state["model"]["decoder.layers.1.self_ratio_change"][5] = value
     with pytest.raises(AdminError, match=rf"decoder.layers.1.residuals.self_attn.omega {message}"):
-        import_release(state, data, "x.pt")
+        import_release(state, data)
 
 
 def test_half_precision_stays(release, data):
     _, state = release()
     state["model"] = {name: weight.half() for name, weight in state["model"].items()}
-    imported = import_release(state, data, "x.pt")
+    imported = import_release(state, data)
     assert {weight.dtype for weight in imported["model"].values()} == {torch.float16}
 
 
@@ -180,15 +180,15 @@ def test_rename_splits_or_repeats():
         ({"init_type": ["adaptive"]}, "not a transformer of the original Admin release"),
         ({"task": ["translation"]}, r"was trained for --task \['translation'\]"),
         ({"encoder_layers": 4}, "its weights have encoder_layers 3, its options 4"),
-        ({"encoder_normalize_before": True}, "x.pt: --encoder-normalize-before asks for Pre-LN"),
-        ({"lr": "x"}, "x.pt: the options of its run are damaged"),
+        ({"encoder_normalize_before": True}, "--encoder-normalize-before asks for Pre-LN"),
+        ({"lr": "x"}, "the options of its run are damaged"),
     ],
 )
 def test_what_does_not_fit_is_refused(release, data, change, message):
     _, state = release()
     state["args"] = Namespace(**{**vars(state["args"]), **change})
     with pytest.raises(AdminError, match=message):
-        import_release(state, data, "x.pt")
+        import_release(state, data)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_missing_parameters_are_named(release, data, name, message):
     _, state = release()
     del state["model"][name]
     with pytest.raises(AdminError, match=message):
-        import_release(state, data, "x.pt")
+        import_release(state, data)
 
 
 def test_a_checkpoint_of_ours_is_not_the_releases(checkpoint_of_ours, data):
     with pytest.raises(AdminError, match="not a transformer of the original Admin release"):
-        import_release(checkpoint_of_ours, data, "x.pt")
+        import_release(checkpoint_of_ours, data)
 
 
 @pytest.fixture
@@ -221,5 +221,5 @@ def checkpoint_of_ours(trained):
 def test_a_dictionary_of_another_size(release, data, tmp_path):
     with open(tmp_path / "dict.en.txt", "a", encoding="utf-8") as file:
         file.write("more 1\n")
-    with pytest.raises(AdminError, match=r"dict.en.txt: 25 types, the decoder of x.pt .* 24"):
-        import_release(release()[1], data, "x.pt")
+    with pytest.raises(AdminError, match=r"dict.en.txt: 25 types, the checkpoint's decoder .* 24"):
+        import_release(release()[1], data)

@@ -169,7 +169,7 @@ def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
     ],
 )
 def test_contradictory_options_are_told_in_one_line(tmp_path, words, message):
-    with pytest.raises(AdminError, match=message):
+    with pytest.raises(SystemExit, match=message):
         cli.main(["prepare", *words, "--data-dir", str(tmp_path / "data")])
     assert not (tmp_path / "data" / "work").exists()
 

@@ -124,9 +124,9 @@ def test_folds_into_fairseqs_own(build_lm, name, share):
     model = move(build_lm(**options)).double()
     config = resolve(AdminLanguageModelConfig(_name="admin_transformer_lm_tiny", **options))
     state = {"args": None, "cfg": {"model": vars(config)}, "model": model.state_dict()}
-    stock, _ = fold_checkpoint(state, "x.pt")
+    stock, _ = fold_checkpoint(state)
     assert stock["cfg"]["model"]["_name"] == "transformer_lm"
     assert not any(".residuals." in key for key in stock["model"])
-    assert check(state, stock, "x.pt") < 1e-9
-    lm = compare.build(stock["cfg"]["model"], stock["model"], "x.pt")
+    assert check(state, stock) < 1e-9
+    lm = compare.build(stock["cfg"]["model"], stock["model"])
     assert type(lm) is TransformerLanguageModel

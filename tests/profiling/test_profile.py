@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.hooks.recorder import Site
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 
@@ -74,7 +74,9 @@ def save(path, what):
 
 def load(path, sites=SITES, dims=DIMS):
     """ω of the model, as a training run takes them from the file."""
-    return read_profile(path, sites).omegas_for(sites, dims, path)
+    profile = read_profile(path, sites)
+    with blaming(path):
+        return profile.omegas_for(sites, dims)
 
 
 def refusal(path, **model):

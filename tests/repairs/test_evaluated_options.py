@@ -53,9 +53,9 @@ STATES = {
 @pytest.mark.parametrize("kind", STATES)
 @pytest.mark.parametrize("name", ["adaptive_softmax_cutoff", "encoder_xformers_att_config"])
 def test_code_in_options_is_refused(kind, name):
-    check(STATES[kind]({name: "[10, 20]", "save_dir": "print()", "other": None}), "in.pt")
-    with pytest.raises(AdminError, match=rf"in.pt: refused: its option {name} is .*system"):
-        check(STATES[kind]({name: CODE}), "in.pt")
+    check(STATES[kind]({name: "[10, 20]", "save_dir": "print()", "other": None}))
+    with pytest.raises(AdminError, match=rf"^refused: its option {name} is .*system"):
+        check(STATES[kind]({name: CODE}))
 
 
 @pytest.mark.parametrize(
@@ -66,26 +66,26 @@ def test_code_in_options_is_refused(kind, name):
 def test_code_that_is_no_text_is_refused(value):
     """``eval`` takes whatever holds bytes."""
     for options in ({"encoder_layers": value}, {"adam_betas": [0.9, value]}):
-        with pytest.raises(AdminError, match=r"in.pt: refused: its option (encoder_l|adam_b)"):
-            check({"cfg": {"model": Namespace(**options)}}, "in.pt")
-    check({"cfg": {"model": {"encoder_layers": 6, "adam_betas": (0.9, None)}}}, "in.pt")
+        with pytest.raises(AdminError, match=r"^refused: its option (encoder_l|adam_b)"):
+            check({"cfg": {"model": Namespace(**options)}})
+    check({"cfg": {"model": {"encoder_layers": 6, "adam_betas": (0.9, None)}}})
     if isinstance(value, (bytes, bytearray)):
-        with pytest.raises(AdminError, match=r"in.pt: refused: its option save_dir"):
-            check({"cfg": {"checkpoint": {"save_dir": value}}}, "in.pt")
+        with pytest.raises(AdminError, match=r"^refused: its option save_dir"):
+            check({"cfg": {"checkpoint": {"save_dir": value}}})
 
 
 @pytest.mark.parametrize(
     "text", ["${oc.env:HOME}", "${${task.a}:HOME}", "x${oc.create:${task.a}}", "${a.${b:c}}"]
 )
 def test_what_asks_a_function_is_refused(text):
-    check({"cfg": {"model": {"layers": "${task.layers}"}}}, "in.pt")
-    with pytest.raises(AdminError, match=r"in.pt: refused: its option layers is '.*\$"):
-        check({"cfg": {"model": {"layers": text}}}, "in.pt")
+    check({"cfg": {"model": {"layers": "${task.layers}"}}})
+    with pytest.raises(AdminError, match=r"^refused: its option layers is '.*\$"):
+        check({"cfg": {"model": {"layers": text}}})
 
 
 def test_an_interpolation_does_not_bring_code_to_what_is_evaluated():
     with pytest.raises(AdminError, match="adam_betas"):
-        check({"cfg": {"optimizer": {"adam_betas": "${task.data}"}}}, "in.pt")
+        check({"cfg": {"optimizer": {"adam_betas": "${task.data}"}}})
 
 
 def test_lines_of_manifests_are_data(tmp_path, monkeypatch):
@@ -116,9 +116,9 @@ def doubled(times):
 
 @pytest.mark.parametrize("value", [nested(200), nested(100_000), doubled(60)])
 def test_what_is_nested_without_end_is_refused(value):
-    check({"extra_state": {"x": nested(50), "y": doubled(10)}}, "in.pt")
-    with pytest.raises(AdminError, match=r"in.pt: refused: its values are nested beyond"):
-        check({"extra_state": {"x": value}}, "in.pt")
+    check({"extra_state": {"x": nested(50), "y": doubled(10)}})
+    with pytest.raises(AdminError, match=r"^refused: its values are nested beyond"):
+        check({"extra_state": {"x": value}})
 
 
 def evaluated_in(path):

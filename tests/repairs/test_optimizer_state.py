@@ -96,11 +96,11 @@ def test_a_state_of_other_tensors_gets_one_line(trainer_of, tmp_path):
     [{}, {"cfg": None, "args": None}, {"cfg": {"optimizer": None}}, {"args": SimpleNamespace()}],
 )
 def test_a_checkpoint_that_does_not_say_is_left_to_fairseq(options):
-    check({**options, "last_optimizer_state": {}}, "checkpoint.pt", "adam")
+    check({**options, "last_optimizer_state": {}}, "adam")
 
 
 def test_options_of_fairseq_0_8():
     state = {"args": SimpleNamespace(optimizer="sgd"), "last_optimizer_state": {}}
     with pytest.raises(AdminError, match="--optimizer sgd"):
-        check(state, "checkpoint.pt", "adam")
-    check({**state, "last_optimizer_state": None}, "checkpoint.pt", "adam")
+        check(state, "adam")
+    check({**state, "last_optimizer_state": None}, "adam")

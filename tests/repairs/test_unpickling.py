@@ -55,7 +55,7 @@ def test_what_fairseq_keeps_is_read(legacy):
         "numbers": (np.float64(1.5), np.int64(3), np.arange(4), {1, 2}),
         "types": (torch.float16, torch.Size([1, 2]), torch.device("cpu")),
     }
-    read = unpickling.load(saved(content, legacy), "x.pt")
+    read = unpickling.load(saved(content, legacy))
     assert read["args"] == content["args"]
     assert torch.equal(read["model"]["a"], shared)
     assert read["model"]["a"].data_ptr() == read["model"]["b"].data_ptr()
@@ -71,15 +71,15 @@ def test_nothing_is_called(legacy, place, setting, tmp_path, monkeypatch):
     """Whatever torch is told: the variable is the usual advice for fairseq under torch 2.6."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", setting)
     file = saved(place(Runs(str(tmp_path / "made"))), legacy)
-    with pytest.raises(AdminError, match=r"x.pt: refused: loading it would call \w+.mkdir, which"):
-        unpickling.load(file, "x.pt")
+    with pytest.raises(AdminError, match=r"^refused: loading it would call \w+.mkdir, which"):
+        unpickling.load(file)
     assert not (tmp_path / "made").exists()
 
 
 def test_nothing_is_called_by_a_bare_pickle_either(tmp_path):
     for content in (Runs(str(tmp_path / "made")), eval, __import__):
-        with pytest.raises(AdminError, match=r"x.pt: "):
-            unpickling.load(io.BytesIO(pickle.dumps(content)), "x.pt")
+        with pytest.raises(AdminError, match=r"not a checkpoint|refused"):
+            unpickling.load(io.BytesIO(pickle.dumps(content)))
     assert not (tmp_path / "made").exists()
 
 
@@ -88,17 +88,17 @@ def test_nothing_changes_a_class():
     before = vars(AverageMeter).copy()
     change = b"\x80\x02c%s\n%s\nN}X\x06\x00\x00\x00updatec__builtin__\nset\ns\x86b."
     for name in ((b"fairseq.meters", b"AverageMeter"), (b"argparse", b"Namespace")):
-        with pytest.raises(AdminError, match=r"x.pt: not a checkpoint"):
-            unpickling.load(io.BytesIO(change % name), "x.pt")
+        with pytest.raises(AdminError, match=r"^not a checkpoint"):
+            unpickling.load(io.BytesIO(change % name))
     assert vars(AverageMeter) == before and not hasattr(Namespace, "update")
 
 
 def test_a_flipped_bit_is_noticed():
     content = bytearray(saved({"w": torch.zeros(1000)}).getvalue())
-    unpickling.load(io.BytesIO(content), "x.pt")
+    unpickling.load(io.BytesIO(content))
     content[len(content) // 2] ^= 1
-    with pytest.raises(AdminError, match=r"x.pt: damaged: the check sum of .*data/0 is wrong"):
-        unpickling.load(io.BytesIO(content), "x.pt")
+    with pytest.raises(AdminError, match=r"^damaged: the check sum of .*data/0 is wrong"):
+        unpickling.load(io.BytesIO(content))
 
 
 def rewritten(**how):
@@ -127,13 +127,13 @@ def test_an_archive_whose_members_share_their_bytes_is_refused():
             archive.filelist.append(again)
     file.seek(0)
     with pytest.raises(AdminError, match="whose members lie there plainly"):
-        unpickling.load(file, "x.pt")
+        unpickling.load(file)
 
 
 def test_an_archive_that_grows_when_it_is_read_is_refused():
-    assert torch.equal(unpickling.load(rewritten(), "x.pt"), torch.zeros(1000))
-    with pytest.raises(AdminError, match=r"x.pt: not a checkpoint of torch, whose members"):
-        unpickling.load(rewritten(compression=zipfile.ZIP_DEFLATED), "x.pt")
+    assert torch.equal(unpickling.load(rewritten()), torch.zeros(1000))
+    with pytest.raises(AdminError, match=r"^not a checkpoint of torch, whose members"):
+        unpickling.load(rewritten(compression=zipfile.ZIP_DEFLATED))
 
 
 @pytest.mark.parametrize(
@@ -145,5 +145,5 @@ def test_an_archive_that_grows_when_it_is_read_is_refused():
     ],
 )
 def test_other_bytes_are_no_checkpoint(content):
-    with pytest.raises(AdminError, match=r"x.pt: (not a checkpoint|does not fit)"):
-        unpickling.load(io.BytesIO(content), "x.pt")
+    with pytest.raises(AdminError, match=r"^(not a checkpoint|does not fit)"):
+        unpickling.load(io.BytesIO(content))

@@ -33,7 +33,7 @@ def options(model, **more):
 
 def test_every_step_takes_what_the_checkpoint_finds_likeliest(model, checkpoint, task):
     state = checkpoint(max_source_positions=12, max_target_positions=10)
-    original = compare.build(state["cfg"]["model"], state["model"], "x.pt")
+    original = compare.build(state["cfg"]["model"], state["model"])
     dictionary = task.target_dictionary
     for line in filter(str.strip, LINES):
         source = dictionary.encode_line(line, add_if_not_exist=False).long().unsqueeze(0)
@@ -165,7 +165,7 @@ def test_a_fifo_is_refused_at_once(model, name):
 @pytest.mark.parametrize("option", ["beam", "max-len-b", "max-tokens", "inter-threads"])
 @pytest.mark.parametrize("value", ["0", "-1", "", "nan", "9" * 30, "9" * 5000, "²"])
 def test_options_have_bounds(option, value):
-    with pytest.raises(AdminError, match=f"--{option}: .*not a whole number from 1") as error:
+    with pytest.raises(SystemExit, match=f"--{option}: .*not a whole number from 1") as error:
         cli.main(["translate", "nowhere", f"--{option}={value}"])
     assert len(str(error.value)) < 400
 
@@ -181,5 +181,5 @@ def test_threads_have_bounds_together(model):
 def test_input_that_is_no_text_is_told(model, monkeypatch, text, told):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
-    with pytest.raises(AdminError, match=told):
+    with pytest.raises(SystemExit, match=told):
         cli.main(["translate", model, "--device", "cpu", "--inter-threads", "1"])
