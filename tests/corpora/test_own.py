@@ -9,7 +9,6 @@ import pytest
 from admin_fairseq import cli
 from admin_fairseq.corpora import own
 from admin_fairseq.corpora.prepare import read_prepared
-from admin_fairseq.errors import AdminError
 from admin_fairseq.pieces import load
 
 from .test_prepare import no_binary  # noqa: F401  a fixture
@@ -137,7 +136,7 @@ def test_other_settings_say_what_they_replace(tmp_path, no_binary, capsys):  # n
 def test_what_is_wrong_with_a_text_is_told_in_one_line(tmp_path, no_binary, spoil, message):  # noqa: F811
     text = write(tmp_path / "my", sentences())
     spoil(tmp_path)
-    with pytest.raises(AdminError, match=message):
+    with pytest.raises(SystemExit, match=message):
         prepare(tmp_path, "--text", text)
     assert not (tmp_path / "data set" / "prepared.json").exists()
 
@@ -145,14 +144,14 @@ def test_what_is_wrong_with_a_text_is_told_in_one_line(tmp_path, no_binary, spoi
 def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
     text = write(tmp_path / "my", [["a b c"] * 200] * 2)
     said = r"--bpe-size: sentencepiece cannot learn 60 pieces: Vocabulary size too high .* <= \d+"
-    with pytest.raises(AdminError, match=said):
+    with pytest.raises(SystemExit, match=said):
         prepare(tmp_path, "--text", text)
 
 
 def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
     (tmp_path / "data set").mkdir()
     text = write(tmp_path / "data set" / "train", sentences())
-    with pytest.raises(AdminError, match="lies in --data-dir"):
+    with pytest.raises(SystemExit, match="lies in --data-dir"):
         prepare(tmp_path, "--text", text)
     assert lines(tmp_path / "data set" / "train.de") == sentences()[0]
 
@@ -190,13 +189,13 @@ def test_what_others_made_is_not_replaced(name, tmp_path, no_binary):  # noqa: F
     place = tmp_path / "data set" / name
     place.parent.mkdir()
     place.mkdir() if name == "bin" else place.write_text("mine")
-    with pytest.raises(AdminError, match=rf"{place}: lies there, .*choose another --data-dir"):
+    with pytest.raises(SystemExit, match=rf"{place}: lies there, .*choose another --data-dir"):
         prepare(tmp_path, "--text", text)
     assert {entry.name for entry in place.parent.iterdir()} == {name, ".lock"}
 
 
 def test_a_name_that_cannot_be_recorded_is_refused(tmp_path, no_binary):  # noqa: F811
-    with pytest.raises(AdminError, match=r"its name is not UTF-8"):
+    with pytest.raises(SystemExit, match=r"its name is not UTF-8"):
         prepare(tmp_path, "--text", write(tmp_path / "b\udcffd", sentences()))
-    with pytest.raises(AdminError, match=r"\.de: no such file"):
+    with pytest.raises(SystemExit, match=r"\.de: no such file"):
         prepare(tmp_path, "--text", write(tmp_path / "my", sentences()), "--valid", "")

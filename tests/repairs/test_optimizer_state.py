@@ -52,7 +52,7 @@ def save(trainer, path):
 
 
 @pytest.mark.parametrize("words", PRECISIONS)
-@pytest.mark.parametrize("saved, now", product(OPTIMIZERS, OPTIMIZERS))
+@pytest.mark.parametrize("saved, now", list(product(OPTIMIZERS, OPTIMIZERS)))
 def test_only_the_same_one_goes_on(saved, now, words, trainer_of, tmp_path):
     path = str(tmp_path / "checkpoint.pt")
     save(trainer_of(saved, *words), path)
