@@ -27,6 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import reading
+from admin_fairseq.repairs.private import root_of
+from admin_fairseq.schemes import Profile, Scheme
 
 DEFAULT = "checkpoint_last.pt"  # of --restore-file: the one in --save-dir
 DEFAULT_LR = [0.25]  # of fairseq, for the optimiser NAG and convolutions
@@ -49,8 +51,8 @@ def apply() -> None:
 def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
     """fairseq's ``call_main``, before which a training command is checked.
 
-    Hydra imports the plugin later: there a run is checked as its model is built, which may be
-    profiled next, and when it goes on from a checkpoint, as its trainer is.
+    Hydra imports the plugin later: there a run is checked as its first trainer is built, which is
+    that of the profile, if one is measured.
     """
 
     @functools.wraps(call_main)
@@ -97,6 +99,23 @@ def on_cpu(argv: list[str]) -> list[str]:
     kept = [word for word in argv if not re.fullmatch(ASKS_FOR_FP16, word)]
     cpu = "common.cpu=true" if "hydra" in os.path.basename(argv[0]) else "--cpu"
     return kept if cpu in kept else [*kept, cpu]
+
+
+def run_of(cfg: Any) -> Optional[DictConfig]:
+    """The run that a model with the options ``cfg`` is built for; None if it is built by hand."""
+    root = root_of(cfg) if OmegaConf.is_config(cfg) else None
+    return root if root is not None and "checkpoint" in root else None
+
+
+def starts_afresh(run: Optional[DictConfig], scheme: Scheme) -> bool:
+    """Whether ``run`` trains, or profiles, a model from newly drawn weights.
+
+    False without a run: a model that is built by hand starts nothing. A run that only writes a
+    profile ends before fairseq reads any checkpoint, so it measures new weights in any case.
+    """
+    if run is None:
+        return False
+    return scheme.profile is Profile.WRITE or not restores_weights(run.checkpoint)
 
 
 def restores_weights(cfg: DictConfig) -> bool:

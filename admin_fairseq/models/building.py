@@ -21,31 +21,28 @@ from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
-from admin_fairseq.profiling.run import set_omegas, takes_weights
+from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.repairs import batches
-from admin_fairseq.repairs.private import root_of
-from admin_fairseq.starting import check_run, restores_weights
+from admin_fairseq.starting import run_of, starts_afresh
 
 
-def start_training(
+def finish_building(
     model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
 ) -> None:
-    """Draw the weights of ``model`` and, where a training run starts afresh, set ω; then shard it.
+    """Draw the weights of ``model`` and, where a run starts from them, set ω; then shard it.
 
     ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
     AdminError on profiles that do not fit, and where the run's precision or criterion does not.
     """
-    run = _whole_run(cfg)
-    # a checkpoint's own configuration trains nothing, and before resuming nothing is profiled
-    if run is not None and not restores_weights(run.checkpoint):
-        check_run(run)
+    run, scheme = run_of(cfg), config.scheme
+    afresh = starts_afresh(run, scheme)
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:
         batches.apply(task, run)
-    scheme = config.scheme
     initialize(model, scheme.starts_from + scheme.weights, *config.depths)
-    set_omegas(model, config, task, run)
+    if afresh:
+        set_omegas(model, config, task, run)
     shard_layers(model, config)
 
 
@@ -54,8 +51,8 @@ def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
 
     ``cfg`` is what fairseq handed to ``build_model``.
     """
-    run = _whole_run(cfg)
-    if run is not None and takes_weights(config, run):
+    run = run_of(cfg)
+    if run is not None and not starts_afresh(run, config.scheme):
         config.encoder_embed_path = config.decoder_embed_path = None
 
 
@@ -74,12 +71,6 @@ def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None
     check = getattr(CRITERION_REGISTRY.get(name), "check_model", None)
     if check is not None:
         check(model, run)
-
-
-def _whole_run(cfg: Any) -> Optional[DictConfig]:
-    """The configuration of the run that this model is part of; None when built by hand."""
-    root = root_of(cfg) if OmegaConf.is_config(cfg) else None
-    return root if root is not None and "checkpoint" in root else None
 
 
 def register(name: str, model: type) -> None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder
-from admin_fairseq.models.building import register, start_training
+from admin_fairseq.models.building import finish_building, register
 
 
 class AdminTransformerLanguageModel(TransformerLanguageModel):
@@ -33,7 +33,7 @@ class AdminTransformerLanguageModel(TransformerLanguageModel):
                     config.nested(), task.target_dictionary, embeddings, no_encoder_attn=True
                 )
             )
-        start_training(model, config, task, cfg)
+        finish_building(model, config, task, cfg)
         return model
 
 

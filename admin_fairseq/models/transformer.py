@@ -12,7 +12,7 @@ from torch import nn
 
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder, TransformerEncoder
-from admin_fairseq.models.building import forget_files_of_embeddings, register, start_training
+from admin_fairseq.models.building import finish_building, forget_files_of_embeddings, register
 from admin_fairseq.models.embeddings import load_embeddings
 
 
@@ -35,7 +35,7 @@ class AdminTransformerModel(TransformerModelBase):
         forget_files_of_embeddings(config, cfg)
         with telling_contradictions():
             model = super().build_model(config.nested(), task)
-        start_training(model, config, task, cfg)
+        finish_building(model, config, task, cfg)
         return model
 
     @classmethod

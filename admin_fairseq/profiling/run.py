@@ -37,24 +37,18 @@ from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.provenance import installed_versions
 from admin_fairseq.repairs.private import prepared
-from admin_fairseq.starting import command_line, has_checkpoints, restores_weights
+from admin_fairseq.starting import command_line, has_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
-def set_omegas(
-    model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Optional[DictConfig]
-) -> None:
-    """Set ω as the scheme's ``profile`` says.
+def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> None:
+    """Set ω as the scheme's ``profile`` says, where ``run`` starts from newly drawn weights.
 
-    ``run`` is the whole run's configuration. Nothing happens without one (a model built by hand),
-    or where training goes on from a checkpoint's weights, ω among them. With --init-type
-    adaptive-profiling the process ends here, with status 0.
+    With --init-type adaptive-profiling the process ends here, with status 0.
     """
     source = config.scheme.profile
-    if source is schemes.Profile.NONE or run is None:
-        return
-    if takes_weights(config, run):
+    if source is schemes.Profile.NONE:
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
@@ -68,14 +62,6 @@ def set_omegas(
     if source is schemes.Profile.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
-
-
-def takes_weights(config: SchemeOptions, run: DictConfig) -> bool:
-    """Whether the run takes its weights from a checkpoint.
-
-    One that only writes a profile ends before fairseq has read any: it measures fresh ones.
-    """
-    return config.scheme.profile is not schemes.Profile.WRITE and restores_weights(run.checkpoint)
 
 
 def profiled(
