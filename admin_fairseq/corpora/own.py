@@ -1,4 +1,4 @@
-"""Text of one's own as one more data set: a recipe made from the names of files."""
+"""Text of one's own as one more data set: made from the names of files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Iterator, Optional, Sequence
 
+from admin_fairseq.corpora.datasets import Clean, Dataset, HeldOut, Part
 from admin_fairseq.corpora.places import identity
-from admin_fairseq.corpora.recipes import Clean, HeldOut, Part, Recipe
 from admin_fairseq.corpora.streams import read_lines
 from admin_fairseq.errors import AdminError
 
@@ -26,8 +26,8 @@ SEED = 1
 
 
 @dataclass(frozen=True)
-class OwnText(Recipe):
-    """A recipe whose parts are files; ``identities`` tells when they change."""
+class OwnText(Dataset):
+    """A data set whose parts are files; ``identities`` tells when they change."""
 
     identities: tuple[tuple[str, list[int]], ...] = ()
     pieces = "sentencepiece"
@@ -37,7 +37,7 @@ class OwnText(Recipe):
 def own_text(
     prefix: str, source: str, target: str, valid: Optional[str], test: Optional[str], data_dir: str
 ) -> OwnText:
-    """The recipe for ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
+    """The data set of ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
 
     Without ``valid`` or ``test`` some of the training text is held out. Raises AdminError where a
     file is missing, or lies where the data set is to be written.

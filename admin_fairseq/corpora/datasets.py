@@ -52,7 +52,7 @@ class Clean(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Dataset:
     """How a data set is made."""
 
     title: str
@@ -131,8 +131,8 @@ EN_DE_TEXTS = (
 
 IWSLT14_TEST = ("TED.dev2010", "TEDX.dev2012", "TED.tst2010", "TED.tst2011", "TED.tst2012")
 
-RECIPES = {
-    "iwslt14_de_en": Recipe(
+DATASETS = {
+    "iwslt14_de_en": Dataset(
         title="IWSLT14 De-En: TED talks, lower-cased, 10,000 merges",
         source="de",
         target="en",
@@ -161,7 +161,7 @@ RECIPES = {
         clean_words=Clean(1.5, 1, 175),
     ),
     # the Admin release: cleaned before BPE with Moses' own ratio, newstest2013 for validation
-    "wmt14_en_de": Recipe(
+    "wmt14_en_de": Dataset(
         title="WMT14 En-De as in the Admin release: 4.5 million pairs, 32,764 merges",
         source="en",
         target="de",
@@ -174,7 +174,7 @@ RECIPES = {
         test_rules=WMT_TEST,
         clean_words=Clean(9, 1, 80),
     ),
-    "wmt14_en_fr": Recipe(
+    "wmt14_en_fr": Dataset(
         title="WMT14 En-Fr: 36 to 40 million pairs, 40,000 merges",
         source="en",
         target="fr",
@@ -196,7 +196,7 @@ RECIPES = {
         clean_pieces=Clean(1.5, 1, 250),
     ),
     # what fairseq's script makes by default and first called wmt17_en_de
-    "wmt17_en_de": Recipe(
+    "wmt17_en_de": Dataset(
         title="WMT17 En-De as fairseq prepares it: 4.5 million pairs, 40,000 merges",
         source="en",
         target="de",
@@ -210,4 +210,4 @@ RECIPES = {
         clean_pieces=Clean(1.5, 1, 250),
     ),
 }
-"""Data set → recipe."""
+"""Name → data set."""
