@@ -22,8 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-import admin_fairseq
-from admin_fairseq.results import published
+from admin_fairseq.recipes import scores
 from admin_fairseq.schemes import Norm
 
 from ..conftest import held
@@ -39,9 +38,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-PUBLISHED = json.loads(
-    (Path(admin_fairseq.__file__).parent / "results" / "published.json").read_text()
-)
+PUBLISHED = json.loads((ROOT / "tests" / "recipes" / "published.json").read_text())
 DATASETS = ("iwslt14_de_en", "wmt14_en_de", "wmt14_en_fr", "wmt17_en_de")
 
 
@@ -167,7 +164,7 @@ def test_there_is_a_row_for_every_score_and_no_other():
 def test_rows_of_admin_torch_have_the_scores_of_its_first_table():
     for depth, bleu in ((6, 27.84), (18, 28.91), (100, 29.65)):
         model = composed(f"wmt14_en_de/admin_torch_{depth}l_{depth}l").model
-        found = published.score("wmt14_en_de", "admin-torch", (depth, depth), model)
+        found = scores.score("wmt14_en_de", "admin-torch", (depth, depth), model)
         assert found["bleu"] == bleu
 
 
