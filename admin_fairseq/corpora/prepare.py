@@ -2,7 +2,7 @@
 
 Steps: download, unpack, words (markup off, normalised, tokenised, lower-cased, cleaned, split into
 training, validation and test), pieces (learned from the training text, applied to all, cleaned
-again where the data set asks for it), binary. Text of one's own is checked, and takes the same steps
+again where a data set asks for it), binary. Text of one's own is checked, and takes the same steps
 from the words on. Lines are lower-cased before they are cleaned, where the
 published script of IWSLT cleans first: that counts the same words.
 
