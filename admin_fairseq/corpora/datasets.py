@@ -58,13 +58,13 @@ class Dataset:
     title: str
     source: str  # language
     target: str
-    archives: tuple[Archive, ...]
     train: tuple[Part, ...]
     valid: Union[EveryNth, HeldOut, Part]
     test: Union[HeldOut, tuple[Part, ...]]
     bpe_merges: int
-    corpus_rules: tuple[str, ...]  # of rules.RULES, for training text and text like it
-    test_rules: tuple[str, ...]
+    archives: tuple[Archive, ...] = ()
+    corpus_rules: tuple[str, ...] = ()  # of rules.RULES, for training text and text like it
+    test_rules: tuple[str, ...] = ()
     clean_words: Optional[Clean] = None  # before the text is split into pieces
     clean_pieces: Optional[Clean] = None  # afterwards; validation pairs drawn from training too
 
@@ -79,6 +79,28 @@ class Dataset:
     @property
     def languages(self) -> tuple[str, str]:
         return self.source, self.target
+
+
+SANE = Clean(ratio=1000, shortest=1, longest=1000)
+"""Of words, which are whole lines in some languages: pairs with an empty side go."""
+USUAL = Clean(ratio=9, shortest=1, longest=250)
+"""Of pieces: the ratio of the Admin release, the length of fairseq's preparation of WMT."""
+
+
+@dataclass(frozen=True)
+class TextFiles(Dataset):
+    """A data set whose parts are files, not archives; ``identities`` tells when they change."""
+
+    clean_words: Optional[Clean] = SANE
+    clean_pieces: Optional[Clean] = USUAL
+    identities: tuple[tuple[str, list[int]], ...] = ()
+    pieces = "sentencepiece"
+    tokenised = False
+
+    @property
+    def parts(self) -> list[Part]:
+        test = [] if isinstance(self.test, HeldOut) else [*self.test]
+        return [*self.train, *([self.valid] if isinstance(self.valid, Part) else []), *test]
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:
@@ -208,6 +230,16 @@ DATASETS = {
         corpus_rules=WMT_CORPUS,
         test_rules=WMT_TEST,
         clean_pieces=Clean(1.5, 1, 250),
+    ),
+    "multi30k": TextFiles(
+        title="Multi30k De-En, {train,val,test_2016_flickr}.{de,en}.gz of data/task1/raw in "
+        "https://github.com/multi30k/dataset",
+        source="de",
+        target="en",
+        train=(Part(None, "train.de.gz", "train.en.gz"),),
+        valid=Part(None, "val.de.gz", "val.en.gz"),
+        test=(Part(None, "test_2016_flickr.de.gz", "test_2016_flickr.en.gz"),),
+        bpe_merges=8000,
     ),
 }
 """Name → data set."""

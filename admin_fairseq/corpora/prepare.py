@@ -40,8 +40,9 @@ from admin_fairseq.corpora.datasets import (
     EveryNth,
     HeldOut,
     Part,
+    TextFiles,
 )
-from admin_fairseq.corpora.own import checked_lines, held_out, name_of, own_text
+from admin_fairseq.corpora.own import checked_lines, held_out, in_folder, name_of, own_text
 from admin_fairseq.corpora.places import identity, open_input, remove
 from admin_fairseq.corpora.rules import clean, line_rules
 from admin_fairseq.corpora.steps import WORKPLACE, Steps, alone_in
@@ -128,12 +129,21 @@ def _dataset(options: Options) -> Dataset:
     if options.dataset:
         if any(word is not None for word in (*own, options.valid, options.test)):
             raise AdminError(f"{options.dataset} has its own text; leave --text and its like out")
-        return DATASETS[options.dataset]
+        return _published(options.dataset, options)
     if not all(own):
         raise AdminError("name a data set, or your own text: --text PREFIX --source de --target en")
     if options.raw_dir or options.mirror:
         raise AdminError("--raw-dir and --mirror are for published data sets, not for --text")
     return own_text(*own, options.valid, options.test, options.data_dir)
+
+
+def _published(name: str, options: Options) -> Dataset:
+    dataset = DATASETS[name]
+    if not isinstance(dataset, TextFiles):
+        return dataset
+    if not options.raw_dir:
+        raise AdminError(f"{name} is not downloaded; --raw-dir is the folder of {dataset.title}")
+    return in_folder(dataset, options.raw_dir, options.data_dir)
 
 
 def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
