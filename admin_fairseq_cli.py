@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "results": "table and loss curves of training runs, from their logs",
     "schemes": "list the schemes, the values of --init-type",
     "score": "BLEU: tokenised, compound-split and sacreBLEU's",
+    "table": "train and score schemes at several depths with several seeds, and print one table",
     "train": "fairseq-train with the settings of a published run",
     "translate": "translate standard input with an exported model",
 }

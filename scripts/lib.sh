@@ -63,37 +63,6 @@ parse_options() {
     done
 }
 
-# The options of every script that trains a small model.
-training_options() {
-    option dim 128 "embedding dimension"
-    option ffn-dim 256 "FFN dimension"
-    option heads 4 "attention heads"
-    option updates 600 "number of updates"
-    option lr 1e-3 "peak learning rate"
-    option warmup-updates 400 "length of the linear warm-up; 0 takes T-Fixup's schedule, which has none"
-    option max-tokens 2048 "tokens in a batch, on each worker"
-    option dropout 0.1 "dropout"
-    option optimizer radam "radam, adam, adam_fused or novograd"
-    option seed 1 "random seed"
-    option precision fp32 "fp32, fp16 or bf16 (on a GPU)"
-    flag cpu "train on the CPU even where there is a GPU"
-    flag dry-run "print the command and stop"
-}
-
-# Fail unless the options of these names are whole numbers from 1 on: whole NAME...
-whole() {
-    local name
-    for name in "$@"; do
-        local variable=${name//-/_}
-        [[ ${!variable} =~ ^[1-9][0-9]*$ ]] || fail "--$name ${!variable}: use a whole number from 1 on"
-    done
-}
-
-# Fail unless --seeds holds at least one number.
-check_seeds() {
-    [[ $seeds =~ ^\ *[0-9]+(\ +[0-9]+)*\ *$ ]] || fail "--seeds '$seeds': use numbers with spaces between them"
-}
-
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 # The Python to build .venv with: $PYTHON, or the reference version, or whatever is supported.
@@ -144,65 +113,25 @@ setup_venv() {
 
 have_gpu() { [ "$(python -c 'import torch; print(torch.cuda.is_available())')" = True ]; }
 
-# Set the array schedule to fairseq's words for one: choose_schedule WARMUP_UPDATES
-choose_schedule() {
-    schedule=(--lr-scheduler inverse_sqrt --warmup-updates "$1" --warmup-init-lr 1e-7)
-    [ "$1" != 0 ] || schedule=(--lr-scheduler inverse_sqrt_nowarmup)
-}
-
-# Set the array device to fairseq's words for device and precision: choose_device PRECISION CPU.
-# Precision auto is fp16 on a GPU, fp32 on a CPU.
+# Set the array device to fairseq's words for device and precision, on a GPU fp16 or fp32:
+# choose_device CPU PRECISION
 choose_device() {
-    local precision=$1 cpu=$2
-    # a --dry-run may come before anything is installed
-    [ "$cpu" = true ] || python -c 'import torch' 2>/dev/null || cpu=true
-    [[ $precision =~ ^(auto|fp32|fp16|bf16)$ ]] || fail "--precision $precision: use fp32, fp16 or bf16"
     device=()
-    if [ "$cpu" = true ] || ! have_gpu; then
+    if [ "$1" = true ] || ! have_gpu; then
         device+=(--cpu)
-        [ "$precision" != fp16 ] || fail "--precision fp16 needs a GPU"
-        [ "$precision" != auto ] || precision=fp32
+    elif [ "$2" = fp16 ]; then
+        device+=(--fp16)
     fi
-    [ "$precision" != auto ] || precision=fp16
-    [ "$precision" = fp32 ] || device+=("--$precision")
-    # NovoGrad takes each weight by itself; fairseq would make one of all
-    [ "$precision" != fp16 ] || [ "${optimizer:-}" != novograd ] || device+=(--fp16-no-flatten-grads)
 }
 
-# Run a training command, or with --dry-run print it: run_training SAVE_DIR COMMAND...
-# Our models write SAVE_DIR/train.log themselves. Run again, fairseq resumes.
-run_training() {
-    local save_dir=$1 settings
+# Run a command whose output goes to a file; where it fails, show its end: quietly FILE COMMAND...
+quietly() {
+    local log=$1
     shift
-    if [ "$dry_run" = true ]; then
-        print_command "$@"
-        return
-    fi
-    mkdir -p "$save_dir"
-    # a folder holds one run: going on with other settings would pass the old checkpoint for a new
-    # one. How long it is and how many workers share the work may change.
-    settings=$(print_command "$@" | sed -E -e 's/^.*fairseq-train /fairseq-train /' \
-        -e 's/ --(max-update|max-epoch|distributed-world-size|distributed-port|update-freq) [0-9]+//g')
-    if [ -e "$save_dir/settings" ] && [ "$(cat "$save_dir/settings")" != "$settings" ]; then
-        fail "$save_dir holds a run with other settings; choose another --save-dir"
-    fi
-    printf '%s\n' "$settings" >"$save_dir/settings.$$"
-    mv "$save_dir/settings.$$" "$save_dir/settings" # other nodes may be reading it
-    "$@" 2>&1
-}
-
-print_command() {
-    printf '%q ' "$@"
-    echo
-}
-
-# Run a command, or with --dry-run print it.
-run_or_print() {
-    if [ "${dry_run:-false}" = true ]; then
-        print_command "$@"
-    else
-        "$@"
-    fi
+    "$@" >"$log" 2>&1 || {
+        tail -n 3 "$log" >&2
+        fail "$1 failed, see $log"
+    }
 }
 
 # The names of all schemes, the values of --init-type.
@@ -218,13 +147,9 @@ generate() {
     local data=$1 checkpoint=$2 prefix=$3
     shift 3
     # with fairseq-fixed's default multiple of 8, the last sentences would be left out
-    local command=(fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint"
-        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@")
-    if [ "${dry_run:-false}" = true ]; then
-        print_command "${command[@]}"
-        return
-    fi
-    "${command[@]}" >"$prefix.log" 2>"$prefix.err" || {
+    fairseq-generate "$data" --user-dir admin_fairseq --path "$checkpoint" \
+        --remove-bpe sentencepiece --required-batch-size-multiple 1 "$@" \
+        >"$prefix.log" 2>"$prefix.err" || {
         tail -n 3 "$prefix.err" >&2
         fail "generation failed, see $prefix.err"
     }
@@ -250,10 +175,7 @@ binarise() {
                 <"$dir/$split.$lang" >"$dir/$split.sp.$lang"
         done
     done
-    fairseq-preprocess --source-lang de --target-lang en --joined-dictionary \
-        --trainpref "$dir/train.sp" --validpref "$dir/valid.sp" --testpref "$dir/test.sp" \
-        --destdir "$dir/bin" --workers 2 >"$dir/preprocess.log" 2>&1 || {
-        tail -n 3 "$dir/preprocess.log" >&2
-        fail "fairseq-preprocess failed, see $dir/preprocess.log"
-    }
+    quietly "$dir/preprocess.log" fairseq-preprocess --source-lang de --target-lang en \
+        --joined-dictionary --trainpref "$dir/train.sp" --validpref "$dir/valid.sp" \
+        --testpref "$dir/test.sp" --destdir "$dir/bin" --workers 2
 }

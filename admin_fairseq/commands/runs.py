@@ -1,4 +1,4 @@
-"""The options that name runs, of ``train`` and ``evaluate`` alike."""
+"""Options that several commands have which run fairseq."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def numbers(text: str) -> list[int]:
     return list(map(int, text.split()))
 
 
-def add_runs(parser: ArgumentParser) -> None:
+def add_data_set(parser: ArgumentParser) -> None:
+    """The options of ``table`` too: data, recipe, places, device."""
     parser.add_argument(
         "dataset", metavar="DATASET", choices=list(PUBLISHED), help="one of " + ", ".join(PUBLISHED)
     )
@@ -34,7 +35,30 @@ def add_runs(parser: ArgumentParser) -> None:
         help="settings other than those that the published runs of the scheme and depth have "
         f"({RECIPES}; of WMT17 it is batches of 4096 tokens that an update is worth, 8 by default)",
     )
-    add_places(parser)
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="what prepare has written (default: data/DATASET)"
+    )
+    parser.add_argument(
+        "--save-dir",
+        metavar="DIR",
+        help="a folder for each run is made there (default: runs/DATASET)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto is the recipe's on a GPU, most often fp16, and fp32 on a CPU (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="stay on the CPU even where there is a GPU"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print every command and stop")
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """The options that name runs, of ``train`` and ``evaluate`` alike."""
+    add_data_set(parser)
     parser.add_argument(
         "--scheme",
         metavar="NAME",
@@ -56,25 +80,3 @@ def add_runs(parser: ArgumentParser) -> None:
         type=numbers,
         help="random seeds, one run for each (default: the published ones)",
     )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="auto is the recipe's, fp16, on a GPU (default: %(default)s)",
-    )
-
-
-def add_places(parser: ArgumentParser) -> None:
-    """Also how far to go there."""
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="what prepare has written (default: data/DATASET)"
-    )
-    parser.add_argument(
-        "--save-dir",
-        metavar="DIR",
-        help="a folder for each run is made there (default: runs/DATASET)",
-    )
-    parser.add_argument(
-        "--cpu", action="store_true", help="stay on the CPU even where there is a GPU"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print every command and stop")

@@ -19,6 +19,7 @@ from admin_fairseq.recipes.recipe import (
     Row,
     Score,
     Settings,
+    without,
 )
 
 TABLE_1, TABLE_3 = "Admin, Table 1", "Admin, Table 3"
@@ -50,7 +51,7 @@ ADMIN_IWSLT: Settings = {
     "lr_scheduler.warmup_init_lr": 1e-7,
 }
 NO_WARMUP: Settings = {
-    **{key: ADMIN_IWSLT[key] for key in ADMIN_IWSLT if not key.startswith("lr_scheduler")},
+    **without(ADMIN_IWSLT, "lr_scheduler"),
     "optimizer.adam_betas": "(0.9, 0.99)",
     "lr_scheduler._name": "linear",
     "lr_scheduler.warmup_updates": 1,
@@ -454,10 +455,51 @@ WMT17_EN_DE = Published(
     recipe="8",
 )
 
+MULTI30K_WARMUP = Recipe(
+    "warmup",
+    "Our own, of no paper: a small model for some minutes of a CPU.",
+    {
+        "common.log_interval": 50,
+        "model.encoder_embed_dim": 128,
+        "model.encoder_ffn_embed_dim": 256,
+        "model.encoder_attention_heads": 4,
+        "model.share_all_embeddings": True,
+        "model.dropout": 0.1,
+        "optimizer._name": "radam",
+        "optimizer.adam_betas": "(0.9, 0.98)",
+        "optimization.clip_norm": 0.0,
+        "optimizer.weight_decay": 1e-4,
+        "optimization.lr": 1e-3,
+        "lr_scheduler._name": "inverse_sqrt",
+        "lr_scheduler.warmup_updates": 400,
+        "lr_scheduler.warmup_init_lr": 1e-7,
+        "optimization.max_update": 600,
+    },
+    {"common.fp16": False},
+    Batch(2048, 1, 1),
+    Decoding(beam=5, average=0),
+    seeds=(1,),
+)
+MULTI30K = Published(
+    "",
+    (
+        MULTI30K_WARMUP,
+        replace(
+            MULTI30K_WARMUP,
+            name="no-warmup",
+            settings={
+                **without(MULTI30K_WARMUP.settings, "lr_scheduler"),
+                "lr_scheduler._name": "inverse_sqrt_nowarmup",
+            },
+        ),
+    ),
+)
+
 PUBLISHED = {
     "iwslt14_de_en": IWSLT14,
     "wmt14_en_de": WMT14_EN_DE,
     "wmt14_en_fr": WMT14_EN_FR,
     "wmt17_en_de": WMT17_EN_DE,
+    "multi30k": MULTI30K,
 }
-"""Data set → what is published of it."""
+"""Data set → its runs."""

@@ -109,6 +109,11 @@ class Published:
         raise AdminError(f"--recipe {name}, for --scheme {scheme}: use {names}")
 
 
+def without(settings: Settings, section: str) -> Settings:
+    """The settings but those of a section."""
+    return {key: settings[key] for key in settings if not key.startswith(f"{section}.")}
+
+
 def architecture(scheme: str, size: str) -> Settings:
     """The model's options that make ``scheme``, a name of ``SCHEME_NAMES``."""
     family = f"{scheme}_transformer"

@@ -84,7 +84,7 @@ class Run:
     @property
     def dataset(self) -> str:
         parts = [part for part in self.data.split("/") if part]
-        known = (part for part in reversed(parts) if part in {*PUBLISHED, "multi30k"})
+        known = (part for part in reversed(parts) if part in PUBLISHED)
         folder = next((part for part in reversed(parts) if part != "bin"), "?")
         scored = self.evaluation.dataset if self.evaluation else None
         return _text(scored or next(known, folder))

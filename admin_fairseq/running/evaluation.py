@@ -9,13 +9,14 @@ from typing import Iterable, Iterator, NamedTuple, Optional
 
 import torch
 
+from admin_fairseq.corpora.datasets import DATASETS
 from admin_fairseq.corpora.prepare import read_prepared
 from admin_fairseq.corpora.subwords import SUBWORDS
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import read_text, replacing
 from admin_fairseq.results.generated import translations
-from admin_fairseq.running.processes import Words, as_line, run
-from admin_fairseq.running.runs import RunOptions, Runs, refuse_half_precision
+from admin_fairseq.running.processes import Words, as_line, output_file, run
+from admin_fairseq.running.runs import RunOptions, Runs
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def evaluate(asked: EvaluateOptions) -> Iterator[str]:
     failed.
     """
     runs = Runs(asked)
-    device = _device(asked)
+    device = _device(runs)
     if not asked.dry_run:
         _require(runs)
     for seed in runs.seeds:
@@ -64,11 +65,9 @@ def _require(runs: Runs) -> None:
             raise AdminError(f"{folder}: missing; first run: {train}")
 
 
-def _device(asked: EvaluateOptions) -> list[str]:
-    cpu = asked.cpu or not torch.cuda.is_available()
-    refuse_half_precision(asked.precision, cpu)
-    auto = "fp32" if cpu else "fp16"
-    precision = auto if asked.precision == "auto" else asked.precision
+def _device(runs: Runs) -> list[str]:
+    cpu = runs.options.cpu or not torch.cuda.is_available()
+    precision = runs.precision(cpu)
     return [*(["--cpu"] if cpu else []), *([] if precision == "fp32" else [f"--{precision}"])]
 
 
@@ -101,14 +100,14 @@ def _average(run: str, count: int, last_epoch: Optional[int]) -> list[str]:
 
 
 def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
-    prepared = read_prepared(runs.data_dir) or {}
+    pieces = SUBWORDS[DATASETS[runs.options.dataset].pieces]
+    prepared = read_prepared(runs.data_dir) or {"remove_bpe": pieces.remove}
     return [
         *("fairseq-generate", runs.data_bin, "--user-dir", "admin_fairseq"),
         *("--path", checkpoint, "--remove-bpe", "sentencepiece"),
         # with fairseq-fixed's default multiple of 8, the last sentences would be left out
         *("--required-batch-size-multiple", "1"),
-        # of two, the later one counts
-        *("--remove-bpe", prepared.get("remove_bpe", SUBWORDS["subword-nmt"].remove), *how),
+        *("--remove-bpe", prepared["remove_bpe"], *how),  # of two, the later one counts
     ]
 
 
@@ -132,8 +131,8 @@ def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
 def _translate(words: Words, name: str) -> None:
     """Run fairseq-generate; NAME.hyp is what it translates, in the order of the set."""
     logger.info("Translating into %s.hyp", name)
-    with open(f"{name}.log", "wb") as log, open(f"{name}.err", "wb") as errors:
-        status = run(words, log, errors)
+    with output_file(f"{name}.log") as log, output_file(f"{name}.err") as errors:
+        status = run(words, stdout=log, stderr=errors)
     if status:
         last = "".join(read_text(f"{name}.err").splitlines()[-1:])
         raise AdminError(f"translating failed, see {name}.err: {shortened(last, 300)}")

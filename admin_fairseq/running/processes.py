@@ -9,8 +9,8 @@ import shlex
 import shutil
 import signal
 import sys
-from contextlib import suppress
-from typing import IO, Optional, Sequence
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Iterator, Optional, Sequence
 
 from admin_fairseq.errors import AdminError
 
@@ -41,15 +41,28 @@ def found(program: str) -> Optional[str]:
     return shutil.which(program, path=PATH)
 
 
-def run(words: Words, stdout: Optional[IO] = None, stderr: Optional[IO] = None) -> int:
+@contextmanager
+def output_file(path: str) -> Iterator[IO[bytes]]:
+    """A file for a command to write to while it runs."""
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        file = open(path, "wb")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise AdminError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with file:
+        yield file
+
+
+def run(words: Words, **how: Any) -> int:
     """Run a command to its end; returns its status, as a shell has it.
 
-    Interrupted, it ends the command and what that has started.
+    ``how`` is subprocess's: stdout and stderr are ours by default. Interrupted, it ends the command
+    and what that has started.
     """
-    return asyncio.run(run_beside(words, stdout, stderr))
+    return asyncio.run(run_beside(words, **how))
 
 
-async def run_beside(words: Words, stdout: Optional[IO] = None, stderr: Optional[IO] = None) -> int:
+async def run_beside(words: Words, **how: Any) -> int:
     """The same, while others run."""
     program = found(words[0])
     if program is None:
@@ -57,9 +70,8 @@ async def run_beside(words: Words, stdout: Optional[IO] = None, stderr: Optional
     process = await asyncio.create_subprocess_exec(
         *(program, *words[1:]),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
         start_new_session=True,  # a group of its own, which ends as a whole
+        **how,
     )
     try:
         status = await process.wait()

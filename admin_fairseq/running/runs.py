@@ -76,7 +76,10 @@ class Runs:
         encoder, decoder = self.layers
         return os.path.join(self.save_dir, f"{scheme}-{encoder}l-{decoder}l-seed{seed}")
 
-
-def refuse_half_precision(precision: str, cpu: bool) -> None:
-    if cpu and precision == "fp16":
-        raise AdminError("--precision fp16 needs a GPU; leave it out, or take bf16 or fp32")
+    def precision(self, cpu: bool) -> str:
+        """fp32, fp16 or bf16; raises AdminError where the device has it not."""
+        asked = self.options.precision
+        if cpu and asked == "fp16":
+            raise AdminError("--precision fp16 needs a GPU; leave it out, or take bf16 or fp32")
+        auto = "fp16" if self.recipe.half["common.fp16"] and not cpu else "fp32"
+        return auto if asked == "auto" else asked

@@ -25,7 +25,7 @@ from admin_fairseq.recipes.settings import (
     options,
 )
 from admin_fairseq.running.processes import as_line, found, run
-from admin_fairseq.running.runs import RunOptions, Runs, refuse_half_precision
+from admin_fairseq.running.runs import RunOptions, Runs
 
 logger = logging.getLogger(__name__)
 
@@ -106,14 +106,14 @@ def _settings(runs: Runs, seed: int, workers: Workers) -> Settings:
 
 
 def _workers(asked: TrainOptions, runs: Runs) -> Workers:
-    refuse_half_precision(asked.precision, asked.cpu)
+    precision = _precision(asked, runs)
     if asked.cpu and asked.nodes > 1:
         raise AdminError(f"--nodes {asked.nodes}: with --cpu runs take one node")
     gpus = 1 if asked.cpu else asked.gpus or _visible_gpus(asked, runs)
     workers = gpus * asked.nodes
     launch, port = _launch(asked, gpus)
     settings = {
-        **_precision(asked, runs),
+        **precision,
         "distributed_training.distributed_world_size": workers,
         "distributed_training.distributed_port": port,
     }
@@ -139,11 +139,12 @@ def _update_freq(runs: Runs, workers: int) -> int:
 
 
 def _precision(asked: TrainOptions, runs: Runs) -> Settings:
-    half = runs.recipe.half
-    auto = "fp16" if half["common.fp16"] and not asked.cpu else "fp32"
-    settings = {"fp16": {**half, "common.fp16": True}, "bf16": {"common.bf16": True}, "fp32": {}}
-    chosen = settings[auto if asked.precision == "auto" else asked.precision]
-    return {"common.cpu": asked.cpu, **chosen}
+    settings = {
+        "fp16": {**runs.recipe.half, "common.fp16": True},
+        "bf16": {"common.bf16": True},
+        "fp32": {},
+    }
+    return {"common.cpu": asked.cpu, **settings[runs.precision(asked.cpu)]}
 
 
 def _launch(asked: TrainOptions, gpus: int) -> tuple[list[str], Optional[int]]:

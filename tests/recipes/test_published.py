@@ -1,6 +1,7 @@
 """The table of published runs, held against published.json, a copy made apart from it."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,28 @@ def test_commands_are_those_of_earlier(dry):
     for line in (HERE / "commands.txt").read_text().splitlines():
         asked, command = line.split(" => ")
         assert " ".join(dry(*asked.split())[0]) == command, asked
+
+
+MULTI30K = """
+data/multi30k/bin --user-dir admin_fairseq --task translation --source-lang de --target-lang en
+--arch admin_transformer --encoder-layers 6 --decoder-layers 6 --encoder-embed-dim 128
+--encoder-ffn-embed-dim 256 --encoder-attention-heads 4 --share-all-embeddings --dropout 0.1
+--optimizer radam --adam-betas '(0.9, 0.98)' --clip-norm 0.0 --weight-decay 1e-4 --lr 1e-3
+--lr-scheduler inverse_sqrt --warmup-updates 400 --warmup-init-lr 1e-7 --max-tokens 2048
+--max-update 600 --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+--no-epoch-checkpoints --log-format simple --log-interval 50 --seed 1 --cpu
+--save-dir runs/multi30k/admin-6l-6l-seed1
+"""
+
+
+def test_multi30k_trains_with_the_settings_of_the_readmes_numbers(dry):
+    (command,) = dry("train", "multi30k", "--cpu")
+    found, expected = (
+        vars(parse_args_and_arch(get_training_parser(), words))
+        for words in (command[1:], shlex.split(MULTI30K))
+    )
+    del found["update_freq"], expected["update_freq"]  # [1] and 1
+    assert found == expected
 
 
 RECIPES = PUBLISHED["recipes"]

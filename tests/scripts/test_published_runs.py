@@ -19,24 +19,3 @@ def test_scripts_work_in_the_clone_and_pass_their_words_on(tmp_path, dataset):
         assert command[1] == f"{ROOT}/data/{dataset}/bin"
         assert command[-2:] == ["--x", "a b"] and "elsewhere/" in " ".join(command)
     assert not list(tmp_path.iterdir())
-
-
-def test_mistakes_are_told_in_one_line(tmp_path):
-    output, errors = finish(start("multi30k/table.sh", "--jobs", "x", cwd=tmp_path), status=1)
-    assert not output and "--jobs x: use a whole number" in errors
-    assert len(errors.splitlines()) == 1
-
-
-def test_the_table_prints_its_commands(tmp_path):
-    """Also of runs that are done."""
-    done = tmp_path / "runs" / "admin-6l-6l-seed1"
-    done.mkdir(parents=True)
-    (done / "evaluation.json").touch()
-    words = ["--cpu", "--schemes", "admin", "--depths", "6 18", "--jobs", "2", "--dry-run"]
-    words += ["--save-dir", tmp_path / "runs"]
-    output, _ = finish(start("multi30k/table.sh", *words, cwd=tmp_path))
-    found = [
-        (words[words.index("--encoder-layers") + 1], words[words.index("--seed") + 1])
-        for words in map(shlex.split, output.splitlines())
-    ]
-    assert found == [("6", "1"), ("18", "1"), ("6", "2"), ("18", "2")]
