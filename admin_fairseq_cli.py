@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "analyze": "see why a model trains or fails: measurements and pictures",
     "average": "average checkpoints of a run",
     "benchmark": "training speed and memory beside fairseq's own transformer",
+    "configs": "files for fairseq-hydra-train: rows of the published tables, model=, optimizer=",
     "evaluate": "average, translate and score runs of train, as published",
     "export": "fold a checkpoint and convert it for another engine",
     "fold": "fold a model's scales away: a checkpoint of fairseq's own transformer that computes "
