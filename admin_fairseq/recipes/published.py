@@ -310,6 +310,19 @@ EN_DE_TORCH = Recipe(
         ),
     ),
 )
+EN_DE_B2T = Recipe(
+    "b2t",
+    "B2T on WMT En-De, on 8 GPUs: the README of takase/b2t_connection. Not here: its word dropout "
+    "(--sampling-method worddrop --enc-replace-rate 0.1 --dec-replace-rate 0.1). The latest 10 "
+    "checkpoints are averaged, beam 4, length penalty 0.6 on newstest2014.",
+    B2T,
+    {"common.fp16": True},
+    Batch(3584, 16, 8),
+    Decoding(beam=4, lenpen=0.6),
+    seeds=(1,),
+    from_layers=18,
+    rows=(Row("b2t", (18, 18)),),
+)
 WMT14_EN_DE = Published(
     "_wmt_en_de",
     (
@@ -335,22 +348,20 @@ WMT14_EN_DE = Published(
             rows=(Row("admin", (100, 100)),),
         ),
         EN_DE_ADMIN,
-        Recipe(
-            "b2t",
-            "B2T on WMT En-De, on 8 GPUs: the README of takase/b2t_connection. Not here: its word"
-            " dropout (--sampling-method worddrop --enc-replace-rate 0.1 --dec-replace-rate 0.1),"
-            " which 6L-6L has none of. The latest 10 checkpoints are averaged, beam 4, length "
-            "penalty 0.6 on newstest2014.",
-            B2T,
-            {"common.fp16": True},
-            Batch(3584, 16, 8),
-            Decoding(beam=4, lenpen=0.6),
-            seeds=(1,),
-            rows=(
-                Row("b2t", (6, 6), but={"model.dropout": 0.3}),
-                Row("b2t", (18, 18)),
-                Row("b2t", (100, 100), but={"optimization.max_update": 25_000}),
-            ),
+        replace(
+            EN_DE_B2T,
+            settings={**B2T, "optimization.max_update": 25_000},
+            from_layers=100,
+            rows=(Row("b2t", (100, 100)),),
+        ),
+        EN_DE_B2T,
+        replace(
+            EN_DE_B2T,
+            about="B2T on WMT En-De, on 8 GPUs: the README of takase/b2t_connection. The latest 10 "
+            "checkpoints are averaged, beam 4, length penalty 0.6 on newstest2014.",
+            settings={**B2T, "model.dropout": 0.3},
+            from_layers=0,
+            rows=(Row("b2t", (6, 6)),),
         ),
         Recipe(
             "dlcl",

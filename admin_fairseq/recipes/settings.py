@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from admin_fairseq.corpora.datasets import DATASETS
@@ -53,7 +54,6 @@ def _option(key: str, value: Any) -> list[str]:
 
 def number(value: Any) -> str:
     """``value`` as people write it: 1e-3, where Python has 0.001."""
-    if not isinstance(value, float) or not 0 < value < SMALL:
-        return str(value)
-    mantissa, exponent = f"{value:e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
+    if isinstance(value, float) and 0 < abs(value) < SMALL:
+        return f"{Decimal(repr(value)):e}"
+    return str(value)

@@ -36,14 +36,14 @@ class EvaluateOptions(RunOptions):
 
 
 class Step(NamedTuple):
-    """A command; what ``translated`` names keeps its output: NAME.log, NAME.err and NAME.hyp."""
+    """A command. If it translates, its output is kept in NAME.log, NAME.err and NAME.hyp."""
 
     words: Words
-    translated: Optional[str] = None
+    translation: Optional[str] = None  # NAME
 
 
 def evaluate(asked: EvaluateOptions) -> Iterator[str]:
-    """Average, translate and score every seed's run, or with ``dry_run`` tell the commands.
+    """Average, translate and score every seed's run; with ``dry_run``, yield the commands instead.
 
     Writes average.pt, test.hyp and evaluation.json into each folder. Raises AdminError where a run
     is missing or its translation fails, and SystemExit with the status of another command that
@@ -100,14 +100,14 @@ def _average(run: str, count: int, last_epoch: Optional[int]) -> list[str]:
 
 
 def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
-    pieces = SUBWORDS[DATASETS[runs.options.dataset].pieces]
-    prepared = read_prepared(runs.data_dir) or {"remove_bpe": pieces.remove}
+    published = SUBWORDS[DATASETS[runs.options.dataset].pieces].remove
+    remove_bpe = (read_prepared(runs.data_dir) or {}).get("remove_bpe", published)
     return [
         *("fairseq-generate", runs.data_bin, "--user-dir", "admin_fairseq"),
         *("--path", checkpoint, "--remove-bpe", "sentencepiece"),
         # with fairseq-fixed's default multiple of 8, the last sentences would be left out
         *("--required-batch-size-multiple", "1"),
-        *("--remove-bpe", prepared["remove_bpe"], *how),  # of two, the later one counts
+        *("--remove-bpe", remove_bpe, *how),  # of two, the later one counts
     ]
 
 
@@ -116,12 +116,12 @@ def _rest(asked: EvaluateOptions, device: list[str]) -> list[str]:
 
 
 def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
-    """Run the steps, or give their lines."""
+    """Run the steps, or yield their lines."""
     for step in steps:
         if dry_run:
             yield as_line(step.words)
-        elif step.translated:
-            _translate(step.words, step.translated)
+        elif step.translation:
+            _translate(step.words, step.translation)
         else:
             status = run(step.words)
             if status:
@@ -136,6 +136,6 @@ def _translate(words: Words, name: str) -> None:
     if status:
         last = "".join(read_text(f"{name}.err").splitlines()[-1:])
         raise AdminError(f"translating failed, see {name}.err: {shortened(last, 300)}")
-    lines = translations(read_text(f"{name}.log", LARGEST_LOG).splitlines(), f"{name}.log")
+    lines = translations(read_text(f"{name}.log", LARGEST_LOG).split("\n"), f"{name}.log")
     with replacing(f"{name}.hyp") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

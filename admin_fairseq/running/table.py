@@ -36,9 +36,10 @@ class TableOptions:
 
 
 def table(asked: TableOptions) -> Iterator[str]:
-    """Train and score ``jobs`` runs at a time, then give their table; those that are done are left.
+    """Train and score the runs, ``jobs`` at a time, then yield their table.
 
-    With ``dry_run`` give the commands that train. Raises SystemExit at the end where a run failed.
+    Runs that have been scored are not run again. With ``dry_run``, yield the commands that train
+    instead. Raises SystemExit at the end if a run failed.
     """
     runs = list(_runs(asked))
     for run in runs if asked.dry_run else ():

@@ -45,7 +45,7 @@ class TrainOptions(RunOptions):
 
 
 def train(asked: TrainOptions) -> Iterator[str]:
-    """Train every seed's run, or with ``dry_run`` tell the commands.
+    """Train every seed's run; with ``dry_run``, yield the commands instead.
 
     Admin's runs profile their first batch, write profile.json and go on; run again, all resume.
     Raises AdminError where the data are not prepared, or a folder holds a run with other settings,
