@@ -18,6 +18,7 @@ setup(
         "torch",
         "numpy",
         "msgspec>=0.18",
+        "PyYAML",
         "sacrebleu",
         "sentencepiece",
     ],

@@ -107,7 +107,7 @@ setup_venv() {
     "$venv/bin/pip" install --quiet --editable "${root}[$extras]"
     # --user-dir admin_fairseq is looked for beside fairseq, where an editable install puts nothing
     ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
-    "$venv/bin/admin-fairseq" configs "$root/configs" # hydra's model= and its like are not committed
+    "$venv/bin/admin-fairseq" configs "$root/configs" >/dev/null # model= and its like are not committed
     touch "$stamp"
     exec 9>&-
 }
