@@ -15,6 +15,8 @@ SUBCOMMANDS = {
     "analyze": "see why a model trains or fails: measurements and pictures",
     "average": "average checkpoints of a run",
     "benchmark": "training speed and memory beside fairseq's own transformer",
+    "configs": "files for fairseq-hydra-train: rows of the published tables, model=, optimizer=",
+    "evaluate": "average, translate and score runs of train, as published",
     "export": "fold a checkpoint and convert it for another engine",
     "fold": "fold a model's scales away: a checkpoint of fairseq's own transformer that computes "
     "the same",
@@ -23,6 +25,8 @@ SUBCOMMANDS = {
     "results": "table and loss curves of training runs, from their logs",
     "schemes": "list the schemes, the values of --init-type",
     "score": "BLEU: tokenised, compound-split and sacreBLEU's",
+    "table": "train and score schemes at several depths with several seeds, and print one table",
+    "train": "fairseq-train with the settings of a published run",
     "translate": "translate standard input with an exported model",
 }
 """Subcommand → its help; ``admin_fairseq.commands`` has a module for each."""

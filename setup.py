@@ -11,7 +11,6 @@ setup(
     license="MIT",
     packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
     py_modules=["admin_fairseq_cli"],
-    package_data={"admin_fairseq.results": ["published.json"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "fairseq==0.12.2; python_version < '3.11'",
@@ -19,6 +18,7 @@ setup(
         "torch",
         "numpy",
         "msgspec>=0.18",
+        "PyYAML",
         "sacrebleu",
         "sentencepiece",
     ],

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -51,6 +51,17 @@ def _parser() -> ArgumentParser:
     for name, command in COMMANDS.items():
         command.add_options(subparsers[name])
     return parser
+
+
+def _parsed(words: list[str]) -> Namespace:
+    """The options; ``words`` of it are what is meant for another program."""
+    name = next((word for word in words if word in COMMANDS), None)
+    if name is None or not COMMANDS[name].passes_words_on:
+        return _parser().parse_args(words)
+    end = words.index("--") if "--" in words else len(words)
+    args = _parser().parse_args(words[:end])
+    args.words = words[end + 1 :]
+    return args
 
 
 @contextmanager
@@ -119,7 +130,7 @@ def _quiet_when_interrupted() -> Iterator[None]:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand that ``argv`` (default: the command line) names."""
     with exit_in_one_line(), _quiet_when_interrupted():
-        args = _parser().parse_args(argv)
+        args = _parsed(sys.argv[1:] if argv is None else list(argv))
         command, debug = COMMANDS[args.command], args.debug
         del args.command, args.debug
         perform(partial(command.run, args), command.verbatim, debug)

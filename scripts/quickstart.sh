@@ -14,7 +14,7 @@ flag cpu "stay on the CPU even where there is a GPU"
 parse_options "$@"
 
 setup_venv quickstart
-choose_device auto "$cpu"
+choose_device "$cpu" fp16
 corpus=$output_dir/corpus
 run=$output_dir/model-${layers}l-${updates}-${lr}-${seed}
 

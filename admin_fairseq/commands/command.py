@@ -17,12 +17,13 @@ class Command(NamedTuple):
 
     What writes files does so before it gives the first line: nobody may be reading them. Lines are
     printed with escapes for what steers a terminal, unless they are ``verbatim``: data that the
-    next program reads.
+    next program reads. One that ``passes_words_on`` finds those after ``--`` in ``args.words``.
     """
 
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Iterable[str]]
     verbatim: bool = False
+    passes_words_on: bool = False
 
 
 positive = counting(1)

@@ -9,8 +9,8 @@ from typing import Iterable
 from admin_fairseq.bounds import counting
 from admin_fairseq.commands.command import Command
 from admin_fairseq.corpora import prepare
+from admin_fairseq.corpora.datasets import DATASETS
 from admin_fairseq.corpora.own import HELD_OUT, PIECES
-from admin_fairseq.corpora.recipes import RECIPES
 from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
@@ -21,12 +21,12 @@ MOST_PIECES = 1_000_000
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    titles = "; ".join(f"{name}: {recipe.title}" for name, recipe in RECIPES.items())
+    titles = "; ".join(f"{name}: {dataset.title}" for name, dataset in DATASETS.items())
     parser.add_argument(
         "dataset",
         metavar="DATASET",
         nargs="?",
-        choices=list(RECIPES),
+        choices=list(DATASETS),
         help=f"published, and downloaded ({titles}); left out for your own text, see --text",
     )
     for name, metavar, what in (

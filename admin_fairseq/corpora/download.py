@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
+from admin_fairseq.corpora.datasets import Archive
 from admin_fairseq.corpora.places import open_input, open_own, remove
-from admin_fairseq.corpora.recipes import Archive
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import read_text, replacing
 

@@ -1,43 +1,30 @@
-"""Text of one's own as one more data set: a recipe made from the names of files."""
+"""Text of one's own as one more data set: made from the names of files."""
 
 from __future__ import annotations
 
 import os
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Iterator, Optional, Sequence
 
+from admin_fairseq.corpora.datasets import HeldOut, Part, TextFiles
 from admin_fairseq.corpora.places import identity
-from admin_fairseq.corpora.recipes import Clean, HeldOut, Part, Recipe
 from admin_fairseq.corpora.streams import read_lines
 from admin_fairseq.errors import AdminError
 
 LANGUAGE = re.compile(r"\w{1,32}")  # fairseq finds the languages in train.de-en.de.idx
 HELD_OUT = HeldOut(50, 2000)
 FEWEST = 2 * HELD_OUT.one_in  # pairs that some may be taken from
-SANE = Clean(ratio=1000, shortest=1, longest=1000)
-"""Of words, which are whole lines in some languages: pairs with an empty side go."""
-USUAL = Clean(ratio=9, shortest=1, longest=250)
-"""Of pieces: the ratio of the Admin release, the length of fairseq's preparation of WMT."""
 PIECES = 10_000
 SEED = 1
 """Of the draw of what is held out."""
 
 
-@dataclass(frozen=True)
-class OwnText(Recipe):
-    """A recipe whose parts are files; ``identities`` tells when they change."""
-
-    identities: tuple[tuple[str, list[int]], ...] = ()
-    pieces = "sentencepiece"
-    tokenised = False
-
-
 def own_text(
     prefix: str, source: str, target: str, valid: Optional[str], test: Optional[str], data_dir: str
-) -> OwnText:
-    """The recipe for ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
+) -> TextFiles:
+    """The data set of ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
 
     Without ``valid`` or ``test`` some of the training text is held out. Raises AdminError where a
     file is missing, or lies where the data set is to be written.
@@ -48,38 +35,50 @@ def own_text(
                 f"--source {source} --target {target}: two names of languages are needed, such as "
                 "de and en, of letters, digits and underscores"
             )
-    given = [p for p in (prefix, valid, test) if p is not None]
-    parts = {p: Part(None, f"{p}.{source}", f"{p}.{target}") for p in given}
-    return OwnText(
+
+    def part(start: str) -> Part:
+        return Part(None, f"{start}.{source}", f"{start}.{target}")
+
+    text = TextFiles(
         title=f"text of {prefix}",
         source=source,
         target=target,
-        archives=(),
-        train=(parts[prefix],),
-        valid=HELD_OUT if valid is None else parts[valid],
-        test=HELD_OUT if test is None else (parts[test],),
+        train=(part(prefix),),
+        valid=HELD_OUT if valid is None else part(valid),
+        test=HELD_OUT if test is None else (part(test),),
         bpe_merges=PIECES,
-        corpus_rules=(),
-        test_rules=(),
-        clean_words=SANE,
-        clean_pieces=USUAL,
-        identities=tuple(
-            (path, _found(path, data_dir)) for part in parts.values() for path in part[1:3]
-        ),
     )
+    hint = "--text, --valid and --test are names without the language at their end"
+    return identified(text, data_dir, hint)
 
 
-def _found(path: str, data_dir: str) -> list[int]:
+def in_folder(text: TextFiles, folder: str, data_dir: str) -> TextFiles:
+    """``text``, whose files lie in ``folder``; raises AdminError where one does not."""
+
+    def placed(part: Part) -> Part:
+        return part._replace(
+            source=os.path.join(folder, part.source), target=os.path.join(folder, part.target)
+        )
+
+    train, valid, *test = map(placed, text.parts)
+    there = replace(text, train=(train,), valid=valid, test=tuple(test))
+    return identified(there, data_dir, f"--raw-dir is the folder of {text.title}")
+
+
+def identified(text: TextFiles, data_dir: str, hint: str) -> TextFiles:
+    """The same, which notices when its files change."""
+    paths = [path for part in text.parts for path in (part.source, part.target)]
+    return replace(text, identities=tuple((path, _found(path, data_dir, hint)) for path in paths))
+
+
+def _found(path: str, data_dir: str, hint: str) -> list[int]:
     """What tells the file from others; raises AdminError where it is missing, or in the way."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise AdminError(f"{path}: not a regular file")
     if path != path.encode(errors="replace").decode():
         raise AdminError(f"{path}: its name is not UTF-8, and is to be recorded; rename it")
     if not os.path.isfile(path):
-        raise AdminError(
-            f"{path}: no such file; --text, --valid and --test are names without the language "
-            "at their end"
-        )
+        raise AdminError(f"{path}: no such file; {hint}")
     folder = os.path.realpath(data_dir)
     if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
         raise AdminError(f"{path}: lies in --data-dir, whose files are replaced; choose another")

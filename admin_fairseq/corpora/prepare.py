@@ -2,7 +2,7 @@
 
 Steps: download, unpack, words (markup off, normalised, tokenised, lower-cased, cleaned, split into
 training, validation and test), pieces (learned from the training text, applied to all, cleaned
-again where the recipe says so), binary. Text of one's own is checked, and takes the same steps
+again where a data set asks for it), binary. Text of one's own is checked, and takes the same steps
 from the words on. Lines are lower-cased before they are cleaned, where the
 published script of IWSLT cleans first: that counts the same words.
 
@@ -32,17 +32,18 @@ import msgspec
 from fairseq.options import get_preprocessing_parser
 
 from admin_fairseq.corpora import archives, download
-from admin_fairseq.corpora.own import checked_lines, held_out, name_of, own_text
-from admin_fairseq.corpora.places import identity, open_input, remove
-from admin_fairseq.corpora.recipes import (
-    RECIPES,
+from admin_fairseq.corpora.datasets import (
+    DATASETS,
     Archive,
     Clean,
+    Dataset,
     EveryNth,
     HeldOut,
     Part,
-    Recipe,
+    TextFiles,
 )
+from admin_fairseq.corpora.own import checked_lines, held_out, in_folder, name_of, own_text
+from admin_fairseq.corpora.places import identity, open_input, remove
 from admin_fairseq.corpora.rules import clean, line_rules
 from admin_fairseq.corpora.steps import WORKPLACE, Steps, alone_in
 from admin_fairseq.corpora.streams import (
@@ -122,18 +123,27 @@ def prepare(options: Options) -> dict[str, Any]:
         return _Preparation(options).run()
 
 
-def _recipe(options: Options) -> Recipe:
+def _dataset(options: Options) -> Dataset:
     """What to do; raises AdminError where options contradict one another."""
     own = (options.text, options.source, options.target)
     if options.dataset:
         if any(word is not None for word in (*own, options.valid, options.test)):
             raise AdminError(f"{options.dataset} has its own text; leave --text and its like out")
-        return RECIPES[options.dataset]
+        return _published(options.dataset, options)
     if not all(own):
         raise AdminError("name a data set, or your own text: --text PREFIX --source de --target en")
     if options.raw_dir or options.mirror:
         raise AdminError("--raw-dir and --mirror are for published data sets, not for --text")
     return own_text(*own, options.valid, options.test, options.data_dir)
+
+
+def _published(name: str, options: Options) -> Dataset:
+    dataset = DATASETS[name]
+    if not isinstance(dataset, TextFiles):
+        return dataset
+    if not options.raw_dir:
+        raise AdminError(f"{name} is not downloaded; --raw-dir is the folder of {dataset.title}")
+    return in_folder(dataset, options.raw_dir, options.data_dir)
 
 
 def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
@@ -151,27 +161,27 @@ def read_prepared(data_dir: str) -> Optional[dict[str, Any]]:
 
 
 class _Preparation:
-    """One run: the recipe, the folder and what was asked for."""
+    """One run: the data set, the folder and what was asked for."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.recipe = _recipe(options)
-        self.bpe = options.bpe or self.recipe.pieces
+        self.dataset = _dataset(options)
+        self.bpe = options.bpe or self.dataset.pieces
         self.subwords = SUBWORDS[self.bpe]
         self.raw_dir = options.raw_dir or self._at("raw")
         # as JSON gives it back, to be held against prepared.json
-        recipe = json.loads(json.dumps(asdict(self.recipe), default=lambda markup: markup.value))
+        rules = json.loads(json.dumps(asdict(self.dataset), default=lambda markup: markup.value))
         self.settings = {
             "dataset": options.dataset or name_of(options.data_dir),
-            "source": self.recipe.source,
-            "target": self.recipe.target,
-            "lowercase": self.recipe.lowercase,
-            "bpe": {"kind": self.bpe, "size": options.bpe_size or self.recipe.bpe_merges},
+            "source": self.dataset.source,
+            "target": self.dataset.target,
+            "lowercase": self.dataset.lowercase,
+            "bpe": {"kind": self.bpe, "size": options.bpe_size or self.dataset.bpe_merges},
             "remove_bpe": self.subwords.remove,
             "joined_dictionary": not options.separate_dictionaries,
-            "recipe": recipe,
+            "recipe": rules,
         }
-        if not self.recipe.tokenised:
+        if not self.dataset.tokenised:
             self.settings["tokenised"] = False
 
     def run(self) -> dict[str, Any]:
@@ -181,7 +191,7 @@ class _Preparation:
             return made
         self._refuse_what_others_made()
         self._tell_what_is_replaced()
-        paths = {archive: self._fetch(archive) for archive in self.recipe.archives}
+        paths = {archive: self._fetch(archive) for archive in self.dataset.archives}
         remove(self._at(PREPARED))  # from now on it is not true any more
         self._take_steps(paths)
         made = {
@@ -242,7 +252,7 @@ class _Preparation:
         if made is None or any(made.get(name) != self.settings[name] for name in self.settings):
             return None
         identities = made.get("archives", {})
-        for archive in self.recipe.archives:
+        for archive in self.dataset.archives:
             path = os.path.join(self.raw_dir, archive.name)
             if os.path.exists(path) and identity(path) != identities.get(archive.name):
                 return None
@@ -265,8 +275,8 @@ class _Preparation:
 
     def _members(self, archive: Archive) -> dict[str, str]:
         """Member of the archive → where it is unpacked to."""
-        test, valid = self.recipe.test, self.recipe.valid
-        parts = [*self.recipe.train, *(() if isinstance(test, HeldOut) else test)]
+        test, valid = self.dataset.test, self.dataset.valid
+        parts = [*self.dataset.train, *(() if isinstance(test, HeldOut) else test)]
         if isinstance(valid, Part):
             parts.append(valid)
         members = [m for p in parts if p.archive == archive.name for m in (p.source, p.target)]
@@ -279,34 +289,34 @@ class _Preparation:
     # words
 
     def _make_words(self) -> None:
-        recipe = self.recipe
+        dataset = self.dataset
         drawn = self._drawn()
-        train = self._by_rules(recipe.train, recipe.corpus_rules, recipe.clean_words)
+        train = self._by_rules(dataset.train, dataset.corpus_rules, dataset.clean_words)
         with ExitStack() as stack:
-            both = (("valid", recipe.valid), ("test", recipe.test))
+            both = (("valid", dataset.valid), ("test", dataset.test))
             taken = [split for split, of in both if isinstance(of, (EveryNth, HeldOut))]
             splits = ["train", *taken]
             write = {split: stack.enter_context(self._writing(split)) for split in splits}
             for number, pair in enumerate(progress(train, "train", "pairs"), 1):
                 write[drawn(number)](*pair)
-        if isinstance(recipe.valid, Part):
-            self._write("valid", self._by_rules((recipe.valid,), recipe.corpus_rules, None))
-        if not isinstance(recipe.test, HeldOut):
-            self._write("test", self._by_rules(recipe.test, recipe.test_rules, None))
+        if isinstance(dataset.valid, Part):
+            self._write("valid", self._by_rules((dataset.valid,), dataset.corpus_rules, None))
+        if not isinstance(dataset.test, HeldOut):
+            self._write("test", self._by_rules(dataset.test, dataset.test_rules, None))
         for split in SPLITS:
-            if not os.path.getsize(self._words(split, recipe.source)):
+            if not os.path.getsize(self._words(split, dataset.source)):
                 raise AdminError(
                     f"{self.settings['dataset']}: no sentence pair is left for {split}; "
-                    f"{'are the archives' if recipe.archives else 'is the text'} complete?"
+                    f"{'are the archives' if dataset.archives else 'is the text'} complete?"
                 )
         self._copy_raw()
 
     def _drawn(self) -> Callable[[int], str]:
         """The split that takes pair 1, 2, … of the training text."""
-        valid, test = self.recipe.valid, self.recipe.test
+        valid, test = self.dataset.valid, self.dataset.test
         if isinstance(valid, EveryNth):
             return lambda number: "train" if number % valid.n else "valid"
-        if self.recipe.archives:
+        if self.dataset.archives:
             return lambda number: "train"
         count = self._checked()
         splits = [s for s, held in (("valid", valid), ("test", test)) if isinstance(held, HeldOut)]
@@ -318,16 +328,16 @@ class _Preparation:
 
     def _checked(self) -> int:
         """The number of training pairs of one's own text, when all of its files are in order."""
-        valid, test = self.recipe.valid, self.recipe.test
+        valid, test = self.dataset.valid, self.dataset.test
         parts = [] if isinstance(test, HeldOut) else [*test]
         parts += [valid] if isinstance(valid, Part) else []
-        for some in (parts, self.recipe.train):
+        for some in (parts, self.dataset.train):
             count = _length(progress(self._sentences(some), "checking", "pairs"))
         return count
 
     def _copy_raw(self) -> None:
         """The test set as it is written; what is held out has no other form than its words."""
-        test, files = self.recipe.test, [self._words("test", s) for s in self.recipe.languages]
+        test, files = self.dataset.test, [self._words("test", s) for s in self.dataset.languages]
         own = isinstance(test, HeldOut)
         both = pairs(*map(read_lines, files), names=files) if own else self._sentences(test)
         with writing(self._test_files("raw")) as write:
@@ -352,33 +362,33 @@ class _Preparation:
     def _by_rules(
         self, parts: Sequence[Part], rules: tuple[str, ...], limits: Optional[Clean]
     ) -> Iterator[Pair]:
-        apply = partial(_apply_rules, self.recipe.languages, rules, limits)
+        apply = partial(_apply_rules, self.dataset.languages, rules, limits)
         return self._in_parallel(apply, self._sentences(parts))
 
     # pieces
 
     def _learn(self) -> None:
-        texts = [self._words("train", lang) for lang in self.recipe.languages]
+        texts = [self._words("train", lang) for lang in self.dataset.languages]
         self.subwords.learn(texts, self._at(self.subwords.file), self.settings["bpe"]["size"])
 
     def _make_pieces(self) -> None:
-        drawn_from_train = not isinstance(self.recipe.valid, Part)
+        drawn_from_train = not isinstance(self.dataset.valid, Part)
         for split in SPLITS:
             cleaned = split == "train" or (split == "valid" and drawn_from_train)
-            limits = self.recipe.clean_pieces if cleaned else None
-            files = [self._words(split, lang) for lang in self.recipe.languages]
+            limits = self.dataset.clean_pieces if cleaned else None
+            files = [self._words(split, lang) for lang in self.dataset.languages]
             words = pairs(*map(read_lines, files), names=(files[0], files[1]))
             encode = partial(_encode, self.bpe, self._at(self.subwords.file), limits)
-            with writing([self._pieces(split, lang) for lang in self.recipe.languages]) as write:
+            with writing([self._pieces(split, lang) for lang in self.dataset.languages]) as write:
                 for pair in progress(self._in_parallel(encode, words), split, "pairs"):
                     write(*pair)
-            _tell_cleaned(split, files[0], self._pieces(split, self.recipe.source))
+            _tell_cleaned(split, files[0], self._pieces(split, self.dataset.source))
         for words, copy in zip(files, self._test_files("words")):  # files: those of the test set
             with replacing(copy) as file, open_input(words) as test:
                 shutil.copyfileobj(test, file)
 
     def _binarise(self) -> None:
-        words = [f"--source-lang={self.recipe.source}", f"--target-lang={self.recipe.target}"]
+        words = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
         words += [f"--{split}pref={self._at(split)}" for split in SPLITS]
         if self.settings["joined_dictionary"]:
             words.append("--joined-dictionary")
@@ -407,19 +417,19 @@ class _Preparation:
         return self._at(f"{split}.{lang}")
 
     def _files(self, name: Callable[[str, str], str]) -> list[str]:
-        return [name(split, lang) for split in SPLITS for lang in self.recipe.languages]
+        return [name(split, lang) for split in SPLITS for lang in self.dataset.languages]
 
     def _test_files(self, kind: str) -> list[str]:
-        return [self._at(f"test.{kind}.{lang}") for lang in self.recipe.languages]
+        return [self._at(f"test.{kind}.{lang}") for lang in self.dataset.languages]
 
     def _dictionaries(self) -> list[str]:
-        return [self._at("bin", f"dict.{lang}.txt") for lang in self.recipe.languages]
+        return [self._at("bin", f"dict.{lang}.txt") for lang in self.dataset.languages]
 
     def _count(self, split: str) -> int:
-        return _length(read_lines(self._pieces(split, self.recipe.source)))
+        return _length(read_lines(self._pieces(split, self.dataset.source)))
 
     def _writing(self, split: str) -> AbstractContextManager[Callable[..., None]]:
-        return writing([self._words(split, lang) for lang in self.recipe.languages])
+        return writing([self._words(split, lang) for lang in self.dataset.languages])
 
     def _write(self, split: str, both: Iterable[Pair]) -> None:
         with self._writing(split) as write:

@@ -10,7 +10,7 @@ import re
 from functools import cache
 from typing import Callable, Optional
 
-from admin_fairseq.corpora.recipes import Clean
+from admin_fairseq.corpora.datasets import Clean
 from admin_fairseq.errors import AdminError
 
 LineRule = Callable[[str], str]
@@ -68,7 +68,7 @@ RULES: dict[str, Callable[[str], LineRule]] = {
     "tokenise-aggressively": lambda language: _tokenise(language, aggressively=True),
     "lower-case": _lower_case,
 }
-"""Name in a recipe → language → what is done to a line."""
+"""Name in a data set → language → what is done to a line."""
 
 
 @cache

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
-from typing import Callable, Iterable, Iterator, Sequence, TypeVar
+from typing import BinaryIO, Callable, Iterable, Iterator, Sequence, TypeVar
 
 from tqdm import tqdm
 
@@ -28,15 +30,25 @@ LONGEST_LINE = 1 << 20  # bytes: cleaning keeps 250 words of 1000 characters at 
 def read_lines(path: str) -> Iterator[str]:
     """The lines of a UTF-8 file, without their ends. Only a newline ends a line, as for Perl.
 
-    Raises AdminError with the line's number where a line is not UTF-8, or too long.
+    The file may be compressed (.gz). Raises AdminError with the line's number where a line is not
+    UTF-8, or too long, and where a compressed file is damaged.
     """
     with open_input(path) as file:
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+        for number, line in enumerate(_raw_lines(file, path), 1):
             try:
                 yield _decode(line)
             except ValueError as error:
                 message = f"{path}, line {number}: {error}; is it the right file?"
                 raise AdminError(message) from None
+
+
+def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
+    """Lines with their ends, or as much of one as shows that it is too long."""
+    text = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+    try:
+        yield from iter(lambda: text.readline(LONGEST_LINE + 1), b"")
+    except (OSError, EOFError, zlib.error) as error:
+        raise AdminError(f"{path}: damaged, or not compressed by gzip ({error})") from None
 
 
 def _decode(line: bytes) -> str:

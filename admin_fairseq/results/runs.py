@@ -14,11 +14,11 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import apply_architecture
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.profiling.profile import read_profile
+from admin_fairseq.recipes.published import PUBLISHED
 from admin_fairseq.repairs.save_dir import is_taken
 from admin_fairseq.results.binarised import training_target, unigram_bits
 from admin_fairseq.results.evaluation import Evaluation, Score, read_evaluation
 from admin_fairseq.results.logs import Log, Point, read_log
-from admin_fairseq.results.published import DATASETS
 from admin_fairseq.schemes import SCHEMES, Profile
 
 LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
@@ -84,7 +84,7 @@ class Run:
     @property
     def dataset(self) -> str:
         parts = [part for part in self.data.split("/") if part]
-        known = (part for part in reversed(parts) if part in {*DATASETS, "multi30k"})
+        known = (part for part in reversed(parts) if part in PUBLISHED)
         folder = next((part for part in reversed(parts) if part != "bin"), "?")
         scored = self.evaluation.dataset if self.evaluation else None
         return _text(scored or next(known, folder))

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Unio
 
 from admin_fairseq.errors import printable, shortened
 from admin_fairseq.formats import as_csv, as_json, as_markdown
-from admin_fairseq.results import published
+from admin_fairseq.recipes import scores
 from admin_fairseq.results.runs import RULE, VERDICTS, Run
 
 NOTE = (
@@ -65,7 +65,7 @@ class Row:
     @property
     def published(self) -> Optional[dict[str, Any]]:
         run = self.first
-        return published.score(run.dataset, run.scheme, run.depths, run.model)
+        return scores.score(run.dataset, run.scheme, run.depths, run.model)
 
     @property
     def verdict(self) -> str:
@@ -97,7 +97,7 @@ COLUMNS = {
     "BLEU tokenised": Column(lambda row: row.bleu("tokenised")),
     "BLEU compound split": Column(lambda row: row.bleu("compound split")),
     "sacreBLEU detokenised": Column(lambda row: row.bleu("detokenised")),
-    "published BLEU": Column(lambda row: published.text(row.published)),
+    "published BLEU": Column(lambda row: scores.text(row.published)),
     "seconds/update": Column(lambda row: row.mean(lambda run: run.log.seconds_per_update), 3),
     "verdict": Column(lambda row: row.verdict),
 }

@@ -5,8 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 description="Export a trained model to CTranslate2, in float32 and in int8, and translate the 2016
 Flickr test set in turns with fairseq-generate and with each: BLEU, and sentences per second without
 the time for loading. Everything runs on the CPU, on all its cores."
-option data-dir "$root/data/multi30k" "where prepare.sh wrote"
-option save-dir "" "where train.sh wrote"
+option data-dir "$root/data/multi30k" "what prepare has written"
+option save-dir "" "folder of a run that train has made"
 option checkpoint checkpoint_best.pt "which checkpoint in it"
 option beam 4 "beam width"
 option max-tokens 4096 "tokens in a batch"
@@ -14,7 +14,7 @@ option rounds 3 "how often each of them translates the test set"
 parse_options "$@"
 
 [ -n "${save_dir:=}" ] || fail "--save-dir is needed (see --help)"
-[ -f "$save_dir/$checkpoint" ] || fail "$save_dir/$checkpoint is missing; run scripts/multi30k/train.sh first"
+[ -f "$save_dir/$checkpoint" ] || fail "$save_dir/$checkpoint is missing; run: admin-fairseq train multi30k"
 setup_venv ctranslate2
 
 work=$save_dir/serving
@@ -35,7 +35,7 @@ translate_once() {
     else
         : >"$work/$name.log"
         admin-fairseq translate "$work/$name" --device cpu --beam "$beam" \
-            --max-tokens "$max_tokens" <"$data_dir/test.de" >"$work/$name.hyp" 2>"$work/$name.err" || {
+            --max-tokens "$max_tokens" <"$data_dir/test.raw.de" >"$work/$name.hyp" 2>"$work/$name.err" || {
             tail -n 1 "$work/$name.err" >&2
             fail "translation failed, see $work/$name.err"
         }
@@ -57,10 +57,10 @@ done
 speeds() { sort -n "$work/$1.speed"; }
 median() { speeds "$1" | sed -n "$(((rounds + 1) / 2))p"; }
 
-say "Beam $beam, $(wc -l <"$data_dir/test.de") sentences; sentences per second: median (lowest to highest)"
+say "Beam $beam, $(wc -l <"$data_dir/test.raw.de") sentences; sentences per second: median (lowest to highest)"
 for engine in "${engines[@]}"; do
     printf '%-8s %s\n         %.1f (%.1f to %.1f), %.2f times fairseq-generate\n' "$engine" \
-        "$(bleu "$work/$engine.hyp" "$data_dir/test.en")" "$(median "$engine")" \
+        "$(bleu "$work/$engine.hyp" "$data_dir/test.raw.en")" "$(median "$engine")" \
         "$(speeds "$engine" | head -n 1)" "$(speeds "$engine" | tail -n 1)" \
         "$(awk "BEGIN {print $(median "$engine") / $(median fairseq)}")"
 done

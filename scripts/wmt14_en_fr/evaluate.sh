@@ -1,13 +1,6 @@
 #!/usr/bin/env bash
-# Translate newstest2014 and score it as published.
+# Translate newstest2014 and score it as published: admin-fairseq evaluate.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-description="Average the last checkpoints of the runs of scripts/wmt14_en_fr/train.sh, translate newstest2014
-and print tokenised, compound-split and detokenised BLEU beside the published ones. The window of
-epochs is fixed beforehand, never chosen on the test set. Words after -- go to fairseq-generate as
-they are."
-run_options wmt14_en_fr 1111
-evaluate_options 10 50 5 0.8
-parse_options "$@"
-
-evaluate_published
+setup_venv prepare
+exec admin-fairseq evaluate wmt14_en_fr --data-dir "$root/data/wmt14_en_fr" --save-dir "$root/runs/wmt14_en_fr" "$@"

@@ -22,8 +22,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-import admin_fairseq
-from admin_fairseq.results import published
+from admin_fairseq.recipes import rows as rows_module
+from admin_fairseq.recipes import scores
 from admin_fairseq.schemes import Norm
 
 from ..conftest import held
@@ -39,9 +39,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
-PUBLISHED = json.loads(
-    (Path(admin_fairseq.__file__).parent / "results" / "published.json").read_text()
-)
+PUBLISHED = json.loads((ROOT / "tests" / "recipes" / "published.json").read_text())
 DATASETS = ("iwslt14_de_en", "wmt14_en_de", "wmt14_en_fr", "wmt17_en_de")
 
 
@@ -95,6 +93,7 @@ def _rows():
             yield f"wmt14_en_de/{scheme}_{depth}l_{depth}l", Row(EN_DE, scheme, (depth, depth))
         yield f"wmt14_en_fr/{scheme}_6l_6l", Row(EN_FR, scheme, (6, 6))
         yield f"wmt14_en_fr/{scheme}_60l_12l", Row(f"{EN_FR}/60l", scheme, (60, 12))
+    yield "wmt14_en_de/admin_60l_12l", Row(EN_DE, "admin", (60, 12))
     for depth in (6, 12, 200):
         yield f"iwslt14_de_en/tfixup_{depth}l_{depth}l", Row(TFIXUP, "tfixup", (depth, depth))
     yield "wmt14_en_de/admin_100l_100l", Row(f"{EN_DE}/100l", "admin", (100, 100))
@@ -154,10 +153,20 @@ def arch(name):
     return SCHEMES[ROWS[name].scheme][0], size
 
 
+def test_the_committed_rows_are_those_of_the_table():
+    """If not, run: admin-fairseq configs configs"""
+    committed = {
+        str(path.relative_to(CONFIGS)): path.read_text()
+        for folder in ("base", *DATASETS)
+        for path in (CONFIGS / folder).glob("*.yaml")
+    }
+    assert committed == rows_module.row_files(), "run: admin-fairseq configs configs"
+
+
 def test_there_is_a_row_for_every_score_and_no_other():
     files = {f"{d}/{path.stem}" for d in DATASETS for path in (CONFIGS / d).glob("*.yaml")}
-    assert files == set(ROWS)
-    for score in PUBLISHED["scores"]:
+    assert files == {*ROWS, *OF_OTHERS}
+    for score in scores.SCORES:
         layers = score["encoder_layers"], score["decoder_layers"]
         scheme = score["scheme"].replace("-", "_")
         row = ROWS["{}/{}_{}l_{}l".format(score["dataset"], scheme, *layers)]
@@ -167,7 +176,7 @@ def test_there_is_a_row_for_every_score_and_no_other():
 def test_rows_of_admin_torch_have_the_scores_of_its_first_table():
     for depth, bleu in ((6, 27.84), (18, 28.91), (100, 29.65)):
         model = composed(f"wmt14_en_de/admin_torch_{depth}l_{depth}l").model
-        found = published.score("wmt14_en_de", "admin-torch", (depth, depth), model)
+        found = scores.score("wmt14_en_de", "admin-torch", (depth, depth), model)
         assert found["bleu"] == bleu
 
 
@@ -210,15 +219,15 @@ def test_fairseq_takes_a_row(name):
     assert config.model._name == "".join(arch(name))
 
 
-def documented_command(recipe):
-    """The words of the command in a recipe's head."""
-    text = (CONFIGS / recipe).read_text()
+def documented_command(row):
+    """The words of the command in a row's head."""
+    text = (CONFIGS / row).read_text()
     comment = [line[1:] for line in text.splitlines() if line.startswith("#   ")]
     return shlex.split("".join(line.rstrip("\\") for line in comment), comments=True)
 
 
 def test_the_documented_sweep_is_the_published_one():
-    words = documented_command("iwslt14_de_en/recipe/no_warmup.yaml")
+    words = documented_command("iwslt14_de_en/no_warmup_admin.yaml")
     overrides = OverridesParser.create().parse_overrides([w for w in words if "=" in w])
     sweeps = {
         override.key_or_group: [yaml.safe_load(v) for v in override.sweep_string_iterator()]
@@ -231,8 +240,9 @@ def test_the_documented_sweep_is_the_published_one():
     assert sweeps == published
 
 
-OF_OTHERS = {  # recipe without a row → settings of its authors' command, and its depths
-    "b2t": (
+B2T, DLCL = "wmt14_en_de/b2t_18l_18l", "wmt14_en_de/dlcl_30l_6l"
+OF_OTHERS = {  # row of another paper → settings of its authors' command, and its depths
+    B2T: (
         {
             "common.fp16": True,
             "common.fp16_scale_window": None,
@@ -258,7 +268,7 @@ OF_OTHERS = {  # recipe without a row → settings of its authors' command, and 
         },
         (18, 18),
     ),
-    "dlcl": (
+    DLCL: (
         {
             "common.fp16": False,
             "common.seed": 1,
@@ -285,20 +295,23 @@ OF_OTHERS = {  # recipe without a row → settings of its authors' command, and 
 }
 
 
-@pytest.mark.parametrize("scheme", OF_OTHERS)
-def test_fairseq_takes_the_documented_command_of_a_recipe_without_a_row(scheme):
-    settings, layers = OF_OTHERS[scheme]
-    words = documented_command(f"wmt14_en_de/recipe/{scheme}.yaml")
-    program = ["fairseq-hydra-train", "--config-dir", "configs/wmt14_en_de", "--config-name"]
-    assert words[:6] == [*program, "admin_18l_18l", f"recipe={scheme}"]
-    hydra_init("admin_18l_18l")
-    config = hydra_composes("wmt14_en_de/admin_18l_18l", *words[5:])
+OF_OTHERS["wmt14_en_de/b2t_6l_6l"] = ({**OF_OTHERS[B2T][0], "model.dropout": 0.3}, (6, 6))
+OF_OTHERS["wmt14_en_de/b2t_100l_100l"] = (
+    {**OF_OTHERS[B2T][0], "optimization.max_update": 25000},
+    (100, 100),
+)
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_fairseq_takes_a_row_of_another_paper(name):
+    settings, layers = OF_OTHERS[name]
+    config = composed(name)
     assert {key: OmegaConf.select(config, key) for key in settings} == settings
     assert (config.task.source_lang, config.task.target_lang) == ("en", "de")
     assert config.distributed_training.distributed_world_size == 8
     model = _built_with(config)
     add_defaults(OmegaConf.create(OmegaConf.to_container(config)))
-    assert model.cfg.init_type == scheme
+    assert model.cfg.init_type == ("b2t" if "b2t" in name else "dlcl")
     assert (len(model.encoder.layers), len(model.decoder.layers)) == layers
     assert model.encoder.layers[0].fc1.weight.shape == (2048, 512)
     assert model.encoder.layers[0].dropout_module.p == settings["model.dropout"]

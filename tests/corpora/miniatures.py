@@ -1,6 +1,6 @@
 """Tiny data sets in the exact layout and markup of the published archives.
 
-``make(dataset, folder)`` writes the archives that the recipe of that name wants, with sentences of
+``make(dataset, folder)`` writes the archives that that data set wants, with sentences of
 made-up words and everything in them that the published rules treat: markup and lines about talks,
 quotes and dashes of all kinds, characters that cannot be printed, pairs that are empty, too long
 or too unequal, and members of other languages that nobody asks for.

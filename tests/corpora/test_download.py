@@ -17,8 +17,8 @@ import pytest
 
 from admin_fairseq.corpora import archives, download
 from admin_fairseq.corpora import prepare as module
+from admin_fairseq.corpora.datasets import Archive
 from admin_fairseq.corpora.download import check, known_sums
-from admin_fairseq.corpora.recipes import Archive
 from admin_fairseq.errors import AdminError
 
 CONTENT = bytes(range(256)) * 400

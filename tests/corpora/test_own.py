@@ -1,5 +1,6 @@
 """Text of one's own as a data set: checks, held-out pairs, the same steps and marks."""
 
+import gzip
 import json
 import random
 from collections import Counter
@@ -9,6 +10,7 @@ import pytest
 from admin_fairseq import cli
 from admin_fairseq.corpora import own
 from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.errors import AdminError
 from admin_fairseq.pieces import load
 
 from .test_prepare import no_binary  # noqa: F401  a fixture
@@ -199,3 +201,50 @@ def test_a_name_that_cannot_be_recorded_is_refused(tmp_path, no_binary):  # noqa
         prepare(tmp_path, "--text", write(tmp_path / "b\udcffd", sentences()))
     with pytest.raises(SystemExit, match=r"\.de: no such file"):
         prepare(tmp_path, "--text", write(tmp_path / "my", sentences()), "--valid", "")
+
+
+@pytest.fixture
+def multi30k(tmp_path):
+    """The files of its repository, in small."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for seed, split in enumerate(("train", "val", "test_2016_flickr")):
+        for language, side in zip(("de", "en"), sentences(40, seed)):
+            content = "".join(f"{line}\n" for line in side).encode()
+            (raw / f"{split}.{language}.gz").write_bytes(gzip.compress(content))
+    return raw
+
+
+def prepare_multi30k(folder, *words):
+    words = [*words, "--bpe-size", "60", "--workers", "1", "--data-dir", str(folder / "data")]
+    cli.main(["prepare", "multi30k", *map(str, words)])
+    return folder / "data"
+
+
+def test_multi30k_is_text_in_compressed_files(multi30k, tmp_path, no_binary, capsys):  # noqa: F811
+    data = prepare_multi30k(tmp_path, "--raw-dir", multi30k)
+    assert "40 train, 40 valid, 40 test pairs" in capsys.readouterr().out
+    assert lines(data / "test.raw.en") == sentences(40, 2)[1]
+    assert read_prepared(str(data))["dataset"] == "multi30k"
+    prepare_multi30k(tmp_path, "--raw-dir", multi30k)
+    assert "is ready" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda path: path.unlink(), r"val\.en\.gz: no such file; --raw-dir is the folder of"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), r"val\.en\.gz: damaged"),
+        (lambda path: path.write_text("some text"), r"val\.en\.gz: damaged"),
+        (
+            lambda path: path.write_bytes(gzip.compress(b"one line\n")),
+            r"val\.en\.gz has 1; they must be|1 sentences; they must be",
+        ),
+    ],
+)
+def test_what_is_wrong_with_multi30k_is_told(break_it, message, multi30k, tmp_path):
+    break_it(multi30k / "val.en.gz")
+    with pytest.raises(AdminError, match=message):
+        prepare_multi30k(tmp_path, "--raw-dir", multi30k)
+    with pytest.raises(AdminError, match="multi30k is not downloaded"):
+        prepare_multi30k(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_fairseq.corpora.recipes import RECIPES, Clean, Part
+from admin_fairseq.corpora.datasets import DATASETS, Clean, Part
 from admin_fairseq.corpora.rules import (
     DOTS,
     RULES,
@@ -60,10 +60,10 @@ def test_detokenising_undoes_tokenising(text):
         assert detokenise("en")(line_rules((tokenise,), "en")(text)) == text
 
 
-def test_recipes_name_what_is_there():
-    for recipe in RECIPES.values():
-        known = {archive.name for archive in recipe.archives}
-        parts = [*recipe.train, *recipe.test]
-        parts += [recipe.valid] if isinstance(recipe.valid, Part) else []
+def test_data_sets_name_what_is_there():
+    for dataset in DATASETS.values():
+        known = {archive.name for archive in dataset.archives} or {None}
+        parts = [*dataset.train, *dataset.test]
+        parts += [dataset.valid] if isinstance(dataset.valid, Part) else []
         assert {part.archive for part in parts} == known  # none missing, none for nothing
-        assert set(recipe.corpus_rules + recipe.test_rules) <= set(RULES)
+        assert set(dataset.corpus_rules + dataset.test_rules) <= set(RULES)

@@ -147,3 +147,11 @@ def data(run, tmp_path_factory):
     prefixes = [f"--{s}pref={folder / s}" for s in ("train", "valid", "test")]
     run("fairseq-preprocess", *PAIR, *prefixes, "--joined-dictionary", "--destdir", binary)
     return binary
+
+
+@pytest.fixture(scope="session")
+def configs(run, tmp_path_factory):
+    """What admin-fairseq configs writes, for --config-dir."""
+    folder = tmp_path_factory.mktemp("configs")
+    run("admin-fairseq", "configs", folder)
+    return folder

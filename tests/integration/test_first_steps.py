@@ -2,14 +2,11 @@
 
 import json
 import shlex
-from pathlib import Path
 
 import pytest
 import torch
 
 from .conftest import TRAIN, Runner
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def options(checkpoint):
@@ -51,9 +48,9 @@ def test_a_learning_rate_must_be_given(resuming, run, data, tmp_path):
     assert "--lr" in only_line(failed) and "0.25" in only_line(failed)
 
 
-def test_hydra_wants_a_learning_rate_too(run, data, tmp_path):
+def test_hydra_wants_a_learning_rate_too(run, data, configs, tmp_path):
     failed = run(
-        *["fairseq-hydra-train", "--config-dir", CONFIGS, "model=admin_transformer_tiny"],
+        *["fairseq-hydra-train", "--config-dir", configs, "model=admin_transformer_tiny"],
         *["common.user_dir=admin_fairseq", "task=translation", f"task.data={data}"],
         *["criterion=cross_entropy", "optimizer=radam", "common.cpu=true"],
         *["dataset.max_tokens=120", f"checkpoint.save_dir={tmp_path}", "optimization.max_update=1"],

@@ -12,7 +12,6 @@ from admin_fairseq.config import CONFIGS as OPTIONS
 
 from .conftest import ROOT
 
-CONFIGS = ROOT / "configs"
 USER_DIR = "from argparse import Namespace as N; from fairseq.utils import import_user_module as u;"
 ARCH = "from fairseq.models import ARCH_MODEL_REGISTRY as A; print('admin_transformer' in A)"
 
@@ -37,9 +36,9 @@ def test_registering_twice_does_no_harm():
     assert done.stdout.strip() == "True", done.stderr
 
 
-def test_hydra_trains_and_its_checkpoint_translates(run, data, tmp_path):
+def test_hydra_trains_and_its_checkpoint_translates(run, data, configs, tmp_path):
     log = run(
-        *["fairseq-hydra-train", "--config-dir", CONFIGS, "model=admin_transformer_tiny"],
+        *["fairseq-hydra-train", "--config-dir", configs, "model=admin_transformer_tiny"],
         *["model.encoder_layers=2", "model.decoder_layers=1", "common.user_dir=admin_fairseq"],
         *["task=translation", f"task.data={data}", "task.source_lang=de", "task.target_lang=en"],
         *["criterion=label_smoothed_cross_entropy", "optimizer=radam", "lr_scheduler=linear"],
@@ -53,9 +52,9 @@ def test_hydra_trains_and_its_checkpoint_translates(run, data, tmp_path):
     assert len(output.hypotheses()) == 10
 
 
-def test_hydra_refuses_a_contradiction_in_one_line(run, data, tmp_path):
+def test_hydra_refuses_a_contradiction_in_one_line(run, data, configs, tmp_path):
     failed = run(
-        *["fairseq-hydra-train", "--config-dir", CONFIGS, "model=preln_transformer_tiny"],
+        *["fairseq-hydra-train", "--config-dir", configs, "model=preln_transformer_tiny"],
         *["model.init_type=adaptive", "common.user_dir=admin_fairseq", "task=translation"],
         *[f"task.data={data}", "criterion=cross_entropy", "optimizer=adam", "common.cpu=true"],
         *["dataset.max_tokens=120", f"checkpoint.save_dir={tmp_path}"],
@@ -66,8 +65,8 @@ def test_hydra_refuses_a_contradiction_in_one_line(run, data, tmp_path):
     assert "Traceback" not in failed.errors
 
 
-def test_every_architecture_has_its_hydra_file():
-    files = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS.glob("model/*.yaml")}
+def test_every_architecture_has_its_hydra_file(configs):
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in configs.glob("model/*.yaml")}
     assert set(files) == set(ARCHITECTURES)
     for name, options in files.items():
         assert options["_name"] == name

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_fairseq.results import published
+from admin_fairseq.recipes import scores
 from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.logs import parse
 from admin_fairseq.results.runs import VERDICTS, Run
@@ -138,9 +138,9 @@ def test_order():
 
 def test_published_scores():
     model = run_of().model
-    score = partial(published.score, model=model)
-    assert published.text(score("iwslt14_de_en", "admin", (6, 6))) == "35.67±0.15"
-    assert published.text(score("wmt14_en_de", "postln", (18, 18))) == "diverged"
+    score = partial(scores.score, model=model)
+    assert scores.text(score("iwslt14_de_en", "admin", (6, 6))) == "35.67±0.15"
+    assert scores.text(score("wmt14_en_de", "postln", (18, 18))) == "diverged"
     assert score("wmt14_en_de", "admin", (0, 18)) is None
     rows = rows_of([run_of(bleu=30.0)])
     text = as_text(rows)
@@ -164,7 +164,7 @@ def test_published_scores():
 def test_a_published_score_is_that_of_the_runs_options(layers, scale, trained, bleu):
     run = run_of(layers=layers, init_type="admin-torch", data="/data/wmt14_en_de/bin")
     run.log.config["model"].update(output_change_scale=scale, omega_trainable=trained)
-    assert published.text(rows_of([run])[0].published) == bleu
+    assert scores.text(rows_of([run])[0].published) == bleu
 
 
 @pytest.mark.parametrize("render", [as_text, as_markdown])

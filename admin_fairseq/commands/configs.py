@@ -1,0 +1,30 @@
+"""``admin-fairseq configs``."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import Iterable
+
+from admin_fairseq.commands.command import Command
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import read_text
+from admin_fairseq.formats import write
+from admin_fairseq.recipes.rows import MADE, config_files
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="for --config-dir of fairseq-hydra-train")
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    files = config_files()
+    for name in files:
+        path = os.path.join(args.folder, name)
+        if os.path.lexists(path) and MADE not in read_text(path):
+            raise AdminError(f"{path}: not made by this command; move it, or choose another folder")
+    write({name: text.encode() for name, text in files.items()}, args.folder, force=True)
+    return [f"wrote {len(files)} files below {args.folder}"]
+
+
+COMMAND = Command(_add_options, _run)

@@ -1,0 +1,82 @@
+"""Options that several commands have which run fairseq."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+
+from admin_fairseq.commands.command import positive
+from admin_fairseq.errors import shortened
+from admin_fairseq.recipes.published import PUBLISHED
+from admin_fairseq.recipes.recipe import SCHEME_NAMES
+from admin_fairseq.running.runs import PRECISIONS
+
+RECIPES = "; ".join(
+    f"{name}: {', '.join(dict.fromkeys(recipe.name for recipe in published.recipes))}"
+    for name, published in PUBLISHED.items()
+)
+
+
+def numbers(text: str) -> list[int]:
+    """The type of an option that lists numbers: ``"1 2"``."""
+    if not re.fullmatch(r" *[0-9]{1,9}( +[0-9]{1,9})* *", text):
+        raise ArgumentTypeError(f"{shortened(text, 100)!r}: use numbers with spaces between them")
+    return list(map(int, text.split()))
+
+
+def add_data_set(parser: ArgumentParser) -> None:
+    """The options of ``table`` too: data, recipe, places, device."""
+    parser.add_argument(
+        "dataset", metavar="DATASET", choices=list(PUBLISHED), help="one of " + ", ".join(PUBLISHED)
+    )
+    parser.add_argument(
+        *("--recipe", "--batches"),
+        metavar="NAME",
+        help="settings other than those that the published runs of the scheme and depth have "
+        f"({RECIPES}; of WMT17 it is batches of 4096 tokens that an update is worth, 8 by default)",
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="what prepare has written (default: data/DATASET)"
+    )
+    parser.add_argument(
+        "--save-dir",
+        metavar="DIR",
+        help="a folder for each run is made there (default: runs/DATASET)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto is the recipe's on a GPU, most often fp16, and fp32 on a CPU (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="stay on the CPU even where there is a GPU"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print every command and stop")
+
+
+def add_runs(parser: ArgumentParser) -> None:
+    """The options that name runs, of ``train`` and ``evaluate`` alike."""
+    add_data_set(parser)
+    parser.add_argument(
+        "--scheme",
+        metavar="NAME",
+        choices=SCHEME_NAMES,
+        default="admin",
+        help="postln-preln is a Post-LN encoder with a Pre-LN decoder (default: %(default)s)",
+    )
+    for stack in ("encoder", "decoder"):
+        parser.add_argument(
+            f"--{stack}-layers",
+            metavar="N",
+            type=positive,
+            default=6,
+            help=f"{stack} depth (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--seeds",
+        metavar='"1 2"',
+        type=numbers,
+        help="random seeds, one run for each (default: the published ones)",
+    )

@@ -1,0 +1,68 @@
+"""``admin-fairseq table``."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Iterable
+
+from admin_fairseq.commands.command import Command, positive
+from admin_fairseq.commands.runs import add_data_set, numbers
+from admin_fairseq.errors import shortened
+from admin_fairseq.recipes.recipe import SCHEME_NAMES
+from admin_fairseq.running.table import TableOptions, table
+from admin_fairseq.schemes import SCHEMES, Profile
+
+ALL = [
+    name
+    for name in SCHEME_NAMES
+    if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profile.NONE)
+]
+"""Each once: ``default`` is Post-LN or Pre-LN, whatever profiles is Admin."""
+
+
+def _schemes(text: str) -> list[str]:
+    names = ALL if text.strip() == "all" else text.split()
+    unknown = [name for name in names if name not in SCHEME_NAMES]
+    if unknown or not names:
+        raise ArgumentTypeError(
+            f"{shortened(text, 100)!r}: use all, or names with spaces between them: "
+            + ", ".join(SCHEME_NAMES)
+        )
+    return names
+
+
+def _depths(text: str) -> list[tuple[int, int]]:
+    found = [re.fullmatch(r"([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?", word) for word in text.split()]
+    if not found or not all(found):
+        raise ArgumentTypeError(
+            f"{shortened(text, 100)!r}: use numbers with spaces between them, such as 6 18 60-12"
+        )
+    return [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_data_set(parser)
+    for name, metavar, kind, default, what in (
+        ("--schemes", '"A B"', _schemes, "postln preln admin tfixup", 'schemes, or "all"'),
+        ("--depths", '"6 60-12"', _depths, "6 18", "layers of both stacks, or of each"),
+        ("--seeds", '"1 2"', numbers, "1 2", "random seeds"),
+    ):
+        parser.add_argument(
+            name, metavar=metavar, type=kind, default=default, help=f"{what} (default: {default})"
+        )
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=1, help="runs at a time (default: 1)"
+    )
+    parser.add_argument("--gpus", metavar="N", type=positive, help="of each run (default: all)")
+    parser.epilog = (
+        "What a run prints is in a file beside its folder. Run again, it goes on where it stopped. "
+        "Words after -- go to fairseq-train as they are."
+    )
+
+
+def _run(args: Namespace) -> Iterable[str]:
+    return table(TableOptions(**vars(args)))
+
+
+COMMAND = Command(_add_options, _run, passes_words_on=True)

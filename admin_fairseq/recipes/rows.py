@@ -1,0 +1,168 @@
+"""Files for hydra: a row of the published tables each, and what they and others build on.
+
+Hydra composes before it imports the plugin; hence files, also for what ``--arch``, ``--optimizer``
+and ``--lr-scheduler`` stand for. A row is the configuration that fairseq-hydra-train is given: only
+such a one may have a defaults list in hydra 1.0 (fairseq 0.12.2), whose files override it. So
+``_self_`` comes first, in hydra 1.3 too, and a row says only what ``base/published`` does not.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import Any, Iterator, Mapping
+
+import yaml
+
+from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.config import CONFIGS
+from admin_fairseq.recipes.published import HALF, PUBLISHED
+from admin_fairseq.recipes.recipe import Published, Recipe, Row, Settings
+from admin_fairseq.recipes.settings import EVERYWHERE, kept, languages_of, model_of
+
+MADE = "# Made by admin-fairseq configs."
+WIDTH = 100
+NO_BREAK = "\N{NO-BREAK SPACE}"
+LISTS = ("optimization.lr", "optimization.update_freq")
+"""Settings of which fairseq has one for each epoch."""
+SECTIONS = ("common", "task", "model", "optimizer", "lr_scheduler", "optimization")
+SECTIONS += ("dataset", "distributed_training", "criterion", "checkpoint", "hydra")
+
+ABOUT_BASE = """What all published runs have in common.
+
+  fairseq-hydra-train --config-dir configs/wmt14_en_de --config-name admin_18l_18l \\
+      task.data=DATA_BIN checkpoint.save_dir=DIR
+
+Fewer GPUs than published: distributed_training.distributed_world_size=1, and as many times more
+batches in optimization.update_freq. A look on the CPU: also common.cpu=true common.fp16=false.
+
+Of the model, null is what the architecture says; it stands here so that the command line can change
+it. Hydra would move into a folder of its own, where a relative DATA_BIN is not found."""
+SIZES = ("embed_dim", "ffn_embed_dim", "attention_heads")
+BASE: Settings = {
+    **EVERYWHERE,
+    "task.data": "???",
+    "model.profile_path": None,
+    "model.profile_batches": 1,
+    "model.output_change_scale": "O(logn)",
+    **{f"model.{stack}_{size}": None for stack in ("encoder", "decoder") for size in SIZES},
+    "model.activation_fn": None,
+    "hydra.run": {"dir": "."},
+}
+DEFAULTS: Settings = {
+    "model.omega_trainable": False,
+    "model.attention_dropout": 0.0,
+    "model.activation_dropout": 0.0,
+}
+"""What recipes leave to fairseq, so that the command line can change it."""
+
+MODEL_OPTIONS = (
+    *("init_type", "profile_path", "profile_batches", "output_change_scale", "omega_trainable"),
+    *("branchnorm_updates", "encoder_layers", "decoder_layers"),
+    *(f"{stack}_{size}" for stack in ("encoder", "decoder") for size in SIZES),
+    *("dropout", "attention_dropout", "activation_dropout", "activation_fn"),
+    *("encoder_normalize_before", "decoder_normalize_before", "share_all_embeddings"),
+    "share_decoder_input_output_embed",
+)
+"""What the command line can change without a plus sign."""
+FROM_TASK = ("add_bos_token", "tokens_per_sample", "max_target_positions")
+"""The same of language models, whose task has them."""
+ADAM = {"adam_betas": "(0.9, 0.98)", "adam_eps": 1e-8, "weight_decay": 0.0}
+GROUPS: dict[str, Mapping[str, Any]] = {
+    "optimizer/radam": ADAM,
+    "optimizer/adam_fused": ADAM,
+    "optimizer/novograd": ADAM,
+    "lr_scheduler/linear": {"warmup_updates": 0, "warmup_init_lr": 0.0, "min_lr": 0.0},
+    "lr_scheduler/inverse_sqrt_nowarmup": {"decay_period": 4000},
+}
+
+
+def config_files() -> dict[str, str]:
+    """Path below a folder of configurations → the file's text."""
+    files = {f"{name}.yaml": _group(name.split("/")[1], GROUPS[name]) for name in GROUPS}
+    for name in ARCHITECTURES:
+        files[f"model/{name}.yaml"] = _group(name, _model_options(name))
+    return {**files, **row_files()}
+
+
+def row_files() -> dict[str, str]:
+    base = _comment(ABOUT_BASE) + _sections(BASE)
+    return {"base/published.yaml": f"# @package _global_\n{MADE}\n{base}", **dict(_rows())}
+
+
+def _group(name: str, options: Mapping[str, Any]) -> str:
+    """A file that ``model=NAME`` or its like chooses."""
+    content = yaml.safe_dump({"_name": name, **options}, sort_keys=False)
+    return f"# @package _group_\n{MADE} null: what the architecture says\n{content}"
+
+
+def _model_options(architecture: str) -> dict[str, Any]:
+    model = ARCHITECTURES[architecture].model
+    known = CONFIGS[model].__dataclass_fields__
+    names = MODEL_OPTIONS + (FROM_TASK if model.endswith("_lm") else ())
+    return {name: known[name].default for name in names if name in known}
+
+
+def _rows() -> Iterator[tuple[str, str]]:
+    for dataset, published in PUBLISHED.items():
+        for recipe in published.recipes:
+            for row in recipe.rows:
+                head = f"{MADE}\n{_comment(recipe.about)}{_comment(row.about)}"
+                defaults = "defaults:\n  - _self_\n  - ../base: published\n"
+                settings = _sections(_settings(dataset, published, recipe, row))
+                yield f"{dataset}/{row.name}.yaml", f"{head}{defaults}\n{settings}"
+
+
+def _settings(dataset: str, published: Published, recipe: Recipe, row: Row) -> Settings:
+    size = published.size if row.size is None else row.size
+    chosen = {**recipe.settings, **row.but}
+    return {
+        "common.seed": recipe.seeds[0],
+        **{key: recipe.half.get(key) for key in HALF},
+        **recipe.half,
+        **languages_of(dataset),
+        **model_of(row.scheme, size, row.layers),
+        **chosen,
+        **{key: value for key, value in DEFAULTS.items() if key not in chosen},
+        "optimization.update_freq": recipe.batch.update_freq,
+        "dataset.max_tokens": recipe.batch.max_tokens,
+        "distributed_training.distributed_world_size": recipe.batch.gpus,
+        **kept(recipe.decoding),
+    }
+
+
+def _sections(settings: Settings) -> str:
+    """The settings as YAML, a line for each section, or few."""
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        section, name = key.split(".")
+        nested.setdefault(section, {})[name] = [value] if key in LISTS else value
+    order = sorted(nested, key=SECTIONS.index)
+    return "".join(_section(section, nested[section]) for section in order)
+
+
+def _section(section: str, values: dict[str, Any]) -> str:
+    """A section in braces, its name first, broken between options alone."""
+    ordered = sorted(values, key=lambda name: name != "_name")
+    options = [_option(name, values[name]).replace(" ", NO_BREAK) for name in ordered]
+    text = f"{section}:{NO_BREAK}{{{', '.join(options)}}}"
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines).replace(NO_BREAK, " ") + "\n"
+
+
+def _option(name: str, value: Any) -> str:
+    return yaml.safe_dump({name: value}, default_flow_style=True, width=math.inf).strip()[1:-1]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)
+
+
+def _comment(text: str) -> str:
+    """``text`` as comments; lines that begin with a space, as those of a command, stay."""
+    paragraphs = text.strip("\n").split("\n\n") if text else []
+    lines: list[str] = []
+    for paragraph in paragraphs:
+        kept = paragraph.startswith(" ")
+        lines += ["", *(paragraph.split("\n") if kept else _wrapped(paragraph))]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines[1:])

@@ -1,0 +1,1 @@
+"""Running fairseq's commands as published: training, evaluation, tables of both."""

@@ -1,0 +1,141 @@
+"""Evaluation as published: checkpoints averaged, the test set translated and scored, a table."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Iterable, Iterator, NamedTuple, Optional
+
+import torch
+
+from admin_fairseq.corpora.datasets import DATASETS
+from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.subwords import SUBWORDS
+from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import read_text, replacing
+from admin_fairseq.results.generated import translations
+from admin_fairseq.running.processes import Words, as_line, output_file, run
+from admin_fairseq.running.runs import RunOptions, Runs
+
+logger = logging.getLogger(__name__)
+
+BEST = "checkpoint_best.pt"
+AVERAGE = "average.pt"
+LARGEST_LOG = 256 << 20  # bytes of what fairseq-generate prints
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(RunOptions):
+    average: Optional[int]
+    last_epoch: Optional[int]
+    beam: Optional[int]
+    lenpen: Optional[float]
+    max_tokens: int
+    checkpoint: Optional[str]
+
+
+class Step(NamedTuple):
+    """A command. If it translates, its output is kept in NAME.log, NAME.err and NAME.hyp."""
+
+    words: Words
+    translation: Optional[str] = None  # NAME
+
+
+def evaluate(asked: EvaluateOptions) -> Iterator[str]:
+    """Average, translate and score every seed's run; with ``dry_run``, yield the commands instead.
+
+    Writes average.pt, test.hyp and evaluation.json into each folder. Raises AdminError where a run
+    is missing or its translation fails, and SystemExit with the status of another command that
+    failed.
+    """
+    runs = Runs(asked)
+    device = _device(runs)
+    if not asked.dry_run:
+        _require(runs)
+    for seed in runs.seeds:
+        yield from _perform(_steps(asked, runs, runs.folder(seed), device), asked.dry_run)
+    yield from _perform([Step(["admin-fairseq", "results", runs.save_dir])], asked.dry_run)
+
+
+def _require(runs: Runs) -> None:
+    for folder in map(runs.folder, runs.seeds):
+        if not os.path.isdir(folder):
+            train = f"admin-fairseq train {runs.options.dataset}"
+            raise AdminError(f"{folder}: missing; first run: {train}")
+
+
+def _device(runs: Runs) -> list[str]:
+    cpu = runs.options.cpu or not torch.cuda.is_available()
+    precision = runs.precision(cpu)
+    return [*(["--cpu"] if cpu else []), *([] if precision == "fp32" else [f"--{precision}"])]
+
+
+def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> Iterator[Step]:
+    """The commands that evaluate the run of a folder."""
+    decoding = runs.recipe.decoding
+    average = asked.average or decoding.average
+    checkpoint = asked.checkpoint or (AVERAGE if average else BEST)
+    averaging = checkpoint == AVERAGE
+    if averaging:
+        yield Step(_average(run, average, asked.last_epoch or decoding.last_epoch))
+    how = ["--beam", str(asked.beam or decoding.beam)]
+    how += ["--lenpen", str(decoding.lenpen if asked.lenpen is None else asked.lenpen)]
+    yield Step(_generate(runs, f"{run}/{checkpoint}", [*how, *_rest(asked, device)]), f"{run}/test")
+    noted = ["--checkpoint", checkpoint, *(["--averaged", str(average)] if averaging else [])]
+    yield Step(
+        [
+            *("admin-fairseq", "score", f"{run}/test.hyp", "--data-dir", runs.data_dir),
+            *("--output", f"{run}/evaluation.json", "--force", *noted, *how),
+        ]
+    )
+
+
+def _average(run: str, count: int, last_epoch: Optional[int]) -> list[str]:
+    bound = ["--checkpoint-upper-bound", str(last_epoch)] if last_epoch else []
+    return [
+        *("admin-fairseq", "average", "--inputs", run, "--output", f"{run}/{AVERAGE}"),
+        *("--num-epoch-checkpoints", str(count), *bound, "--force"),
+    ]
+
+
+def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
+    published = SUBWORDS[DATASETS[runs.options.dataset].pieces].remove
+    remove_bpe = (read_prepared(runs.data_dir) or {}).get("remove_bpe", published)
+    return [
+        *("fairseq-generate", runs.data_bin, "--user-dir", "admin_fairseq"),
+        *("--path", checkpoint, "--remove-bpe", "sentencepiece"),
+        # with fairseq-fixed's default multiple of 8, the last sentences would be left out
+        *("--required-batch-size-multiple", "1"),
+        *("--remove-bpe", remove_bpe, *how),  # of two, the later one counts
+    ]
+
+
+def _rest(asked: EvaluateOptions, device: list[str]) -> list[str]:
+    return ["--max-tokens", str(asked.max_tokens), *device, *asked.words]
+
+
+def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
+    """Run the steps, or yield their lines."""
+    for step in steps:
+        if dry_run:
+            yield as_line(step.words)
+        elif step.translation:
+            _translate(step.words, step.translation)
+        else:
+            status = run(step.words)
+            if status:
+                raise SystemExit(status)
+
+
+def _translate(words: Words, name: str) -> None:
+    """Run fairseq-generate; NAME.hyp is what it translates, in the order of the set."""
+    logger.info("Translating into %s.hyp", name)
+    with output_file(f"{name}.log") as log, output_file(f"{name}.err") as errors:
+        status = run(words, stdout=log, stderr=errors)
+    if status:
+        last = "".join(read_text(f"{name}.err").splitlines()[-1:])
+        raise AdminError(f"translating failed, see {name}.err: {shortened(last, 300)}")
+    lines = translations(read_text(f"{name}.log", LARGEST_LOG).split("\n"), f"{name}.log")
+    with replacing(f"{name}.hyp") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,204 @@
+"""Training as published: the words of fairseq-train, and the processes that they start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from typing import Callable, Iterator, NamedTuple, Optional
+
+import torch
+
+from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.errors import AdminError
+from admin_fairseq.files import read_text, replacing
+from admin_fairseq.recipes.recipe import Settings
+from admin_fairseq.recipes.settings import (
+    CRITERION,
+    LOG,
+    START,
+    kept,
+    languages_of,
+    model_of,
+    options,
+)
+from admin_fairseq.running.processes import as_line, found, run
+from admin_fairseq.running.runs import RunOptions, Runs
+
+logger = logging.getLogger(__name__)
+
+PORT = 29500
+FREE = ("--max-update", "--max-epoch", "--distributed-world-size", "--distributed-port")
+FREE += ("--update-freq",)
+"""Options that may change when a run goes on: how long it is, how many workers share the work."""
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    gpus: Optional[int]
+    nodes: int
+    launcher: str
+    endpoint: Optional[str]
+    update_freq: Optional[int]
+
+
+def train(asked: TrainOptions) -> Iterator[str]:
+    """Train every seed's run; with ``dry_run``, yield the commands instead.
+
+    Admin's runs profile their first batch, write profile.json and go on; run again, all resume.
+    Raises AdminError where the data are not prepared, or a folder holds a run with other settings,
+    and SystemExit with the status of a command that failed.
+    """
+    runs = Runs(asked)
+    workers = _workers(asked, runs)
+    if not asked.dry_run:
+        _require_data(runs)
+    for seed in runs.seeds:
+        settings = options(_settings(runs, seed, workers))
+        words = [*workers.launch, runs.data_bin, *settings, *asked.words]
+        if asked.dry_run:
+            yield as_line(words)
+            continue
+        folder = runs.folder(seed)
+        logger.info("Training %s", folder)
+        _keep_to_settings(folder, words)
+        status = run(words, stderr=subprocess.STDOUT)
+        if status:
+            raise SystemExit(status)
+
+
+def _require_data(runs: Runs) -> None:
+    """Raise AdminError where no preparation has come to its end."""
+    if read_prepared(runs.data_dir) is None or not os.path.isdir(runs.data_bin):
+        raise AdminError(
+            f"{runs.data_dir}: not prepared, or not to the end; first run: admin-fairseq prepare "
+            f"{runs.options.dataset} --data-dir {runs.data_dir}"
+        )
+
+
+class Workers(NamedTuple):
+    """What starts the workers, and the settings with which they make the published batch."""
+
+    launch: list[str]
+    settings: Settings
+    update_freq: int
+
+
+def _settings(runs: Runs, seed: int, workers: Workers) -> Settings:
+    """All that a run trains with, in the order of the command."""
+    recipe = runs.recipe
+    return {
+        **START,
+        **model_of(runs.options.scheme, runs.published.size, runs.layers),
+        "checkpoint.save_dir": runs.folder(seed),
+        "common.seed": seed,
+        "dataset.max_tokens": recipe.batch.max_tokens,
+        "optimization.update_freq": workers.update_freq,
+        **CRITERION,
+        **kept(recipe.decoding),
+        **LOG,
+        **workers.settings,
+        **languages_of(runs.options.dataset),
+        **recipe.settings,
+    }
+
+
+def _workers(asked: TrainOptions, runs: Runs) -> Workers:
+    precision = _precision(asked, runs)
+    if asked.cpu and asked.nodes > 1:
+        raise AdminError(f"--nodes {asked.nodes}: with --cpu runs take one node")
+    gpus = 1 if asked.cpu else asked.gpus or _visible_gpus(asked, runs)
+    workers = gpus * asked.nodes
+    launch, port = _launch(asked, gpus)
+    settings = {
+        **precision,
+        "distributed_training.distributed_world_size": workers,
+        "distributed_training.distributed_port": port,
+    }
+    return Workers(launch, settings, asked.update_freq or _update_freq(runs, workers))
+
+
+def _visible_gpus(asked: TrainOptions, runs: Runs) -> int:
+    published = max(1, runs.recipe.batch.gpus // asked.nodes)
+    count = torch.cuda.device_count() or (published if asked.dry_run else 0)
+    if not count:
+        raise AdminError("no GPU is to be seen; say --gpus N, or --cpu")
+    return count
+
+
+def _update_freq(runs: Runs, workers: int) -> int:
+    batches = runs.recipe.batch.update_freq * runs.recipe.batch.gpus
+    if batches % workers:
+        raise AdminError(
+            f"the published update has {batches} batches, which {workers} GPUs cannot share; say "
+            "--update-freq"
+        )
+    return batches // workers
+
+
+def _precision(asked: TrainOptions, runs: Runs) -> Settings:
+    settings = {
+        "fp16": {**runs.recipe.half, "common.fp16": True},
+        "bf16": {"common.bf16": True},
+        "fp32": {},
+    }
+    return {"common.cpu": asked.cpu, **settings[runs.precision(asked.cpu)]}
+
+
+def _launch(asked: TrainOptions, gpus: int) -> tuple[list[str], Optional[int]]:
+    """The command before fairseq-train's options, and the port where its workers meet."""
+    if asked.nodes == 1:
+        return ["fairseq-train"], None
+    launcher, port = LAUNCHERS[asked.launcher]
+    return launcher(asked, gpus), port
+
+
+def _torchrun(asked: TrainOptions, gpus: int) -> list[str]:
+    if not asked.endpoint:
+        raise AdminError("--endpoint HOST:PORT of the first node is needed (see --help)")
+    return [
+        *("torchrun", "--nnodes", str(asked.nodes), "--nproc_per_node", str(gpus)),
+        *("--rdzv_backend", "c10d", "--rdzv_endpoint", asked.endpoint),
+        found("fairseq-train") or "fairseq-train",
+    ]
+
+
+def _srun(asked: TrainOptions, gpus: int) -> list[str]:
+    return [
+        *("srun", "--nodes", str(asked.nodes), "--ntasks-per-node", str(gpus)),
+        *("--gpus-per-node", str(gpus), "fairseq-train"),
+    ]
+
+
+LAUNCHERS: dict[str, tuple[Callable[[TrainOptions, int], list[str]], Optional[int]]] = {
+    "torchrun": (_torchrun, None),
+    "slurm": (_srun, PORT),
+}
+"""The values of --launcher."""
+
+
+def _keep_to_settings(folder: str, words: list[str]) -> None:
+    """Write down the run's settings; raises AdminError where ``folder`` has a run with others.
+
+    Going on with them would pass its checkpoint for one of this run.
+    """
+    path = os.path.join(folder, "settings")
+    settings = _binding(words)
+    if os.path.exists(path) and shlex.split(read_text(path)) != settings:
+        raise AdminError(f"{folder}: holds a run with other settings; choose another --save-dir")
+    with replacing(path) as file:  # other nodes may be reading it
+        file.write(f"{as_line(settings)}\n".encode())
+
+
+def _binding(words: list[str]) -> list[str]:
+    """The words after the launcher that may not change when a run goes on."""
+    start = next(i for i, word in enumerate(words) if os.path.basename(word) == "fairseq-train")
+    kept, rest = ["fairseq-train"], iter(words[start + 1 :])
+    for word in rest:
+        if word in FREE:
+            next(rest, None)
+        else:
+            kept.append(word)
+    return kept

@@ -1,0 +1,1 @@
+from ..running.conftest import dry  # noqa: F401

@@ -1,0 +1,100 @@
+"""admin-fairseq table: which runs, resuming, and what is told of those that fail."""
+
+import os
+
+import pytest
+
+from admin_fairseq import cli
+from admin_fairseq.commands.table import ALL
+from admin_fairseq.errors import AdminError
+
+from .conftest import options
+
+FAKE = """#!/bin/sh
+echo "$OMP_NUM_THREADS: $*"
+for word in "$@"; do
+    case $before in
+        --save-dir) folder=$word ;;
+        --scheme) scheme=$word ;;
+    esac
+    before=$word
+done
+[ "$scheme" != preln ] || exit 3
+mkdir -p "$folder/$scheme-2l-2l-seed1"
+touch "$folder/$scheme-2l-2l-seed1/train.log"
+[ "$1" = train ] || touch "$folder/$scheme-2l-2l-seed1/evaluation.json"
+"""
+WORDS = ["--cpu", "--depths", "2", "--seeds", "1"]
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Make a table with a fake admin-fairseq, which trains everything but Pre-LN."""
+    (tmp_path / "admin-fairseq").write_text(FAKE)
+    (tmp_path / "admin-fairseq").chmod(0o755)
+    monkeypatch.setattr("admin_fairseq.running.processes.PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("admin_fairseq.running.table.find_runs", lambda folders: [])
+
+    def run(*words):
+        cli.main(["table", "multi30k", "--save-dir", str(tmp_path / "runs"), *WORDS, *words])
+
+    return run
+
+
+def test_every_run_is_told(dry):
+    """Also of those that are done."""
+    words = ["--cpu", "--schemes", "admin preln", "--depths", "6 18-3", "--seeds", "1 2"]
+    commands = dry("table", "multi30k", *words, "--", "--lr", "1")
+    found = [options(command) for command in commands]
+    names = ("--arch", "--encoder-layers", "--decoder-layers", "--seed")
+    assert [tuple(options[name] for name in names) for options in found] == [
+        (f"{scheme}_transformer", encoder, decoder, seed)
+        for seed in "12"
+        for encoder, decoder in (("6", "6"), ("18", "3"))
+        for scheme in ("admin", "preln")
+    ]
+    assert all(command[-2:] == ["--lr", "1"] for command in commands)
+
+
+def test_all_has_every_scheme_once(dry):
+    commands = dry("table", "multi30k", "--schemes", "all", *WORDS)
+    assert len(commands) == len(ALL) == len(set(ALL))
+    assert {"admin", "postln", "preln", "branchnorm"} <= set(ALL)
+    assert not {"default", "adaptive", "adaptive-auto", "adaptive-profiling"} & set(ALL)
+
+
+def test_it_goes_on_where_it_stopped(table, tmp_path):
+    log = tmp_path / "runs" / "admin-2l-2l-seed1.log"
+    table("--schemes", "admin", "--", "--lr", "2")
+    train, evaluate = log.read_text().splitlines()
+    assert ": train multi30k" in train and train.endswith("-- --lr 2")
+    assert ": evaluate multi30k" in evaluate and "--lr" not in evaluate
+    log.unlink()
+    table("--schemes", "admin")
+    assert not log.exists()
+
+
+def test_a_run_that_fails_stops_no_other(table, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        table("--schemes", "preln admin", "--jobs", "2")
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert "| dataset |" in out and "preln-2l-2l-seed1: train failed, see" in err
+    assert (tmp_path / "runs" / "admin-2l-2l-seed1" / "evaluation.json").exists()
+    assert (tmp_path / "runs" / "admin-2l-2l-seed1.log").read_text().startswith("1: train")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jobs", "x"], "'x' is not a whole number from 1 on"),
+        (["--depths", "6 x"], "such as 6 18 60-12"),
+        (["--depths", "0"], "such as 6 18 60-12"),
+        (["--schemes", "admin foo"], "'admin foo': use all, or names with spaces between them"),
+        (["--schemes", ""], "use all, or names"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, message):
+    with pytest.raises(AdminError) as error:
+        cli.main(["table", "multi30k", "--cpu", *words])
+    assert message in str(error.value) and "\n" not in str(error.value)
