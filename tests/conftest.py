@@ -89,3 +89,10 @@ def batch(task):
 def other_batch(task):
     """Another batch, of another shape."""
     return sentences(task.source_dictionary, [9, 2], [3, 8], seed=12)
+
+
+def pytest_collection_modifyitems(items):
+    """What runs real commands is slow: each of them takes seconds to start."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker("slow")
