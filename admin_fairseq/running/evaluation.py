@@ -10,7 +10,7 @@ from typing import Iterable, Iterator, NamedTuple, Optional
 import torch
 
 from admin_fairseq.corpora.datasets import DATASETS
-from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.corpora.subwords import SUBWORDS
 from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import read_text, replacing
