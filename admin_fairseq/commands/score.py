@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Iterable, Optional
 
 from admin_fairseq.commands.command import Command, add_force, finite, positive
-from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.corpora.rules import detokenise
 from admin_fairseq.errors import AdminError, blaming, printable, shortened
 from admin_fairseq.files import read_text, refuse_to_overwrite

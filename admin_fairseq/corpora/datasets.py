@@ -80,6 +80,18 @@ class Dataset:
     def languages(self) -> tuple[str, str]:
         return self.source, self.target
 
+    @property
+    def parts(self) -> list[Part]:
+        """All texts: training, validation and test, as far as they have texts of their own."""
+        valid = [self.valid] if isinstance(self.valid, Part) else []
+        return [*self.train, *valid, *(() if isinstance(self.test, HeldOut) else self.test)]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The splits that are drawn from the training text."""
+        splits = {"valid": self.valid, "test": self.test}
+        return [name for name, of in splits.items() if isinstance(of, (EveryNth, HeldOut))]
+
 
 SANE = Clean(ratio=1000, shortest=1, longest=1000)
 """Of words, which are whole lines in some languages: pairs with an empty side go."""
@@ -96,11 +108,6 @@ class TextFiles(Dataset):
     identities: tuple[tuple[str, list[int]], ...] = ()
     pieces = "sentencepiece"
     tokenised = False
-
-    @property
-    def parts(self) -> list[Part]:
-        test = [] if isinstance(self.test, HeldOut) else [*self.test]
-        return [*self.train, *([self.valid] if isinstance(self.valid, Part) else []), *test]
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:

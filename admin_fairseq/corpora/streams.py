@@ -60,19 +60,18 @@ def _decode(line: bytes) -> str:
         raise ValueError("not UTF-8") from None
 
 
-def pairs(source: Iterable[str], target: Iterable[str], names: Pair) -> Iterator[Pair]:
-    """Lines side by side; raises AdminError that counts both sides if one is longer."""
-    end = object()
-    both = zip_longest(source, target, fillvalue=end)
+def pairs(paths: Pair, read: Callable[[str], Iterator[str]] = read_lines) -> Iterator[Pair]:
+    """The lines of two files side by side; raises AdminError with both counts if they differ."""
+    both = zip_longest(read(paths[0]), read(paths[1]))
     for done, (left, right) in enumerate(both):
-        if left is end or right is end:
+        if left is None or right is None:
             longer = done + 1 + sum(1 for _ in both)
-            counts = (done, longer) if left is end else (longer, done)
+            counts = (done, longer) if left is None else (longer, done)
             raise AdminError(
-                f"{names[0]} has {counts[0]} sentences, {names[1]} has {counts[1]}; "
+                f"{paths[0]} has {counts[0]} sentences, {paths[1]} has {counts[1]}; "
                 "they must be the same number"
             )
-        yield left, right  # type: ignore[misc]  # neither is the end
+        yield left, right
 
 
 @contextmanager
@@ -89,6 +88,12 @@ def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
                 file.write(line.encode() + b"\n")
 
         yield write
+
+
+def write_pairs(paths: Pair, both: Iterable[Pair]) -> None:
+    with writing(paths) as write:
+        for pair in both:
+            write(*pair)
 
 
 def chunks(

@@ -10,9 +10,9 @@ from typing import Iterable, Iterator, NamedTuple, Optional
 import torch
 
 from admin_fairseq.corpora.datasets import DATASETS
-from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.corpora.subwords import SUBWORDS
-from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import read_text, replacing
 from admin_fairseq.results.generated import translations
 from admin_fairseq.running.processes import Words, as_line, output_file, run
@@ -136,6 +136,8 @@ def _translate(words: Words, name: str) -> None:
     if status:
         last = "".join(read_text(f"{name}.err").splitlines()[-1:])
         raise AdminError(f"translating failed, see {name}.err: {shortened(last, 300)}")
-    lines = translations(read_text(f"{name}.log", LARGEST_LOG).split("\n"), f"{name}.log")
+    printed = read_text(f"{name}.log", LARGEST_LOG).split("\n")
+    with blaming(f"{name}.log"):
+        lines = translations(printed)
     with replacing(f"{name}.hyp") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

@@ -11,7 +11,7 @@ from typing import Callable, Iterator, NamedTuple, Optional
 
 import torch
 
-from admin_fairseq.corpora.prepare import read_prepared
+from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import read_text, replacing
 from admin_fairseq.recipes.recipe import Settings

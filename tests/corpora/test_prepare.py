@@ -15,7 +15,8 @@ from admin_fairseq import cli
 from admin_fairseq.corpora import prepare as module
 from admin_fairseq.corpora import steps
 from admin_fairseq.corpora.archives import unpack
-from admin_fairseq.corpora.prepare import Options, prepare, read_prepared
+from admin_fairseq.corpora.prepare import Options, prepare
+from admin_fairseq.corpora.prepared import DataFolder, read_prepared
 from admin_fairseq.corpora.steps import alone_in
 from admin_fairseq.errors import AdminError
 
@@ -37,8 +38,8 @@ def no_binary(monkeypatch):
     """fairseq-preprocess takes seconds; tests/scripts runs it."""
 
     def binarise(preparation):
-        os.makedirs(preparation._at("bin"), exist_ok=True)
-        for path in preparation._dictionaries():
+        os.makedirs(preparation.folder.at("bin"), exist_ok=True)
+        for path in preparation.folder.dictionaries():
             Path(path).touch()
 
     monkeypatch.setattr(module._Preparation, "_binarise", binarise)
@@ -106,7 +107,7 @@ def test_other_archives_are_noticed(options, tmp_path, no_binary):
     assert run(options, raw_dir=str(raw))["pairs"] != first["pairs"]
 
 
-@pytest.mark.parametrize("where", ["_binarise", "_test_files"])
+@pytest.mark.parametrize("where", [(module._Preparation, "_binarise"), (DataFolder, "test")])
 def test_a_run_that_changed_its_mind_halfway_is_not_ready(
     options, tmp_path, no_binary, monkeypatch, where
 ):
@@ -114,18 +115,18 @@ def test_a_run_that_changed_its_mind_halfway_is_not_ready(
     the step not done), asked for the first again: nothing is mixed."""
     run(options)
     first = texts(tmp_path / "data")
-    test_files = module._Preparation._test_files
+    test = DataFolder.test
 
-    def dies(preparation, kind=""):
-        if where == "_test_files" and (kind != "words" or not has_new_pieces()):
-            return test_files(preparation, kind)
+    def dies(whose, kind=""):
+        if kind == "raw" or (kind == "words" and not has_new_pieces()):
+            return test(whose, kind)
         raise KeyboardInterrupt
 
     def has_new_pieces():
         return (tmp_path / "data" / "train.en").read_bytes() != first["train.en"]
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Preparation, where, dies)
+        patch.setattr(*where, dies)
         with pytest.raises(KeyboardInterrupt):
             run(options, bpe_size=50)
     assert has_new_pieces()

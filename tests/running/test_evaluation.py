@@ -3,7 +3,6 @@
 import pytest
 
 from admin_fairseq import cli
-from admin_fairseq.errors import AdminError
 
 STEPS = [["admin-fairseq", "average"], ["fairseq-generate"], ["admin-fairseq", "score"]]
 
@@ -34,19 +33,43 @@ def test_a_checkpoint_is_taken_instead_of_an_average(dry):
     ],
 )
 def test_mistakes_are_told_in_one_line(words, message):
-    with pytest.raises(AdminError) as error:
+    with pytest.raises(SystemExit) as error:
         cli.main(["evaluate", "wmt17_en_de", *words])
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_translation_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
-    """With a fake fairseq-generate; tests/scripts runs the real one."""
-    (tmp_path / "fairseq-generate").write_text("#!/bin/sh\necho one >&2\necho why >&2\nexit 1\n")
-    (tmp_path / "fairseq-generate").chmod(0o755)
-    monkeypatch.setattr("admin_fairseq.running.processes.PATH", str(tmp_path))
-    run = tmp_path / "runs" / "admin-6l-6l-seed1"
-    run.mkdir(parents=True)
-    words = ["--save-dir", str(tmp_path / "runs"), "--seeds", "1", "--checkpoint", "some.pt"]
-    with pytest.raises(AdminError, match=r"test\.err: why"):
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Evaluate a run with fake commands; tests/scripts runs the real ones."""
+
+    def run(generate):
+        """``generate`` is what fairseq-generate does, in the shell's words."""
+        for name, words in (("fairseq-generate", generate), ("admin-fairseq", "exit 0")):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{words}\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setattr("admin_fairseq.running.processes.PATH", str(tmp_path))
+        folder = tmp_path / "runs" / "admin-6l-6l-seed1"
+        folder.mkdir(parents=True)
+        words = ["--save-dir", str(folder.parent), "--seeds", "1", "--checkpoint", "some.pt"]
         cli.main(["evaluate", "wmt14_en_de", "--cpu", *words])
-    assert not (run / "test.hyp").exists()
+
+    return run
+
+
+def test_translations_are_kept_in_the_order_of_the_set(evaluate, tmp_path):
+    evaluate(r"printf 'S-1\tx\nH-1\t-0.5\tsecond\nH-0\t-0.5\tfirst\n'")
+    kept = tmp_path / "runs" / "admin-6l-6l-seed1" / "test.hyp"
+    assert kept.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("generate", "message"),
+    [
+        ("echo one >&2; echo why >&2; exit 1", r"test\.err: why"),
+        (r"printf 'H-1\t-0.5\tsecond\n'", r"test\.log: sentence 0 has no translation"),
+    ],
+)
+def test_a_translation_that_fails_is_told_in_one_line(evaluate, tmp_path, generate, message):
+    with pytest.raises(SystemExit, match=message):
+        evaluate(generate)
+    assert not list(tmp_path.rglob("test.hyp"))
