@@ -68,6 +68,14 @@ AS_FAIRSEQ = (
 """Parameters that may be left as fairseq draws them. The FFN may not: see above."""
 
 
+LAYER_NORMS = {
+    "self_attn": "self_attn_layer_norm",
+    "encoder_attn": "encoder_attn_layer_norm",
+    "ffn": "final_layer_norm",
+}
+"""Sub-layer → the name of its layer norm, in our layers and fairseq's, in the order they run."""
+
+
 class Norm(Enum):
     """Where layer norm stands."""
 

@@ -271,7 +271,8 @@ def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, f
 
 
 def _flat(options: Any) -> Mapping[str, Any]:
-    return OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
+    plain: Any = OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
+    return plain
 
 
 def label_of(options: Mapping[str, Any]) -> str:
@@ -280,7 +281,7 @@ def label_of(options: Mapping[str, Any]) -> str:
     if "encoder_layers" not in options:
         before = before[1:]
     norm = "/".join(dict.fromkeys("Pre-LN" if b else "Post-LN" for b in before))
-    scheme = SCHEMES.get(options.get("init_type"))
+    scheme = SCHEMES.get(options.get("init_type", ""))
     if scheme is None:
         return f"fairseq {norm}"
     if scheme is SCHEMES["default"]:

@@ -126,7 +126,11 @@ def _measure(options: Options) -> Result:
     with torch.no_grad():
         run = _parse(words)
         task = tasks.setup_task(run.task)
-        models = _of_checkpoint(options, task) if options.path else _untrained(options, task)
+        models = (
+            _of_checkpoint(options.path, options, task)
+            if options.path
+            else _untrained(options, task)
+        )
         batches = _batches(options, run, task, models["stock"])
         ready = {name: _prepared(model, run, options) for name, model in models.items()}
         generators = {name: _generator(task, run, model) for name, model in ready.items()}
@@ -148,17 +152,12 @@ def _measure(options: Options) -> Result:
 
 def _words(options: Options) -> list[str]:
     workload = options.conditions
-    source = ["--task", "translation", workload.data]
-    if not workload.data:
-        length = str(max(SENTENCE_LENGTH, options.length))
-        source = ["--task", "dummy_mt", "--dict-size", str(workload.vocabulary)]
-        source += ["--src-len", str(SENTENCE_LENGTH), "--tgt-len", length]
     lengths = []
     if not options.path:
         lengths = ["--max-len-a", "0", "--max-len-b", str(options.length)]
         lengths += ["--min-len", str(options.length)]
     return [
-        *source,
+        *sides.source(workload, max(SENTENCE_LENGTH, options.length)),
         *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
         *("--beam", str(options.beam), "--max-tokens", str(workload.max_tokens)),
         *("--seed", str(workload.seed), "--num-workers", "0", *lengths),
@@ -192,9 +191,9 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
     return {"stock": stock, "ours": ours}
 
 
-def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
+def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
     """Ours as it was saved, but for the options asked for, and stock folded from it."""
-    path, state = options.path, read_checkpoint(options.path)
+    state = read_checkpoint(path)
     mine = model_options(state)
     arch = ARCHITECTURES.get(mine["_name"])
     if arch is None or arch.model != "admin_transformer":

@@ -245,7 +245,7 @@ def _sides(
     return {
         name: Failed(side.command, errors[name])
         if name in errors
-        else _speed(side, blocks[name], flops, peak)
+        else _speed(side, [block for block in blocks[name] if block], flops, peak)
         for name, side in pair.items()
     }
 
@@ -283,8 +283,10 @@ def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[
     if isinstance(stock, Failed) or isinstance(ours, Failed):
         return None
     by_block = ratios(ours.words_per_second.by_block, stock.words_per_second.by_block)
-    known = stock.peak_memory and ours.peak_memory
-    return Ratio(spread(by_block), ours.peak_memory / stock.peak_memory if known else None)
+    memory = None
+    if stock.peak_memory and ours.peak_memory:
+        memory = ours.peak_memory / stock.peak_memory
+    return Ratio(spread(by_block), memory)
 
 
 def _rows(result: Result) -> list[Row]:
@@ -292,8 +294,7 @@ def _rows(result: Result) -> list[Row]:
     return [
         {
             **{"size": row.size, "precision": row.precision, "side": side},
-            "words_per_second": getattr(found, "words_per_second", None)
-            and found.words_per_second.median,
+            "words_per_second": _scaled(found, "words_per_second"),
             **{
                 name: getattr(found, name, None)
                 for name in ("peak_memory", "share_of_peak", "parameters", "error")
@@ -313,7 +314,7 @@ def _draw(result: Result) -> dict[str, Picture]:
             for side in BOTH
         ]
 
-    ratio = series("ours/stock", [row.ratio and row.ratio.speed for row in result.rows])
+    ratio = series("ours/stock", [row.ratio.speed if row.ratio else None for row in result.rows])
     pictures = [
         Bars("Training speed", "ours/stock", groups, [ratio], 1),
         Bars("Training speed", "words per second", groups, values("words_per_second")),
@@ -323,7 +324,7 @@ def _draw(result: Result) -> dict[str, Picture]:
     return {"gpu": Picture("Training, one model alive at a time", pictures)}
 
 
-def _scaled(side: Union[Speed, Failed], name: str, scale: float) -> Optional[float]:
+def _scaled(side: Union[Speed, Failed], name: str, scale: float = 1.0) -> Optional[float]:
     value = getattr(side, name, None)
     value = value.median if isinstance(value, Spread) else value
     return None if value is None else value * scale

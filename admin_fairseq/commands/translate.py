@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ LONGEST_LINE = 1 << 20  # characters
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    def add(name: str, help: str, **how) -> None:
+    def add(name: str, help: str, **how: Any) -> None:
         default = getattr(Options, name)
         shown = "" if default is None else " (default: %(default)s)"
         how.setdefault("type", BOUNDS.get(name))
@@ -55,7 +55,8 @@ def _standard_input() -> Iterator[str]:
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    sys.stdout.reconfigure(encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     translations = translate(_standard_input(), Options(**vars(args)))
     start, number = time.perf_counter(), 0
     # a progress bar, on a terminal that does not show the translations too

@@ -100,13 +100,14 @@ class Past:
     needs no copy.
     """
 
+    kept: Tensor  # 2 x (t and room) x (R and room) x H x D, from the first position on
+
     def __init__(self, project: Linear, head_dim: int) -> None:
         """``project``: R x C → queries, keys and values, R x 3C."""
         self.project = project
         self.head_dim = head_dim
         self.length = 0  # positions, and ...
         self.rows = 0  # ... rows in use of
-        self.kept: Optional[Tensor] = None  # 2 x (t and room) x (R and room) x H x D
         self.origins: Optional[Tensor] = None  # as ``Selection.moves`` takes them
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
@@ -115,7 +116,7 @@ class Past:
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
-        if self.kept is None or self.length == self.kept.shape[1]:
+        if self.length % ROOM == 0:
             self._grow(new)
         self.rows = len(x)
         self.kept[:, self.length, : self.rows] = new
@@ -138,7 +139,7 @@ class Past:
 
     def _grow(self, new: Tensor) -> None:
         grown = new.new_empty(2, self.length + ROOM, *new.shape[1:])
-        if self.kept is not None:
+        if self.length:
             grown[:, : self.length] = self.kept[:, :, : new.shape[1]]
         self.kept = grown
 

@@ -19,6 +19,7 @@ from fairseq.models.transformer import (
     TransformerDecoderBase,
     TransformerEncoderBase,
 )
+from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
@@ -36,10 +37,15 @@ from admin_fairseq.schemes import scheme_of
 EncoderOut = dict[str, list[Tensor]]
 
 
-class Stack(nn.Module):
+class Stack:
     """What both stacks share."""
 
     reference_kernels: bool
+
+    # of fairseq's stack, the other base class
+    cfg: TransformerConfig
+    layers: nn.ModuleList
+    dropout_module: FairseqDropout
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
         """Connections between the layers, if the scheme has its own, and the choice of paths."""
@@ -189,7 +195,7 @@ class TransformerDecoder(Stack, TransformerDecoderBase):
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B x T) → embeddings (B x T x C) and padding; the last one's while decoding."""
-        positions = 0.0
+        positions: Any = 0.0
         if self.embed_positions is not None:
             positions = self.embed_positions(tokens, incremental_state=incremental_state)
         if incremental_state is not None:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import deque
 from dataclasses import astuple, dataclass
-from typing import Iterable, Iterator, Optional, TypeVar
+from typing import Any, Iterable, Iterator, Optional, TypeVar
 
 from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
@@ -93,7 +93,7 @@ def _usable(results: Iterable[Result], model: str) -> Iterator[Result]:
         ) from None
 
 
-def _translator(options: Options):
+def _translator(options: Options) -> Any:
     package = ctranslate2()
     workers = options.inter_threads or _cores(options.device)
     if workers * options.intra_threads not in THREADS:

@@ -1,7 +1,6 @@
 """Gradients: where they vanish at the start, and what the optimiser makes of them."""
 
 # no postponed annotations: fairseq's parser generator reads types
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Iterator, Optional, Sequence
@@ -105,8 +104,11 @@ def _start(title: str, model: GradientsModel) -> Iterator[Row]:
 
 
 def _later(title: str, model: GradientsModel) -> Iterator[Row]:
-    for update, *norms in _updates(model.steps):
-        for name, weight, gradient, step in zip(model.steps.names, *norms):
+    if model.steps is None:
+        return
+    steps = model.steps
+    for update, norms in enumerate(zip(steps.weights, steps.gradients, steps.updates), 1):
+        for name, weight, gradient, step in zip(steps.names, *norms):
             share = gradient / (max(norms[1]) or 1)
             yield _row(title, update, name, gradient, share, weight, step)
 
@@ -124,13 +126,6 @@ def _row(
         **{"model": title, "update": update, "place": place, "gradient_norm": norm},
         **{"relative_gradient_norm": share, "weight_norm": weight, "update_norm": step},
     }
-
-
-def _updates(steps: Optional[Steps]) -> Iterator[tuple]:
-    """Number of an update and the norms of weights, gradients and steps, matrix by matrix."""
-    if steps is not None:
-        norms = zip(steps.weights, steps.gradients, steps.updates)
-        yield from ((number, *of_update) for number, of_update in enumerate(norms, 1))
 
 
 def _draw(result: Result) -> dict[str, Picture]:
@@ -167,7 +162,7 @@ def _outputs(result: Result) -> Picture:
 
 
 def _histograms(result: Result) -> Picture:
-    middles = 10 ** ((BINS[1:] + BINS[:-1]) / 2)
+    middles = (10 ** ((BINS[1:] + BINS[:-1]) / 2)).tolist()
     panels = [
         Panel(
             f"{word} norms",
@@ -217,7 +212,7 @@ def _layers(result: Result) -> Picture:
 
 def _by_layer(names: list[str], values: np.ndarray) -> list[list[float]]:
     """log10 of the median over a layer's matrices: layers x updates; NaN for zeros."""
-    layers = [re.match(r"\w+\.layers\.\d+", name).group() for name in names]
+    layers = [".".join(name.split(".")[:3]) for name in names]  # encoder.layers.0
     rows = []
     for layer in dict.fromkeys(layers):
         mine = values[:, [i for i, name in enumerate(layers) if name == layer]]

@@ -99,9 +99,10 @@ def _variants(specimen: Specimen) -> list[Specimen]:
     """A model, and if it is Post-LN the same weights without the layer norms after the sums."""
     bare = copy.deepcopy(specimen.model)
     layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
-    if not all(isinstance(layer, SubLayers) and layer.norm is Norm.POST for layer in layers):
+    ours = [layer for layer in layers if isinstance(layer, SubLayers) and layer.norm is Norm.POST]
+    if len(ours) < len(layers):
         return [specimen]
-    for layer in layers:
+    for layer in ours:
         layer.norm = Norm.NONE
     return [specimen, replace(specimen, model=bare, label=f"{specimen.label} without layer norm")]
 
