@@ -22,7 +22,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
 # Options that our layers do not have, or that fairseq itself cannot read from a command line.
-UNSUPPORTED = {
+UNSUPPORTED_OPTIONS = {
     "adaptive_input",
     "adaptive_input_cutoff",
     "adaptive_input_factor",
@@ -78,7 +78,7 @@ WIDTH = counting(4, WIDEST)
 
 POSITIONS = counting(1, 1_000_000)
 
-PER_STACK = {
+STACK_SIZES = {
     "layers": LAYERS,
     "embed_dim": WIDTH,
     "ffn_embed_dim": counting(1, 4 * WIDEST),
@@ -86,7 +86,11 @@ PER_STACK = {
 }
 
 SIZES = {
-    **{f"{s}_{option}": PER_STACK[option] for s in ("encoder", "decoder") for option in PER_STACK},
+    **{
+        f"{s}_{option}": STACK_SIZES[option]
+        for s in ("encoder", "decoder")
+        for option in STACK_SIZES
+    },
     **dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), WIDTH),
     **dict.fromkeys(
         ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
@@ -119,7 +123,7 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
             flat += _stock_fields(stock.type, name + "_")
         elif name in DECIDED_BY_ARCHITECTURE:
             flat.append((name, Optional[stock.type], field(default=None, metadata=stock.metadata)))
-        elif name not in UNSUPPORTED and stock.name != "_name":
+        elif name not in UNSUPPORTED_OPTIONS and stock.name != "_name":
             default = default_of(stock)
             flat.append((name, stock.type, field(default=default, metadata=stock.metadata)))
     return flat
@@ -232,7 +236,7 @@ class AdminLanguageModelConfig(LanguageModelOptions):
 CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
 """Model → its options."""
 
-OWN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
+PLUGIN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
 """What fairseq's transformer does not have."""
 
 

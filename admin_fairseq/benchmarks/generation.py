@@ -5,9 +5,9 @@ initialisation, which ours takes over (every ω 1). An untrained model does not 
 every hypothesis then has the same number of tokens. What is timed is what ``fairseq-generate``
 times for its last line: ``inference_step``, without reading data or writing text.
 
-Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that all blocks have batches
-of every length. Both sides see the same batches, in alternating order, and their best hypotheses
-are compared.
+Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that every block has batches
+of all lengths. Both sides translate the same batches, in alternating order, and their best
+hypotheses are compared.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -78,7 +78,7 @@ class Options(FairseqDataclass):
     )
 
 
-class Block(NamedTuple):
+class GenerationBlock(NamedTuple):
     sentences: int
     tokens: int  # of best hypotheses, with end of sentence, as fairseq counts them
     seconds: float
@@ -135,7 +135,7 @@ def _measure(options: Options) -> Result:
         ready = {name: _prepared(model, run, options) for name, model in models.items()}
         generators = {name: _generator(task, run, model) for name, model in ready.items()}
 
-        def block_of(name: str, i: int) -> Block:
+        def block_of(name: str, i: int) -> GenerationBlock:
             block = _block(task, generators[name], ready[name], batches[i :: options.blocks])
             logger.info(
                 f"block {i + 1} of {options.blocks}, {name}: "
@@ -270,7 +270,7 @@ def _generator(task: FairseqTask, run: DictConfig, model: BaseFairseqModel) -> A
 
 def _block(
     task: FairseqTask, generator: Any, model: BaseFairseqModel, batches: Sequence[Batch]
-) -> Block:
+) -> GenerationBlock:
     found = []
     start = time.perf_counter()
     for batch in batches:
@@ -279,10 +279,12 @@ def _block(
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     best = [hypotheses[0]["tokens"].tolist() for hypotheses in found]
-    return Block(len(best), sum(map(len, best)), seconds, best)
+    return GenerationBlock(len(best), sum(map(len, best)), seconds, best)
 
 
-def _result(options: Options, command: str, batches: int, blocks: dict[str, list[Block]]) -> Result:
+def _result(
+    options: Options, command: str, batches: int, blocks: dict[str, list[GenerationBlock]]
+) -> Result:
     stock, ours = (_speed(blocks[name]) for name in BOTH)
     by_block = ratios(ours.sentences_per_second.by_block, stock.sentences_per_second.by_block)
     return Result(
@@ -302,7 +304,7 @@ def _result(options: Options, command: str, batches: int, blocks: dict[str, list
     )
 
 
-def _speed(blocks: Sequence[Block]) -> Speed:
+def _speed(blocks: Sequence[GenerationBlock]) -> Speed:
     return Speed(
         sentences_per_second=spread([block.sentences / block.seconds for block in blocks]),
         tokens_per_second=spread([block.tokens / block.seconds for block in blocks]),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
-from admin_fairseq.fast.decoding import Found, Linear, Memory, Past, Selection
+from admin_fairseq.fast.decoding import AttentionInputs, Linear, Memory, Past, Selection
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.repairs.private import calls_anything_before
 
@@ -100,7 +100,7 @@ class Attention(MultiheadAttention):
         if not state:  # an empty dict is what fairseq's own attention leaves when reordered
             state = self._first_state(key, theirs)
             self.set_incremental_state(incremental_state, STATE, state)
-        found: Found = state.look_up(query[0], mine.padding)
+        found: AttentionInputs = state.look_up(query[0], mine.padding)
         # torch's kernel on a CPU is made for many positions: for one it takes twice as long
         plainly = need_weights or query.device.type == "cpu"
         out, weights = self._attend(*found, False, plainly)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.hooks.trace import Stack, SubLayer
+from admin_fairseq.hooks.trace import TracedStack, TracedSubLayer
 from admin_fairseq.modules.connections import LinearCombination
 
 TOLERANCE = 1e-3
@@ -45,7 +45,7 @@ class Parts:
     def scaled(self, factor: Tensor) -> Parts:
         return Parts(self.parts * factor, self.rest * factor)
 
-    def joined(self, sublayer: SubLayer, branch: Tensor) -> Parts:
+    def joined(self, sublayer: TracedSubLayer, branch: Tensor) -> Parts:
         """The parts of what the residual connection makes, the new branch (N x C) the last one."""
         nothing = torch.zeros_like(branch)
         old = sublayer.join(self.parts, torch.zeros_like(self.parts))
@@ -61,7 +61,7 @@ class Parts:
 
 
 @torch.no_grad()
-def dependencies(stack: Stack, real: Tensor) -> Tensor:
+def dependencies(stack: TracedStack, real: Tensor) -> Tensor:
     """β (rows i and columns j from 0 to the number of sub-layers; float64, 0 above the diagonal).
 
     ``real``: T x B, False on padding. Raises AdminError where the outputs are not the sums of
@@ -91,12 +91,12 @@ def dependencies(stack: Stack, real: Tensor) -> Tensor:
     return beta
 
 
-def _start(stack: Stack, real: Tensor) -> Parts:
+def _start(stack: TracedStack, real: Tensor) -> Parts:
     x = stack.inputs[0][real]
     return Parts(x[None], torch.zeros_like(x))
 
 
-def _through(sublayer: SubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
+def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
     parts = parts.joined(sublayer, sublayer.branch[real])
     if sublayer.adds_bottom:
         parts = parts + bottom
@@ -120,7 +120,9 @@ def _stds(parts: Tensor) -> Tensor:
     return torch.stack([part.double().std() for part in parts])
 
 
-def _check(stack: Stack, layer: int, sublayer: SubLayer, parts: Parts, output: Tensor) -> None:
+def _check(
+    stack: TracedStack, layer: int, sublayer: TracedSubLayer, parts: Parts, output: Tensor
+) -> None:
     error = (parts.parts.sum(0) + parts.rest - output).abs().max() / output.std()
     if not error <= TOLERANCE:
         raise AdminError(

@@ -28,7 +28,7 @@ from admin_fairseq.repairs.private import LoadsAsTorchDoes
 from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
 
-class SubLayers(nn.Module):
+class TransformerLayer(nn.Module):
     """What both layers share: a residual sub-layer, and the feed-forward network."""
 
     norm: Norm
@@ -108,7 +108,7 @@ class SubLayers(nn.Module):
         return self.fc2(x)
 
 
-class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
+class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBase):
     """Self-attention and feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig) -> None:
@@ -148,7 +148,7 @@ class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
             state_dict.pop(f"{name}.{mirrored}", None)
 
 
-class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
+class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
     """Self-attention, attention to the encoder (if there is one) and feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig, no_encoder_attn: bool = False) -> None:

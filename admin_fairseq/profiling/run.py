@@ -52,20 +52,20 @@ def set_omegas(
     adaptive-profiling the process ends here, with status 0.
     """
     source = config.scheme.profile
-    if source is schemes.Profile.NONE or run is None:
+    if source is schemes.Profiling.NONE or run is None:
         return
     if takes_weights(config, run):
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
-    reading = source is schemes.Profile.READ
+    reading = source is schemes.Profiling.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
     _apply(profile, sites, config, path)
     if not reading:
         _refuse_to_replace(path, profile, sites, run)
         if distributed_utils.is_master(run.distributed_training):
             profile.write(path)
-    if source is schemes.Profile.WRITE:
+    if source is schemes.Profiling.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
 
@@ -75,7 +75,7 @@ def takes_weights(config: SchemeOptions, run: DictConfig) -> bool:
 
     One that only writes a profile ends before fairseq has read any: it measures fresh ones.
     """
-    return config.scheme.profile is not schemes.Profile.WRITE and restores_weights(run.checkpoint)
+    return config.scheme.profile is not schemes.Profiling.WRITE and restores_weights(run.checkpoint)
 
 
 def profiled(
@@ -85,7 +85,7 @@ def profiled(
 
     Returns the profile; None, and nothing happens, in schemes that have none.
     """
-    if config.scheme.profile is schemes.Profile.NONE:
+    if config.scheme.profile is schemes.Profiling.NONE:
         return None
     sites, path = residual_sites(model), config.profile_path
     profile = _read(path, sites) if path else measure(model, config, task, run)

@@ -20,7 +20,7 @@ from admin_fairseq.bounds import Bounds, spelled
 from admin_fairseq.config import LAYERS, default_of
 from admin_fairseq.errors import shortened
 
-Options = TypeVar("Options", bound=FairseqDataclass)
+OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 
 REQUIRED = "???"
 """The default of an option that must be given (omegaconf's MISSING)."""
@@ -148,7 +148,7 @@ def _group(each: Field) -> Optional[type[FairseqDataclass]]:
     return None
 
 
-def values(options: type[Options], args: Namespace) -> Options:
+def values(options: type[OptionsT], args: Namespace) -> OptionsT:
     """The options that ``args`` gives; raises AdminError where a number is out of its bounds."""
     given = {}
     for each in fields(options):
@@ -168,7 +168,7 @@ def check(options: FairseqDataclass) -> None:
     bounds.check(options, {name: admitted for name, admitted in known.items() if admitted})
 
 
-def shared(source: FairseqDataclass, options: type[Options], **changed: Any) -> Options:
+def shared(source: FairseqDataclass, options: type[OptionsT], **changed: Any) -> OptionsT:
     """``options`` with the values that ``source`` has under the same names, but for ``changed``."""
     names = {each.name for each in fields(source)} & {each.name for each in fields(options)}
     kept = {name: getattr(source, name) for name in names - {"_name"}}

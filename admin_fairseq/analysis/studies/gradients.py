@@ -11,7 +11,7 @@ from tqdm import tqdm
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.gradients import Steps, output_gradients, relative, train_steps
 from admin_fairseq.analysis.options import Models
-from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.bounds import counting
 from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
@@ -19,7 +19,7 @@ from admin_fairseq.studies.study import Row, Study
 
 VANISHING = 0.1  # our threshold, the paper has none: smallest to largest norm in a stack
 BINS = np.linspace(-5, 0, 26)  # of log10 of a relative norm; what is below counts in the first
-NORMS = {"gradients": "gradient", "updates": "update"}
+QUANTITIES = {"gradients": "gradient", "updates": "update"}
 
 
 def training_updates() -> Any:
@@ -38,7 +38,7 @@ class Options(Models):
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackGradients:
     """‖∂L/∂x_i‖₂ of the sub-layers' outputs, from the bottom to the top."""
 
     norm: list[float]
@@ -47,8 +47,8 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class GradientsModel(Model):
-    stacks: dict[str, Stack]
+class GradientsModel(MeasuredModel):
+    stacks: dict[str, StackGradients]
     steps: Optional[Steps]
 
 
@@ -76,9 +76,9 @@ def _measure(options: Options) -> Result:
     return Result(options.conditions.plain, VANISHING, models)
 
 
-def _stacks(specimen: Specimen) -> dict[str, Stack]:
+def _stacks(specimen: Specimen) -> dict[str, StackGradients]:
     return {
-        stack: Stack(norms, relative(norms), min(relative(norms)) < VANISHING)
+        stack: StackGradients(norms, relative(norms), min(relative(norms)) < VANISHING)
         for stack, norms in output_gradients(specimen).items()
     }
 
@@ -174,7 +174,7 @@ def _histograms(result: Result) -> Picture:
             ],
             x_log=True,
         )
-        for key, word in NORMS.items()
+        for key, word in QUANTITIES.items()
     ]
     count = max(len(steps.updates) for _, _, steps in result.trained)
     return Picture(f"Gradients and updates of all matrices at update {count}", panels, 2)
@@ -234,7 +234,7 @@ def _read(result: Result) -> list[str]:
                 f"bottom, {share[-1]:.3g} at the top, smallest {min(share):.3g}"
             )
         if model.steps is not None:
-            gradients, updates = (_span(getattr(model.steps, key)[-1]) for key in NORMS)
+            gradients, updates = (_span(getattr(model.steps, key)[-1]) for key in QUANTITIES)
             lines.append(
                 f"{title}: at update {len(model.steps.updates)} the middle 80 % of the "
                 f"matrices' gradient norms span {gradients}, of their update norms {updates}"
