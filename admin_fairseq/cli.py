@@ -15,7 +15,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import IO, Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from admin_fairseq.errors import AdminError, exit_in_one_line, printable, writable
 from admin_fairseq_cli import SUBCOMMANDS, parser_of
@@ -24,9 +24,8 @@ from admin_fairseq_cli import SUBCOMMANDS, parser_of
 class Parser(ArgumentParser):
     """Tells a mistake in one line, and helps in every encoding."""
 
-    def print_help(self, file: Optional[IO[str]] = None) -> None:
-        file = file or sys.stdout
-        file.write(writable(self.format_help(), file))
+    def format_help(self) -> str:
+        return writable(super().format_help(), sys.stdout)
 
     def error(self, message: str) -> NoReturn:
         raise AdminError(f"{message} (see {self.prog} --help)")

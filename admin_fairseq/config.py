@@ -6,9 +6,9 @@ What an architecture's name decides (sizes, scheme) has the default None and is 
 
 from argparse import Namespace
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
@@ -22,7 +22,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
 # Options that our layers do not have, or that fairseq itself cannot read from a command line.
-UNSUPPORTED = {
+UNSUPPORTED_OPTIONS = {
     "adaptive_input",
     "adaptive_input_cutoff",
     "adaptive_input_factor",
@@ -72,20 +72,25 @@ INIT_TYPES = [*SCHEMES, *SYNONYMS]
 LAYERS = counting(1, 10_000)
 """Of a stack: ten times the deepest published model (Wang et al. 2022, DeepNet)."""
 
-WIDTH = counting(4, 2**16)
+WIDEST = 2**16
+WIDTH = counting(4, WIDEST)
 """Sinusoidal positions need four channels; the widest published models have some 20,000."""
 
 POSITIONS = counting(1, 1_000_000)
 
-PER_STACK = {
+STACK_SIZES = {
     "layers": LAYERS,
     "embed_dim": WIDTH,
-    "ffn_embed_dim": counting(1, 4 * WIDTH.highest),
-    "attention_heads": counting(1, WIDTH.highest),
+    "ffn_embed_dim": counting(1, 4 * WIDEST),
+    "attention_heads": counting(1, WIDEST),
 }
 
 SIZES = {
-    **{f"{s}_{option}": PER_STACK[option] for s in ("encoder", "decoder") for option in PER_STACK},
+    **{
+        f"{s}_{option}": STACK_SIZES[option]
+        for s in ("encoder", "decoder")
+        for option in STACK_SIZES
+    },
     **dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), WIDTH),
     **dict.fromkeys(
         ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
@@ -101,7 +106,7 @@ BOUNDS = {
     "adaptive_softmax_dropout": SHARE,
     "adaptive_softmax_factor": Bounds(1, 1000),
     **dict.fromkeys(("quant_noise_pq", "quant_noise_scalar"), SHARE),
-    "quant_noise_pq_block_size": counting(1, WIDTH.highest),
+    "quant_noise_pq_block_size": counting(1, WIDEST),
     "min_params_to_wrap": counting(0),
     "profile_batches": counting(1),
     **{o.name: o.bounds for scheme in SCHEMES.values() for o in scheme.options if o.bounds},
@@ -118,10 +123,17 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
             flat += _stock_fields(stock.type, name + "_")
         elif name in DECIDED_BY_ARCHITECTURE:
             flat.append((name, Optional[stock.type], field(default=None, metadata=stock.metadata)))
-        elif name not in UNSUPPORTED and stock.name != "_name":
-            default = stock.default_factory() if stock.default is MISSING else stock.default
+        elif name not in UNSUPPORTED_OPTIONS and stock.name != "_name":
+            default = default_of(stock)
             flat.append((name, stock.type, field(default=default, metadata=stock.metadata)))
     return flat
+
+
+def default_of(option: Field) -> Any:
+    """The default of a dataclass's field, made anew where a factory makes it."""
+    if option.default_factory is MISSING:
+        return option.default
+    return option.default_factory()
 
 
 def _scheme_fields() -> Iterator[Tuple[str, Any, Any]]:
@@ -133,16 +145,19 @@ def _scheme_fields() -> Iterator[Tuple[str, Any, Any]]:
             yield option.name, kind, field(default=option.default, metadata={"help": help})
 
 
-OptionsOfOneScheme = make_dataclass(
+OptionsOfOneScheme: Any = make_dataclass(
     "OptionsOfOneScheme", _scheme_fields(), bases=(FairseqDataclass,)
 )
 
 
 @dataclass
 class SchemeOptions(OptionsOfOneScheme):
-    """The options that fairseq's models do not have."""
+    """The options that fairseq's models do not have.
 
-    init_type: Optional[ChoiceEnum(INIT_TYPES)] = field(
+    fairseq wants the choices of an option as its annotation, which no type checker can follow.
+    """
+
+    init_type: Optional[ChoiceEnum(INIT_TYPES)] = field(  # type: ignore[valid-type]
         default=None,
         metadata={
             "help": "the whole scheme: norm placement, residual connection and initialisation "
@@ -159,7 +174,7 @@ class SchemeOptions(OptionsOfOneScheme):
     profile_batches: int = field(
         default=1, metadata={"help": "profile this many batches on every worker"}
     )
-    autocast: Optional[ChoiceEnum(["bfloat16"])] = field(
+    autocast: Optional[ChoiceEnum(["bfloat16"])] = field(  # type: ignore[valid-type]
         default=None,
         metadata={
             "help": "precision of the layers' matrix products, on GPU and CPU; weights, residual "
@@ -204,20 +219,24 @@ def _with_stock_options(model: str) -> type:
     return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(SchemeOptions,))
 
 
+TransformerOptions: Any = _with_stock_options("admin_transformer")
+LanguageModelOptions: Any = _with_stock_options("admin_transformer_lm")
+
+
 @dataclass
-class AdminTransformerConfig(_with_stock_options("admin_transformer")):
+class AdminTransformerConfig(TransformerOptions):
     _name: str = "admin_transformer"
 
 
 @dataclass
-class AdminLanguageModelConfig(_with_stock_options("admin_transformer_lm")):
+class AdminLanguageModelConfig(LanguageModelOptions):
     _name: str = "admin_transformer_lm"
 
 
 CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
 """Model → its options."""
 
-OWN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
+PLUGIN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
 """What fairseq's transformer does not have."""
 
 
@@ -258,7 +277,7 @@ def _check_norm(config: Any, name: str) -> None:
     architecture, scheme = ARCHITECTURES[name], SCHEMES[config.init_type]
     family = architecture.family
     stacks = MODELS[architecture.model].stacks
-    if not family.admits(scheme):
+    if family.norm is not None and not family.admits(scheme):
         raise AdminError(
             f"--arch {name} stands for {family.norm.value}, --init-type {config.init_type} for "
             f"{scheme.norm.value}; use --arch {architecture.widest} --init-type {config.init_type}"
@@ -336,10 +355,11 @@ def _known(value: Any) -> Any:
 
 def resolve(config: Any) -> SchemeOptions:
     """A checked, complete copy of what fairseq hands to ``build_model``."""
+    given: Any
     if OmegaConf.is_config(config):
         given = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     else:
-        given = dict(vars(config))
+        given = vars(config)
     name = given.get("_name") or "admin_transformer"
     model = CONFIGS[ARCHITECTURES[name].model]
     options = {f.name: given.get(f.name, f.default) for f in fields(model)}
@@ -356,7 +376,7 @@ def resolve(config: Any) -> SchemeOptions:
     return resolved
 
 
-def architecture(name: str):
+def architecture(name: str) -> Callable[[Any], None]:
     """The function that fairseq calls for ``--arch name``."""
 
     def apply(config: Any) -> None:

@@ -62,7 +62,8 @@ class Uniform(Rule):
     bound: Callable[[int, int, int], float]
 
     def apply(self, weight: Tensor, place: Place) -> None:
-        bound = self.bound(*weight.shape, place.layer)
+        rows, columns = weight.shape
+        bound = self.bound(rows, columns, place.layer)
         nn.init.uniform_(weight, -bound, bound)
 
 

@@ -68,6 +68,14 @@ AS_FAIRSEQ = (
 """Parameters that may be left as fairseq draws them. The FFN may not: see above."""
 
 
+LAYER_NORMS = {
+    "self_attn": "self_attn_layer_norm",
+    "encoder_attn": "encoder_attn_layer_norm",
+    "ffn": "final_layer_norm",
+}
+"""Sub-layer → the name of its layer norm, in our layers and fairseq's, in the order they run."""
+
+
 class Norm(Enum):
     """Where layer norm stands."""
 
@@ -89,7 +97,7 @@ class Norm(Enum):
         return self in (Norm.POST, Norm.B2T)
 
 
-class Profile(Enum):
+class Profiling(Enum):
     """Where a scheme takes its ω from before training starts."""
 
     NONE = "no profile"
@@ -123,7 +131,7 @@ class Scheme:
     weights: tuple[Rule, ...] = ()  # on top of those it starts from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
-    profile: Profile = Profile.NONE
+    profile: Profiling = Profiling.NONE
     held_against: str = "the paper alone: no code is public"
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
@@ -182,7 +190,7 @@ FIXUP_WEIGHTS = (
 )
 
 
-def _admin(profile: Profile) -> Scheme:
+def _admin(profile: Profiling) -> Scheme:
     return Scheme(
         f"Admin: {profile.value}",
         formulas.ADMIN_PAPER,
@@ -228,9 +236,9 @@ SCHEMES = {
         Norm.EACH,
         held_against=formulas.ADMIN_CODE,
     ),
-    "adaptive-profiling": _admin(Profile.WRITE),
-    "adaptive": _admin(Profile.READ),
-    "adaptive-auto": _admin(Profile.MEASURE),
+    "adaptive-profiling": _admin(Profiling.WRITE),
+    "adaptive": _admin(Profiling.READ),
+    "adaptive-auto": _admin(Profiling.MEASURE),
     "admin-torch": Scheme(
         "Admin without a profile",
         formulas.ADMIN_PAPER,

@@ -28,7 +28,7 @@ from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import reading
 from admin_fairseq.repairs.private import root_of
-from admin_fairseq.schemes import Profile, Scheme
+from admin_fairseq.schemes import Profiling, Scheme
 
 DEFAULT = "checkpoint_last.pt"  # of --restore-file: the one in --save-dir
 DEFAULT_LR = [0.25]  # of fairseq, for the optimiser NAG and convolutions
@@ -115,7 +115,7 @@ def starts_afresh(run: Optional[DictConfig], scheme: Scheme) -> bool:
     """
     if run is None:
         return False
-    return scheme.profile is Profile.WRITE or not restores_weights(run.checkpoint)
+    return scheme.profile is Profiling.WRITE or not restores_weights(run.checkpoint)
 
 
 def restores_weights(cfg: DictConfig) -> bool:

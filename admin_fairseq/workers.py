@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from threading import Thread, current_thread, main_thread
 from typing import Callable, Iterator, Optional, TypeVar
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
     with safe_path():  # which multiprocessing's own helper needs too
         executor = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
 
-        def submit(function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        def submit(function: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
             with _signals_later():  # a process may start here
                 return executor.submit(function, *arguments)
 
@@ -38,8 +38,8 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
 
 
 def apart(
-    function: Callable[..., Result], *arguments: object, method: Optional[str] = None
-) -> Result:
+    function: Callable[..., ResultT], *arguments: object, method: Optional[str] = None
+) -> ResultT:
     """What ``function`` returns in a process that may start others.
 
     All of them end with this call, interrupted or not, and with this process. Raises what the
@@ -73,8 +73,8 @@ def _signals_later() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        for number in came:
-            signal.raise_signal(number)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextmanager

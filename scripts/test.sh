@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up .venv, check the style, run the tests on every core. Words are passed on to pytest.
+# Set up .venv, check style and types, run the tests on every core. Words are passed on to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
@@ -14,6 +14,7 @@ cd "$root"
 export OMP_NUM_THREADS=1
 ruff check .
 ruff format --check .
+mypy
 shellcheck .ci/run scripts/*.sh scripts/*/*.sh
 # a file's tests stay together, as they share what is slow to make; in the order of their names few
 # long ones come last, so that no process waits for another at the end

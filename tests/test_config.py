@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import (
     CONFIGS,
-    UNSUPPORTED,
+    UNSUPPORTED_OPTIONS,
     AdminTransformerConfig,
     architecture,
     resolve,
@@ -93,7 +93,7 @@ ALL_STOCK_OPTIONS = {
     },
 }
 STOCK_OPTIONS = {
-    model: {name: option for name, option in options.items() if name not in UNSUPPORTED}
+    model: {name: option for name, option in options.items() if name not in UNSUPPORTED_OPTIONS}
     for model, options in ALL_STOCK_OPTIONS.items()
 }
 
@@ -444,9 +444,11 @@ def test_unknown_scheme_is_refused_by_the_parser(capsys):
 
 
 def test_unsupported_options_are_fairseqs_and_not_ours():
-    assert {name for options in ALL_STOCK_OPTIONS.values() for name in options} >= UNSUPPORTED
+    assert {
+        name for options in ALL_STOCK_OPTIONS.values() for name in options
+    } >= UNSUPPORTED_OPTIONS
     for config in CONFIGS.values():
-        assert not UNSUPPORTED & {option.name for option in fields(config)}
+        assert not UNSUPPORTED_OPTIONS & {option.name for option in fields(config)}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
     outputs: dict[str, Tensor] = {}
 
     def note(stack: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+        def hook(module: nn.Module, inputs: tuple, output: Any) -> None:
             # the encoder's output is T x B x C in a dictionary, the decoder's B x T x C in a tuple
             if stack == "encoder":
                 outputs[stack] = output["encoder_out"][0][specimen.real(stack)].double()
@@ -111,7 +111,7 @@ def _changed(model: nn.Module, change: Change) -> Iterator[None]:
     matrices = branch_matrices(model)
     kept = {name: matrices[name].clone() for name in change}
     for name, step in change.items():
-        matrices[name] += step
+        matrices[name].add_(step)
     try:
         yield
     finally:

@@ -57,7 +57,7 @@ DEFAULTS = {
 }
 """An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
 
-PLAIN = {
+FOR_HOOKS = {
     "checkpoint_activations": False,
     "offload_activations": False,
     "reference_kernels": True,
@@ -173,7 +173,7 @@ class Bench:
                 raise AdminError(f"--{precision}: measurements are in float32; leave it out")
         if getattr(run.model, "autocast", None):
             raise AdminError("--autocast: measurements are in float32; leave it out")
-        for option, value in PLAIN.items():
+        for option, value in FOR_HOOKS.items():
             if hasattr(run.model, option):
                 setattr(run.model, option, value)
         return run
@@ -217,7 +217,7 @@ class Bench:
     def _checkpoint(self, path: str) -> Specimen:
         state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
-        options.update({name: value for name, value in PLAIN.items() if name in options})
+        options.update({name: value for name, value in FOR_HOOKS.items() if name in options})
         with blaming(path):
             check_weights(weights)
             model = compare.build(options, weights)
@@ -271,7 +271,8 @@ def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, f
 
 
 def _flat(options: Any) -> Mapping[str, Any]:
-    return OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
+    plain: Any = OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
+    return plain
 
 
 def label_of(options: Mapping[str, Any]) -> str:
@@ -280,7 +281,7 @@ def label_of(options: Mapping[str, Any]) -> str:
     if "encoder_layers" not in options:
         before = before[1:]
     norm = "/".join(dict.fromkeys("Pre-LN" if b else "Post-LN" for b in before))
-    scheme = SCHEMES.get(options.get("init_type"))
+    scheme = SCHEMES.get(options.get("init_type", ""))
     if scheme is None:
         return f"fairseq {norm}"
     if scheme is SCHEMES["default"]:

@@ -22,7 +22,7 @@ from admin_fairseq.studies.study import plain
 
 ARCHS = ("postln_transformer_tiny", "preln_transformer_tiny", "admin_transformer_tiny")
 ONE_DEPTH, MANY_DEPTHS = "18", "6,12,18,24,36,48"
-LAYERS = (
+LAYERS_HELP = (
     "layers of every --arch: 6,12,18 (both stacks) or 12-3,60-12; not of those that say "
     "--encoder-layers or --decoder-layers themselves"
 )
@@ -69,7 +69,7 @@ class Models(FairseqDataclass):
     init_type: Optional[str] = option(
         None, "scheme of every --arch, if not its own", metavar="SCHEME"
     )
-    depths: Sequence[Depth] = depths(ONE_DEPTH, LAYERS)
+    depths: Sequence[Depth] = depths(ONE_DEPTH, LAYERS_HELP)
 
     @property
     def archs(self) -> Sequence[str]:
@@ -85,7 +85,7 @@ class Models(FairseqDataclass):
 
 @dataclass
 class ModelsByDepth(Models):
-    depths: Sequence[Depth] = depths(MANY_DEPTHS, LAYERS)
+    depths: Sequence[Depth] = depths(MANY_DEPTHS, LAYERS_HELP)
 
 
 def _split(arch: str) -> list[str]:

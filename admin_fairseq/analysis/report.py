@@ -35,7 +35,7 @@ def _parts(options: Options) -> dict[str, FairseqDataclass]:
         "amplification": shared(options, amplification.Options),
         "gradients": shared(options, gradients.Options, depths=at),
         "magnitude": shared(options, magnitude.Options, depths=at, arch=tuple(options.archs)),
-        "profile": shared(options, profile.FilesAndModels, depths=at),
+        "profile": shared(options, profile.ProfilesAndModels, depths=at),
     }
 
 

@@ -23,7 +23,7 @@ from admin_fairseq.benchmarks.isolated import MIB, Peak, peak_of
 from admin_fairseq.benchmarks.options import Workload
 from admin_fairseq.benchmarks.sides import BOTH, Side
 from admin_fairseq.benchmarks.summaries import Spread, neighbour_slopes, ratios, slope, spread
-from admin_fairseq.benchmarks.trainers import Block, alternate, timed_block, warmed_up
+from admin_fairseq.benchmarks.trainers import TrainingBlock, alternate, timed_block, warmed_up
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches
 from admin_fairseq.studies.options import Depth, depths, option
@@ -139,7 +139,7 @@ def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
         batches = first_batches(task, run, warmup + updates * options.blocks)
         trainers = warmed_up(both, task, batches[:warmup])
 
-        def told(name: str, i: int, found: Block) -> str:
+        def told(name: str, i: int, found: TrainingBlock) -> str:
             time = found.seconds / updates
             return f"block {i + 1} of {options.blocks}, {name}: {time:.4f} s an update"
 

@@ -5,9 +5,9 @@ initialisation, which ours takes over (every ω 1). An untrained model does not 
 every hypothesis then has the same number of tokens. What is timed is what ``fairseq-generate``
 times for its last line: ``inference_step``, without reading data or writing text.
 
-Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that all blocks have batches
-of every length. Both sides see the same batches, in alternating order, and their best hypotheses
-are compared.
+Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that every block has batches
+of all lengths. Both sides translate the same batches, in alternating order, and their best
+hypotheses are compared.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -78,7 +78,7 @@ class Options(FairseqDataclass):
     )
 
 
-class Block(NamedTuple):
+class GenerationBlock(NamedTuple):
     sentences: int
     tokens: int  # of best hypotheses, with end of sentence, as fairseq counts them
     seconds: float
@@ -126,12 +126,16 @@ def _measure(options: Options) -> Result:
     with torch.no_grad():
         run = _parse(words)
         task = tasks.setup_task(run.task)
-        models = _of_checkpoint(options, task) if options.path else _untrained(options, task)
+        models = (
+            _of_checkpoint(options.path, options, task)
+            if options.path
+            else _untrained(options, task)
+        )
         batches = _batches(options, run, task, models["stock"])
         ready = {name: _prepared(model, run, options) for name, model in models.items()}
         generators = {name: _generator(task, run, model) for name, model in ready.items()}
 
-        def block_of(name: str, i: int) -> Block:
+        def block_of(name: str, i: int) -> GenerationBlock:
             block = _block(task, generators[name], ready[name], batches[i :: options.blocks])
             logger.info(
                 f"block {i + 1} of {options.blocks}, {name}: "
@@ -148,17 +152,12 @@ def _measure(options: Options) -> Result:
 
 def _words(options: Options) -> list[str]:
     workload = options.conditions
-    source = ["--task", "translation", workload.data]
-    if not workload.data:
-        length = str(max(SENTENCE_LENGTH, options.length))
-        source = ["--task", "dummy_mt", "--dict-size", str(workload.vocabulary)]
-        source += ["--src-len", str(SENTENCE_LENGTH), "--tgt-len", length]
     lengths = []
     if not options.path:
         lengths = ["--max-len-a", "0", "--max-len-b", str(options.length)]
         lengths += ["--min-len", str(options.length)]
     return [
-        *source,
+        *sides.source(workload, max(SENTENCE_LENGTH, options.length)),
         *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
         *("--beam", str(options.beam), "--max-tokens", str(workload.max_tokens)),
         *("--seed", str(workload.seed), "--num-workers", "0", *lengths),
@@ -192,9 +191,9 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
     return {"stock": stock, "ours": ours}
 
 
-def _of_checkpoint(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
+def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
     """Ours as it was saved, but for the options asked for, and stock folded from it."""
-    path, state = options.path, read_checkpoint(options.path)
+    state = read_checkpoint(path)
     mine = model_options(state)
     arch = ARCHITECTURES.get(mine["_name"])
     if arch is None or arch.model != "admin_transformer":
@@ -271,7 +270,7 @@ def _generator(task: FairseqTask, run: DictConfig, model: BaseFairseqModel) -> A
 
 def _block(
     task: FairseqTask, generator: Any, model: BaseFairseqModel, batches: Sequence[Batch]
-) -> Block:
+) -> GenerationBlock:
     found = []
     start = time.perf_counter()
     for batch in batches:
@@ -280,10 +279,12 @@ def _block(
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     best = [hypotheses[0]["tokens"].tolist() for hypotheses in found]
-    return Block(len(best), sum(map(len, best)), seconds, best)
+    return GenerationBlock(len(best), sum(map(len, best)), seconds, best)
 
 
-def _result(options: Options, command: str, batches: int, blocks: dict[str, list[Block]]) -> Result:
+def _result(
+    options: Options, command: str, batches: int, blocks: dict[str, list[GenerationBlock]]
+) -> Result:
     stock, ours = (_speed(blocks[name]) for name in BOTH)
     by_block = ratios(ours.sentences_per_second.by_block, stock.sentences_per_second.by_block)
     return Result(
@@ -303,7 +304,7 @@ def _result(options: Options, command: str, batches: int, blocks: dict[str, list
     )
 
 
-def _speed(blocks: Sequence[Block]) -> Speed:
+def _speed(blocks: Sequence[GenerationBlock]) -> Speed:
     return Speed(
         sentences_per_second=spread([block.sentences / block.seconds for block in blocks]),
         tokens_per_second=spread([block.tokens / block.seconds for block in blocks]),

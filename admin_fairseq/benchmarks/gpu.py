@@ -24,7 +24,7 @@ from admin_fairseq.benchmarks.flops import Tokens, peak_of_device, training_flop
 from admin_fairseq.benchmarks.options import LAYERS, SEED, Workload
 from admin_fairseq.benchmarks.sides import BOTH, Side
 from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
-from admin_fairseq.benchmarks.trainers import Block, fresh_block, new_trainer, train
+from admin_fairseq.benchmarks.trainers import TrainingBlock, fresh_block, new_trainer, train
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import Bounds
 from admin_fairseq.errors import AdminError
@@ -48,7 +48,7 @@ def _size(arch: str, encoder: int, decoder: int, vocabulary: int, max_tokens: in
     )
 
 
-SIZES = {
+WORKLOADS = {
     "iwslt": _size("iwslt_de_en", 6, 6, vocabulary=10000, max_tokens=4096),
     "wmt-base": _size("wmt_en_de", 6, 6, vocabulary=32768, max_tokens=8192),
     "60l-12l": _size("wmt_en_de", 60, 12, vocabulary=32768, max_tokens=4096),
@@ -76,9 +76,9 @@ def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
 class Options(FairseqDataclass):
     sizes: Sequence[str] = repeated(
         (),
-        f"a row: {', '.join(SIZES)} (may be repeated; default: all, or --arch alone)",
+        f"a row: {', '.join(WORKLOADS)} (may be repeated; default: all, or --arch alone)",
         names=("--size",),
-        choices=list(SIZES),
+        choices=list(WORKLOADS),
         metavar="ROW",
     )
     precisions: Sequence[str] = repeated(
@@ -119,7 +119,7 @@ class Options(FairseqDataclass):
     def rows(self) -> dict[str, Workload]:
         """Row → its workload, with what the options replace."""
         own = {self.arch: Workload(arch=self.arch)} if self.arch else {}
-        sizes = {name: SIZES[name] for name in self.sizes or (() if own else SIZES)}
+        sizes = {name: WORKLOADS[name] for name in self.sizes or (() if own else WORKLOADS)}
         changed = {
             "encoder_layers": self.encoder_layers or self.layers,
             "decoder_layers": self.decoder_layers or self.layers,
@@ -219,7 +219,7 @@ def _sides(
         count = options.warmup_updates + options.updates
         batches = first_batches(task, runs["stock"], count * options.blocks)
 
-        def block_of(name: str, i: int) -> Optional[Block]:
+        def block_of(name: str, i: int) -> Optional[TrainingBlock]:
             if name in errors:
                 return None
             mine = batches[i * count : (i + 1) * count]
@@ -245,7 +245,7 @@ def _sides(
     return {
         name: Failed(side.command, errors[name])
         if name in errors
-        else _speed(side, blocks[name], flops, peak)
+        else _speed(side, [block for block in blocks[name] if block], flops, peak)
         for name, side in pair.items()
     }
 
@@ -263,7 +263,7 @@ def _block_flops(model: Any, task: FairseqTask, batches: list[Batch], options: O
 
 
 def _speed(
-    side: Side, blocks: Sequence[Block], flops: Sequence[int], peak: Optional[float]
+    side: Side, blocks: Sequence[TrainingBlock], flops: Sequence[int], peak: Optional[float]
 ) -> Speed:
     rate = median(count / block.seconds for count, block in zip(flops, blocks))
     memories = [block.peak_memory for block in blocks if block.peak_memory is not None]
@@ -283,8 +283,10 @@ def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[
     if isinstance(stock, Failed) or isinstance(ours, Failed):
         return None
     by_block = ratios(ours.words_per_second.by_block, stock.words_per_second.by_block)
-    known = stock.peak_memory and ours.peak_memory
-    return Ratio(spread(by_block), ours.peak_memory / stock.peak_memory if known else None)
+    memory = None
+    if stock.peak_memory and ours.peak_memory:
+        memory = ours.peak_memory / stock.peak_memory
+    return Ratio(spread(by_block), memory)
 
 
 def _rows(result: Result) -> list[Row]:
@@ -292,8 +294,7 @@ def _rows(result: Result) -> list[Row]:
     return [
         {
             **{"size": row.size, "precision": row.precision, "side": side},
-            "words_per_second": getattr(found, "words_per_second", None)
-            and found.words_per_second.median,
+            "words_per_second": _scaled(found, "words_per_second"),
             **{
                 name: getattr(found, name, None)
                 for name in ("peak_memory", "share_of_peak", "parameters", "error")
@@ -313,7 +314,7 @@ def _draw(result: Result) -> dict[str, Picture]:
             for side in BOTH
         ]
 
-    ratio = series("ours/stock", [row.ratio and row.ratio.speed for row in result.rows])
+    ratio = series("ours/stock", [row.ratio.speed if row.ratio else None for row in result.rows])
     pictures = [
         Bars("Training speed", "ours/stock", groups, [ratio], 1),
         Bars("Training speed", "words per second", groups, values("words_per_second")),
@@ -323,7 +324,7 @@ def _draw(result: Result) -> dict[str, Picture]:
     return {"gpu": Picture("Training, one model alive at a time", pictures)}
 
 
-def _scaled(side: Union[Speed, Failed], name: str, scale: float) -> Optional[float]:
+def _scaled(side: Union[Speed, Failed], name: str, scale: float = 1.0) -> Optional[float]:
     value = getattr(side, name, None)
     value = value.median if isinstance(value, Spread) else value
     return None if value is None else value * scale

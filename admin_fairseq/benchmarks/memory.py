@@ -26,9 +26,11 @@ logger = logging.getLogger(__name__)
 CASES = {"all activations kept": (), "activations checkpointed": ("--checkpoint-activations",)}
 """Case → options that both sides get."""
 
-WIDTH = ("--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "1024")
-WIDTH += ("--decoder-embed-dim", "256", "--decoder-ffn-embed-dim", "1024")
-WIDTH += ("--encoder-attention-heads", "4", "--decoder-attention-heads", "4")
+WIDTH_OPTIONS = (
+    *("--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "1024"),
+    *("--decoder-embed-dim", "256", "--decoder-ffn-embed-dim", "1024"),
+    *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
+)
 """Of the deep model that is measured if nothing else is said; the user's own words win."""
 
 
@@ -36,15 +38,20 @@ WIDTH += ("--encoder-attention-heads", "4", "--decoder-attention-heads", "4")
 class DeepWorkload(Workload):
     """60L-12L of width 256."""
 
-    arch: str = option("admin_transformer", "our architecture; this one with " + " ".join(WIDTH))
+    arch: str = option(
+        "admin_transformer", "our architecture; this one with " + " ".join(WIDTH_OPTIONS)
+    )
     encoder_layers: Optional[int] = common.layers("encoder", 60)
     decoder_layers: Optional[int] = common.layers("decoder", 12)
     vocabulary: int = common.vocabulary(32768)
     max_tokens: int = common.max_tokens(4096)
 
     def __post_init__(self) -> None:
-        if self.arch == "admin_transformer" and tuple(self.words[: len(WIDTH)]) != WIDTH:
-            self.words = (*WIDTH, *self.words)
+        if (
+            self.arch == "admin_transformer"
+            and tuple(self.words[: len(WIDTH_OPTIONS)]) != WIDTH_OPTIONS
+        ):
+            self.words = (*WIDTH_OPTIONS, *self.words)
 
 
 @dataclass
@@ -93,8 +100,9 @@ def _measure(options: Options) -> Result:
     cases = []
     for name, words in CASES.items():
         stock, ours = (_peaks(name, both[side].but(*words), options) for side in BOTH)
-        known = stock.peak_memory and ours.peak_memory
-        ratio = ours.peak_memory / stock.peak_memory if known else None
+        ratio = None
+        if stock.peak_memory and ours.peak_memory:
+            ratio = ours.peak_memory / stock.peak_memory
         cases.append(Case(name, stock, ours, ratio))
     return Result(options, options.updates, options.conditions.on_gpu, cases)
 

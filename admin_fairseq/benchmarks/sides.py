@@ -93,14 +93,19 @@ def pair(
     return {side.name: side for side in sides}
 
 
-def _shared(workload: Workload) -> list[str]:
-    source = ["--task", "translation", workload.data]
-    if not workload.data:
-        length = str(SENTENCE_LENGTH)
-        source = ["--task", "dummy_mt", "--dict-size", str(workload.vocabulary)]
-        source += ["--src-len", length, "--tgt-len", length]
+def source(workload: Workload, target_length: int = SENTENCE_LENGTH) -> list[str]:
+    """The options that say where sentences come from; ``target_length`` is of made-up ones."""
+    if workload.data:
+        return ["--task", "translation", workload.data]
     return [
-        *source,
+        *("--task", "dummy_mt", "--dict-size", str(workload.vocabulary)),
+        *("--src-len", str(SENTENCE_LENGTH), "--tgt-len", str(target_length)),
+    ]
+
+
+def _shared(workload: Workload) -> list[str]:
+    return [
+        *source(workload),
         *(["--cpu"] if workload.cpu else []),
         *("--max-tokens", str(workload.max_tokens), "--seed", str(workload.seed)),
         *("--optimizer", workload.optimizer, "--adam-betas", "(0.9, 0.98)"),

@@ -29,8 +29,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
     """Bars to the medians, with whiskers to the ends; none where nothing was measured."""
-    ends = ("median", "lowest", "highest")
-    return Series(label, *([one and getattr(one, end) for one in spreads] for end in ends))
+
+    def each(name: str) -> list[Optional[float]]:
+        return [None if one is None else getattr(one, name) for one in spreads]
+
+    return Series(label, each("median"), each("lowest"), each("highest"))
 
 
 def ratios(ours: Sequence[float], stock: Sequence[float]) -> list[float]:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Block(NamedTuple):
+class TrainingBlock(NamedTuple):
     """One model's measurements in one block of updates."""
 
     words: int
@@ -111,13 +111,13 @@ def alternate(
     return take_turns(turns, len(batches) // updates)
 
 
-def timed_block(trainer: Trainer, batches: list[Batch]) -> Block:
+def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
     """Train on the batches and look at the clock."""
     gc.collect()  # now, rather than at some moment of the block
     start = time.perf_counter()
     skipped = train(trainer, batches)
     seconds = time.perf_counter() - start
-    return Block(
+    return TrainingBlock(
         words=sum(int(batch["ntokens"]) for batch in batches),
         seconds=seconds,
         skipped_updates=skipped,
@@ -125,7 +125,9 @@ def timed_block(trainer: Trainer, batches: list[Batch]) -> Block:
     )
 
 
-def fresh_block(run: DictConfig, task: FairseqTask, batches: list[Batch], warmup: int) -> Block:
+def fresh_block(
+    run: DictConfig, task: FairseqTask, batches: list[Batch], warmup: int
+) -> TrainingBlock:
     """Build a model, train it on the batches, of which the first do not count, forget it."""
     on_gpu = torch.cuda.is_available() and not run.common.cpu
     before = peaks.reset_peak(on_gpu)

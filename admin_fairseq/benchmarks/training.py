@@ -5,8 +5,9 @@ that do not count, both train on the same batches in blocks, one after the other
 that of a block of ours and the block of stock next to it. Words are target words with end of
 sentence, as in fairseq's ``wps``.
 
-Losses: stock and ours start from stock's weights and train on the same batches with a learning
-rate that warms up and falls. Their dropout differs, as their kernels draw it differently.
+For the losses, stock and ours start from stock's weights and train on the same batches with a
+learning rate that warms up and decays. Dropout masks differ, since the kernels draw them
+differently.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -28,7 +29,7 @@ from admin_fairseq.benchmarks.options import Workload
 from admin_fairseq.benchmarks.sides import BOTH, Side
 from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.trainers import (
-    Block,
+    TrainingBlock,
     alternate,
     compiled_graphs,
     initial_weights,
@@ -136,7 +137,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Losses:
+class LossComparison:
     updates: int
     averaged: int
     runs: list[Loss]
@@ -147,7 +148,7 @@ class Result:
     options: Options
     stock_command: str
     configurations: list[Compared]
-    losses: Optional[Losses]
+    losses: Optional[LossComparison]
 
 
 def _measure(options: Options) -> Result:
@@ -177,7 +178,7 @@ def _measure(options: Options) -> Result:
 def _compared(
     stock: Side, ours: Side, task: FairseqTask, batches: list[Batch], options: Options
 ) -> Compared:
-    def told(name: str, i: int, block: Block) -> str:
+    def told(name: str, i: int, block: TrainingBlock) -> str:
         speed = f"{block.words_per_second:.1f} words/s"
         return f"{ours.name}: block {i + 1} of {options.blocks}, {name}: {speed}"
 
@@ -197,7 +198,7 @@ def _compared(
     )
 
 
-def _speed(blocks: Sequence[Block]) -> Speed:
+def _speed(blocks: Sequence[TrainingBlock]) -> Speed:
     return Speed(
         words_per_second=spread([block.words_per_second for block in blocks]),
         parameters=blocks[0].parameters,
@@ -207,7 +208,7 @@ def _speed(blocks: Sequence[Block]) -> Speed:
 
 def _losses(
     stock: Side, ours: Sequence[Side], task: FairseqTask, batches: list[Batch], peak: float
-) -> Losses:
+) -> LossComparison:
     schedule = ["--lr", str(peak), "--lr-scheduler", "inverse_sqrt"]
     schedule += ["--warmup-updates", str(max(1, len(batches) // 2)), "--warmup-init-lr", "1e-7"]
     weights = initial_weights(stock.run, task)
@@ -221,7 +222,7 @@ def _losses(
         logger.info(f"{side.name}: loss {end:.4f} after {len(batches)} updates")
         first = found[0].loss if found else end
         found.append(Loss(side.name, learning.command, end, end / first - 1, curve))
-    return Losses(len(batches), min(AVERAGED, len(batches)), found)
+    return LossComparison(len(batches), min(AVERAGED, len(batches)), found)
 
 
 def _rows(result: Result) -> list[Row]:

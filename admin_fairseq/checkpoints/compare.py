@@ -8,12 +8,12 @@ from __future__ import annotations
 import textwrap
 from argparse import Namespace
 from types import SimpleNamespace
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Union
 
 import torch
 from fairseq.data import Dictionary
-from fairseq.models import BaseFairseqModel, build_model
-from torch import Tensor, nn
+from fairseq.models import BaseFairseqModel, FairseqDecoder, FairseqEncoder, build_model
+from torch import Tensor
 
 from admin_fairseq import bounds
 from admin_fairseq.checkpoints.storage import Weights
@@ -169,7 +169,10 @@ def _random_batch(
 
 
 def _random_sentences(
-    stack: nn.Module, generator: torch.Generator, sentences: int = 8, longest: int = 40
+    stack: Union[FairseqEncoder, FairseqDecoder],
+    generator: torch.Generator,
+    sentences: int = 8,
+    longest: int = 40,
 ) -> tuple[Tensor, Tensor]:
     """Tokens without padding (B x longest of them) and the lengths (B) that padding will leave."""
     dictionary, longest = stack.dictionary, min(longest, stack.max_positions())

@@ -35,37 +35,25 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
     without_training_state,
 )
-from admin_fairseq.config import CONFIGS, OWN_OPTIONS
+from admin_fairseq.config import CONFIGS, PLUGIN_OPTIONS
 from admin_fairseq.errors import AdminError
+from admin_fairseq.schemes import LAYER_NORMS
 
-Options = dict[str, Any]
+ModelOptions = dict[str, Any]
 """A model's options by their flat names, as on the command line."""
 
 
-@dataclass(frozen=True)
-class SubLayer:
-    """Names inside a layer: the norm after the sub-layer, who reads its input, what ends it."""
-
-    name: str
-    norm: str
-    readers: tuple[str, ...]
-    output: str
-
-
-SELF_ATTENTION = SubLayer(
-    "self_attn",
-    "self_attn_layer_norm",
-    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "self_attn.out_proj",
-)
-ENCODER_ATTENTION = SubLayer(
-    "encoder_attn", "encoder_attn_layer_norm", ("encoder_attn.q_proj",), "encoder_attn.out_proj"
-)
-FFN = SubLayer("ffn", "final_layer_norm", ("fc1",), "fc2")
-SUBLAYERS = {
-    "encoder": (SELF_ATTENTION, FFN),
-    "decoder": (SELF_ATTENTION, ENCODER_ATTENTION, FFN),
+SUBLAYERS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "encoder_attn", "ffn")}
+READERS = {
+    "self_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "encoder_attn": ("encoder_attn.q_proj",),
+    "ffn": ("fc1",),
 }
+"""Sub-layer → the linear maps that read its input."""
+
+OUTPUTS = {"self_attn": "self_attn.out_proj", "encoder_attn": "encoder_attn.out_proj", "ffn": "fc2"}
+"""Sub-layer → the last linear map of its branch."""
+
 MORE_THAN_ROUNDING = 1e-3
 """A difference of log-probabilities that no float32 model of any depth owes to rounding."""
 
@@ -78,11 +66,11 @@ class Folded:
     """A state dict in stock form, the model's options to go with it, and what was changed."""
 
     weights: Weights
-    options: Options
+    options: ModelOptions
     changes: list[str]
 
 
-def fold(weights: Weights, options: Options, scales: Iterable[str] = ()) -> Folded:
+def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) -> Folded:
     """Fold every scale of ``weights``; ``options`` are the model's. Neither is touched.
 
     ``scales``: those that every sub-layer must have, "omega" or "alpha". Folding a second time
@@ -114,7 +102,7 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     return stock, folded.changes
 
 
-def _stock_options(state: Mapping[str, Any]) -> tuple[Options, list[str]]:
+def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
     """The model's options as fairseq's own model has them, and the scales that it has itself."""
     # files of pretrained embeddings are not needed any more: their weights are in the checkpoint
     options = {**model_options(state), "encoder_embed_path": None, "decoder_embed_path": None}
@@ -130,7 +118,7 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[Options, list[str]]:
                 f"{config.scheme.title} (--init-type {config.init_type}) has no stock "
                 f"form: {config.scheme.no_stock_form}"
             )
-        options = {key: value for key, value in vars(config).items() if key not in OWN_OPTIONS}
+        options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
         scales = list(config.scheme.residual(1).state_dict())
     return {**options, "_name": KINDS[model].stock}, scales
 
@@ -140,7 +128,7 @@ class _Folding:
     """A state dict and options on their way to stock form."""
 
     weights: Weights
-    options: Options
+    options: ModelOptions
     changes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
@@ -158,7 +146,7 @@ class _Folding:
     def check_all_or_none(self, kind: str, required: bool) -> None:
         """Refuse a model where sub-layers lack a scale that the others have, or the scheme."""
         names = [
-            f"{prefix}residuals.{sublayer.name}.{kind}"
+            f"{prefix}residuals.{sublayer}.{kind}"
             for stack in SUBLAYERS
             for prefix, sublayer, _ in self._places(stack)
         ]
@@ -166,25 +154,26 @@ class _Folding:
         if missing and (required or len(missing) < len(names)):
             raise AdminError(f"damaged checkpoint: {missing[0]} is missing")
 
-    def _places(self, stack: str) -> Iterator[tuple[str, SubLayer, Optional[str]]]:
+    def _places(self, stack: str) -> Iterator[tuple[str, str, Optional[str]]]:
         """Prefix, sub-layer and the norm that makes its input (None under the first)."""
         encoder_attention = any(".encoder_attn." in name for name in self.weights)
         norm_before = None
         for layer in range(self.options.get(f"{stack}_layers") or 0):
             prefix = f"{stack}.layers.{layer}."
             for sublayer in SUBLAYERS[stack]:
-                if sublayer is not ENCODER_ATTENTION or encoder_attention:
+                if sublayer != "encoder_attn" or encoder_attention:
                     yield prefix, sublayer, norm_before
-                    norm_before = prefix + sublayer.norm
+                    norm_before = prefix + LAYER_NORMS[sublayer]
 
-    def _sublayer(self, prefix: str, sublayer: SubLayer, norm_before: Optional[str]) -> bool:
-        """Fold one sub-layer; whether there was anything to fold."""
-        dim = len(self._weight(f"{prefix}{sublayer.output}.weight"))
-        alpha = self._take(f"{prefix}residuals.{sublayer.name}.alpha", 1)
-        omega = self._take(f"{prefix}residuals.{sublayer.name}.omega", dim)
+    def _sublayer(self, prefix: str, sublayer: str, norm_before: Optional[str]) -> bool:
+        """Fold one sub-layer; returns whether there was anything to fold."""
+        output = prefix + OUTPUTS[sublayer]
+        dim = len(self._weight(f"{output}.weight"))
+        alpha = self._take(f"{prefix}residuals.{sublayer}.alpha", 1)
+        omega = self._take(f"{prefix}residuals.{sublayer}.omega", dim)
         if alpha is not None:
-            self._scale(f"{prefix}{sublayer.output}.weight", mul, alpha)
-            self._scale(f"{prefix}{sublayer.output}.bias", mul, alpha)
+            self._scale(f"{output}.weight", mul, alpha)
+            self._scale(f"{output}.bias", mul, alpha)
         if omega is not None and not omega.eq(1).all():
             self._fold_omega(prefix, sublayer, norm_before, omega)
         return alpha is not None or omega is not None
@@ -198,12 +187,12 @@ class _Folding:
         return scale
 
     def _fold_omega(
-        self, prefix: str, sublayer: SubLayer, norm_before: Optional[str], omega: Tensor
+        self, prefix: str, sublayer: str, norm_before: Optional[str], omega: Tensor
     ) -> None:
         stack = prefix.split(".")[0]
         if self.options.get(f"{stack}_normalize_before"):
             raise AdminError(f"ω in a Pre-LN {stack} has no stock form")
-        for reader in sublayer.readers:
+        for reader in READERS[sublayer]:
             self._scale(f"{prefix}{reader}.weight", truediv, omega)
         if norm_before is None:
             self._scale_embeddings(stack, omega)

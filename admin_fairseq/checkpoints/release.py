@@ -17,7 +17,7 @@ from admin_fairseq.checkpoints.storage import (
     run_options,
     without_training_state,
 )
-from admin_fairseq.config import UNSUPPORTED
+from admin_fairseq.config import UNSUPPORTED_OPTIONS
 from admin_fairseq.errors import AdminError
 
 INIT_TYPES = {
@@ -30,7 +30,7 @@ INIT_TYPES = {
     "looklinear": "looklinear",
 }
 """The release's --init-type → ours."""
-NOT_OURS = UNSUPPORTED | {"layer_wise_attention"}
+NOT_OURS = UNSUPPORTED_OPTIONS | {"layer_wise_attention"}
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ PARTS: dict[str, Callable[[Any], bool]] = {
     "args": _holds(argparse.Namespace),
     "cfg": lambda cfg: _holds(dict)(cfg) and all(map(OPTIONS, (cfg or {}).values())),
     "extra_state": _holds(dict),
-    "optimizer_history": lambda all_: _holds(list)(all_) and all(map(_holds(dict), all_ or [])),
+    "optimizer_history": lambda history: (
+        _holds(list)(history) and all(map(_holds(dict), history or []))
+    ),
 }
 """Part of a checkpoint → whether a value is what fairseq keeps there, beside None."""
 

@@ -7,14 +7,14 @@ from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
 from admin_fairseq.commands.command import Command
-from admin_fairseq.schemes import SCHEMES, Norm, Profile, Scheme
+from admin_fairseq.schemes import SCHEMES, Norm, Profiling, Scheme
 
 COLUMNS = ("scheme", "layer norm", "extra parameters", "profile", "folds", "held against", "paper")
 PROFILES = {
-    Profile.NONE: "no",
-    Profile.WRITE: "writes it, stops",
-    Profile.READ: "reads it",
-    Profile.MEASURE: "measures it",
+    Profiling.NONE: "no",
+    Profiling.WRITE: "writes it, stops",
+    Profiling.READ: "reads it",
+    Profiling.MEASURE: "measures it",
 }
 
 

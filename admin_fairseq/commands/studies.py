@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from argparse import ArgumentParser, Namespace
 from functools import partial
-from typing import Any, Iterator
+from typing import Any, Iterator, Union
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -16,7 +16,7 @@ from admin_fairseq.formats import Files, write
 from admin_fairseq.studies.files import check_folder, files_of, names_of
 from admin_fairseq.studies.options import add_options, command_line, values
 from admin_fairseq.studies.origin import origin
-from admin_fairseq.studies.study import Finding, Table
+from admin_fairseq.studies.study import Finding, Report, Study, Table
 
 EPILOG = "Words after -- are options of fairseq-train for every model: -- --dropout 0.3"
 
@@ -28,7 +28,8 @@ def command(table: Table) -> Command:
 
 def _add_options(table: Table, parser: ArgumentParser) -> None:
     whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for what, asked in {**table.studies, **table.reports}.items():
+    commands: dict[str, Union[Study, Report]] = {**table.studies, **table.reports}
+    for what, asked in commands.items():
         sub = whats.add_parser(
             what, help=asked.help, description=asked.help, allow_abbrev=False, epilog=EPILOG
         )

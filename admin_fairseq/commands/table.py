@@ -11,12 +11,12 @@ from admin_fairseq.commands.runs import add_data_set, numbers
 from admin_fairseq.errors import shortened
 from admin_fairseq.recipes.recipe import SCHEME_NAMES
 from admin_fairseq.running.table import TableOptions, table
-from admin_fairseq.schemes import SCHEMES, Profile
+from admin_fairseq.schemes import SCHEMES, Profiling
 
 ALL = [
     name
     for name in SCHEME_NAMES
-    if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profile.NONE)
+    if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profiling.NONE)
 ]
 """Each once: ``default`` is Post-LN or Pre-LN, whatever profiles is Admin."""
 

@@ -7,22 +7,22 @@ import logging
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from tqdm import tqdm
 
 from admin_fairseq.bounds import spelled
 from admin_fairseq.commands.command import Command, finite
 from admin_fairseq.errors import AdminError
-from admin_fairseq.serving.translate import BOUNDS, Options, translate
+from admin_fairseq.serving.translate import BOUNDS, TranslationOptions, translate
 
 logger = logging.getLogger(__name__)
 LONGEST_LINE = 1 << 20  # characters
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    def add(name: str, help: str, **how) -> None:
-        default = getattr(Options, name)
+    def add(name: str, help: str, **how: Any) -> None:
+        default = getattr(TranslationOptions, name)
         shown = "" if default is None else " (default: %(default)s)"
         how.setdefault("type", BOUNDS.get(name))
         parser.add_argument(spelled(name), default=default, help=help + shown, **how)
@@ -55,8 +55,9 @@ def _standard_input() -> Iterator[str]:
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    sys.stdout.reconfigure(encoding="utf-8")
-    translations = translate(_standard_input(), Options(**vars(args)))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    translations = translate(_standard_input(), TranslationOptions(**vars(args)))
     start, number = time.perf_counter(), 0
     # a progress bar, on a terminal that does not show the translations too
     hidden = True if sys.stdout.isatty() else None

@@ -11,6 +11,7 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     LabelSmoothedCrossEntropyCriterion,
     LabelSmoothedCrossEntropyCriterionConfig,
 )
+from fairseq.models import BaseFairseqModel, FairseqDecoder
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         self.chunk_tokens = chunk_tokens
 
     @classmethod
-    def check_model(cls, model: nn.Module, run: DictConfig) -> None:
+    def check_model(cls, model: BaseFairseqModel, run: DictConfig) -> None:
         """Raise AdminError where ``forward`` would in the coming ``run``, but at its start.
 
         Later, when threads read batches ahead, Python may abort as it exits.
@@ -73,7 +74,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
             _refuse(UNUSED_SOUGHT)
 
     def forward(
-        self, model: nn.Module, sample: Dict[str, Any], reduce: bool = True
+        self, model: BaseFairseqModel, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
         """Loss (a sum; without ``reduce`` N x 1), sample size and what is logged.
 
@@ -97,7 +98,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         return found.loss, sample_size, logged
 
     def _losses(
-        self, decoder: nn.Module, features: Tensor, target: Tensor, reduce: bool
+        self, decoder: FairseqDecoder, features: Tensor, target: Tensor, reduce: bool
     ) -> Tuple[Losses, int]:
         """features: B x T x C, target: B x T. Also the number of targets that count."""
         target = target[:, self.ignore_prefix_size :].reshape(-1)
@@ -106,17 +107,17 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         if len(kept) < len(target):
             features = features.index_select(0, kept)
         projection = decoder.output_projection
-        loss = ChunkedLoss(
+        chunked_loss = ChunkedLoss(
             self.eps, self.chunk_tokens, _product_dtype(decoder, features), self.report_accuracy
         )
-        found = loss(features, projection.weight, projection.bias, target[kept], reduce)
+        found = chunked_loss(features, projection.weight, projection.bias, target[kept], reduce)
         if not reduce:
-            padded = (_among(x, kept, len(target)) for x in (found.loss, found.nll))
-            found = Losses(*padded, found.correct)
+            loss, nll = (_among(x, kept, len(target)) for x in (found.loss, found.nll))
+            found = Losses(loss, nll, found.correct)
         return found, len(kept)
 
 
-def decoder_of(model: nn.Module) -> nn.Module:
+def decoder_of(model: BaseFairseqModel) -> FairseqDecoder:
     """The decoder of a possibly wrapped model, whose logits are ``output_projection(features)``.
 
     Raises AdminError where it has no such projection, or its weight or gradient is out of reach.
@@ -148,7 +149,7 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _product_dtype(decoder: nn.Module, features: Tensor) -> torch.dtype:
+def _product_dtype(decoder: FairseqDecoder, features: Tensor) -> torch.dtype:
     """What ``output_projection(features)`` would be, under the decoder's autocast or its caller's.
 
     A tiny product tells: the questions to ask for autocast differ between torch's versions.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
-from admin_fairseq.fast.decoding import Linear, Memory, Past, Selection
+from admin_fairseq.fast.decoding import AttentionInputs, Linear, Memory, Past, Selection
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.repairs.private import calls_anything_before
 
@@ -32,8 +32,8 @@ class Attention(MultiheadAttention):
     def forward(
         self,
         query: Tensor,
-        key: Optional[Tensor],
-        value: Optional[Tensor],
+        key: Tensor,
+        value: Tensor,
         key_padding_mask: Optional[Tensor] = None,
         incremental_state: Optional[dict[str, Any]] = None,
         need_weights: bool = True,
@@ -89,7 +89,7 @@ class Attention(MultiheadAttention):
     def _one_step(
         self,
         query: Tensor,
-        key: Optional[Tensor],
+        key: Tensor,
         mine: Layout,
         theirs: Layout,
         incremental_state: dict[str, Any],
@@ -100,15 +100,16 @@ class Attention(MultiheadAttention):
         if not state:  # an empty dict is what fairseq's own attention leaves when reordered
             state = self._first_state(key, theirs)
             self.set_incremental_state(incremental_state, STATE, state)
-        found = state.look_up(query[0], mine.padding)
+        found: AttentionInputs = state.look_up(query[0], mine.padding)
         # torch's kernel on a CPU is made for many positions: for one it takes twice as long
         plainly = need_weights or query.device.type == "cpu"
         out, weights = self._attend(*found, False, plainly)
-        if need_weights:
-            weights = weights.transpose(1, 2).reshape(-1, self.num_heads, 1, weights.shape[-1])
-        return out.transpose(1, 2).reshape_as(query), weights if need_weights else None
+        out = out.transpose(1, 2).reshape_as(query)
+        if weights is None or not need_weights:
+            return out, None
+        return out, weights.transpose(1, 2).reshape(-1, self.num_heads, 1, weights.shape[-1])
 
-    def _first_state(self, key: Optional[Tensor], theirs: Layout) -> Past | Memory:
+    def _first_state(self, key: Tensor, theirs: Layout) -> Past | Memory:
         if self.self_attention:
             return Past(join(self.q_proj, self.k_proj, self.v_proj), self.head_dim)
         sentences = key[:, :: theirs.hypotheses]
@@ -131,10 +132,17 @@ class Attention(MultiheadAttention):
         return x.unflatten(-1, (-1, self.head_dim)).permute(1, 2, 0, 3)
 
     def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *how: Any
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Optional[Tensor],
+        causal: bool,
+        need_weights: bool,
     ) -> tuple[Tensor, Optional[Tensor]]:
         drops = self.training or self.dropout_module.apply_during_inference
-        return attend(q, k, v, *how, self.dropout_module.p if drops else 0.0)
+        dropout = self.dropout_module.p if drops else 0.0
+        return attend(q, k, v, mask, causal, need_weights, dropout)
 
 
 def join(*maps: nn.Linear) -> Linear:

@@ -20,7 +20,7 @@ Linear = Callable[[Tensor], Tensor]
 ROOM = 16  # positions added whenever all are used up
 
 
-class Found(NamedTuple):
+class AttentionInputs(NamedTuple):
     """What the new position's attention needs; in self-attention B is R and K is 1."""
 
     query: Tensor  # B x H x K x D
@@ -100,29 +100,30 @@ class Past:
     needs no copy.
     """
 
+    kept: Tensor  # 2 x (t and room) x (R and room) x H x D, from the first position on
+
     def __init__(self, project: Linear, head_dim: int) -> None:
         """``project``: R x C → queries, keys and values, R x 3C."""
         self.project = project
         self.head_dim = head_dim
         self.length = 0  # positions, and ...
         self.rows = 0  # ... rows in use of
-        self.kept: Optional[Tensor] = None  # 2 x (t and room) x (R and room) x H x D
         self.origins: Optional[Tensor] = None  # as ``Selection.moves`` takes them
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
-    def look_up(self, x: Tensor, padding: Optional[Tensor]) -> Found:
+    def look_up(self, x: Tensor, padding: Optional[Tensor]) -> AttentionInputs:
         """Keep what the new position has to say, x: R x C; padding: R x 1, True on padding."""
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
-        if self.kept is None or self.length == self.kept.shape[1]:
+        if self.length % ROOM == 0:
             self._grow(new)
         self.rows = len(x)
         self.kept[:, self.length, : self.rows] = new
         self.length += 1
         keys, values = self.kept[:, : self.length, : self.rows].permute(0, 2, 3, 1, 4)
         mask = None if self.padding is None else visible(self.padding)
-        return Found(query.unsqueeze(2), keys, values, mask)
+        return AttentionInputs(query.unsqueeze(2), keys, values, mask)
 
     def reorder(self, selection: Selection) -> None:
         order, capacity = selection.order, self.kept.shape[2]
@@ -138,7 +139,7 @@ class Past:
 
     def _grow(self, new: Tensor) -> None:
         grown = new.new_empty(2, self.length + ROOM, *new.shape[1:])
-        if self.kept is not None:
+        if self.length:
             grown[:, : self.length] = self.kept[:, :, : new.shape[1]]
         self.kept = grown
 
@@ -163,11 +164,11 @@ class Memory:
         self.mask = mask
         self.hypotheses = hypotheses
 
-    def look_up(self, x: Tensor, padding: Any = None) -> Found:
+    def look_up(self, x: Tensor, padding: Any = None) -> AttentionInputs:
         """The queries of the new position, x: R x C."""
         heads, dim = self.keys.shape[1], self.keys.shape[3]
         query = self.project(x).view(-1, self.hypotheses, heads, dim).transpose(1, 2)
-        return Found(query, self.keys, self.values, self.mask)
+        return AttentionInputs(query, self.keys, self.values, self.mask)
 
     def reorder(self, selection: Selection) -> None:
         order, self.hypotheses = selection.of(len(self.keys), self.hypotheses)

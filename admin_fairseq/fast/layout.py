@@ -53,7 +53,7 @@ class Layout(NamedTuple):
 
     def unpack(self, x: Tensor) -> Tensor:
         """The inverse of ``pack``, with zeros on padding."""
-        if self.rows is None:
+        if self.padding is None or self.rows is None:
             return x
         batch, time = self.padding.shape
         padded = x.new_zeros(time * batch, x.shape[-1])

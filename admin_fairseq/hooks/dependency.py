@@ -16,12 +16,14 @@ Shapes: P parts (j), N tokens, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.hooks.trace import Stack, SubLayer
+from admin_fairseq.hooks.trace import TracedStack, TracedSubLayer
+from admin_fairseq.modules.connections import LinearCombination
 
 TOLERANCE = 1e-3
 """How far the parts' sum may be from a sub-layer's output, in units of its standard deviation."""
@@ -43,14 +45,14 @@ class Parts:
     def scaled(self, factor: Tensor) -> Parts:
         return Parts(self.parts * factor, self.rest * factor)
 
-    def joined(self, sublayer: SubLayer, branch: Tensor) -> Parts:
+    def joined(self, sublayer: TracedSubLayer, branch: Tensor) -> Parts:
         """The parts of what the residual connection makes, the new branch (N x C) the last one."""
         nothing = torch.zeros_like(branch)
         old = sublayer.join(self.parts, torch.zeros_like(self.parts))
         new = sublayer.join(nothing, branch)
         return Parts(torch.cat([old, new[None]]), sublayer.join(self.rest, nothing))
 
-    def normed(self, norm: nn.Module, read: Tensor) -> Parts:
+    def normed(self, norm: nn.LayerNorm, read: Tensor) -> Parts:
         """The parts of the layer norm's output; ``read`` (N x C) is what it reads, their sum."""
         variance = read.var(-1, unbiased=False, keepdim=True)
         scale = norm.weight / (variance + norm.eps).sqrt()
@@ -59,7 +61,7 @@ class Parts:
 
 
 @torch.no_grad()
-def dependencies(stack: Stack, real: Tensor) -> Tensor:
+def dependencies(stack: TracedStack, real: Tensor) -> Tensor:
     """β (rows i and columns j from 0 to the number of sub-layers; float64, 0 above the diagonal).
 
     ``real``: T x B, False on padding. Raises AdminError where the outputs are not the sums of
@@ -69,10 +71,13 @@ def dependencies(stack: Stack, real: Tensor) -> Tensor:
     beta = torch.zeros(size, size, dtype=torch.float64)
     beta[0, 0] = 1
     parts, row = _start(stack, real), 0
-    history = [] if stack.connections is None else [_normed_input(stack, real, 0, parts)]
+    connections = stack.connections
+    history = []
+    if connections is not None:
+        history.append(_normed_input(connections, 0, stack.inputs[0][real], parts))
     for number, layer in enumerate(stack.layers):
-        if stack.connections is not None:
-            parts = _combined(history, stack.connections.weights[number])
+        if connections is not None:
+            parts = _combined(history, connections.weights[number])
         bottom = parts
         for sublayer in layer:
             row += 1
@@ -80,26 +85,27 @@ def dependencies(stack: Stack, real: Tensor) -> Tensor:
             _check(stack, number, sublayer, parts, sublayer.output[real])
             spread = sublayer.output[real].double().std()
             beta[row, : row + 1] = (_stds(parts.parts) / spread).cpu()
-        if stack.connections is not None:
-            history.append(_normed_input(stack, real, number + 1, parts))
+        if connections is not None:
+            read = stack.inputs[number + 1][real]
+            history.append(_normed_input(connections, number + 1, read, parts))
     return beta
 
 
-def _start(stack: Stack, real: Tensor) -> Parts:
+def _start(stack: TracedStack, real: Tensor) -> Parts:
     x = stack.inputs[0][real]
     return Parts(x[None], torch.zeros_like(x))
 
 
-def _through(sublayer: SubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
+def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
     parts = parts.joined(sublayer, sublayer.branch[real])
     if sublayer.adds_bottom:
         parts = parts + bottom
     return parts.normed(sublayer.norm, sublayer.summed[real]) if sublayer.norm else parts
 
 
-def _normed_input(stack: Stack, real: Tensor, number: int, parts: Parts) -> Parts:
+def _normed_input(connections: LinearCombination, number: int, read: Tensor, parts: Parts) -> Parts:
     """What the connections read of layer ``number``'s output (0: the stack's input)."""
-    return parts.normed(stack.connections.norms[number], stack.inputs[number][real])
+    return parts.normed(cast(nn.LayerNorm, connections.norms[number]), read)
 
 
 def _combined(history: list[Parts], weights: Tensor) -> Parts:
@@ -114,7 +120,9 @@ def _stds(parts: Tensor) -> Tensor:
     return torch.stack([part.double().std() for part in parts])
 
 
-def _check(stack: Stack, layer: int, sublayer: SubLayer, parts: Parts, output: Tensor) -> None:
+def _check(
+    stack: TracedStack, layer: int, sublayer: TracedSubLayer, parts: Parts, output: Tensor
+) -> None:
     error = (parts.parts.sum(0) + parts.rest - output).abs().max() / output.std()
     if not error <= TOLERANCE:
         raise AdminError(

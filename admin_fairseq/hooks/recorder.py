@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import torch
 from fairseq.modules import LayerDropModuleList
@@ -31,8 +31,9 @@ def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
     pattern = re.compile(r"(encoder|decoder)\.layers\.(\d+)\..*?residuals\.(\w+)")
     sites = {}
     for name, module in model.named_modules():
-        if isinstance(module, ScaledResidual):
-            stack, layer, sublayer = pattern.search(name).groups()
+        place = pattern.search(name)
+        if place and isinstance(module, ScaledResidual):
+            stack, layer, sublayer = place.groups()
             sites[Site(stack, int(layer), sublayer)] = module
     return sites
 
@@ -57,7 +58,7 @@ class Recorder:
         """
         running = {site.stack: 1.0 for site in self.sites}
 
-        def hook_for(row: int, site: Site):
+        def hook_for(row: int, site: Site) -> Callable[..., None]:
             def record(residual: ScaledResidual, inputs: tuple[Tensor, Tensor]) -> None:
                 moments = torch.stack([_moments(t) for t in inputs]).cpu()
                 self.moments[row] += moments

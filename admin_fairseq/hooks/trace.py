@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Union
 
 import torch
 from fairseq.modules.transformer_layer import (
@@ -22,24 +22,20 @@ from fairseq.modules.transformer_layer import (
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.layers.transformer_layer import SubLayers
+from admin_fairseq.layers.transformer_layer import TransformerLayer
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
-from admin_fairseq.schemes import Norm
+from admin_fairseq.modules.connections import LinearCombination
+from admin_fairseq.schemes import LAYER_NORMS, Norm
 
 Join = Callable[[Tensor, Tensor], Tensor]
 """(x, branch) → their sum, as a residual connection makes it."""
 
-LAYERS = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerDecoderLayerBase}
-NORMS = {
-    "self_attn": "self_attn_layer_norm",
-    "encoder_attn": "encoder_attn_layer_norm",
-    "ffn": "final_layer_norm",
-}
-"""Sub-layer → the name of its layer norm, in ours and in fairseq's layers, in running order."""
+Layer = Union[TransformerEncoderLayerBase, TransformerDecoderLayerBase]
+LAYER_CLASSES = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerDecoderLayerBase}
 
 
 @dataclass
-class SubLayer:
+class TracedSubLayer:
     """One pass through one residual sub-layer; tensors are T x B x C, as the model made them.
 
     Where a layer norm follows the sum, ``summed`` is what it reads and ``output`` what it gives;
@@ -52,21 +48,21 @@ class SubLayer:
     summed: Tensor
     output: Tensor
     join: Join
-    norm: Optional[nn.Module] = None  # the layer norm that follows the sum
+    norm: Optional[nn.LayerNorm] = None  # the layer norm that follows the sum
     adds_bottom: bool = False  # whether the layer's input is added too (B2T)
 
 
 @dataclass
-class Stack:
+class TracedStack:
     """One pass through an encoder or a decoder: its layers, each a list of sub-layers."""
 
     name: str
     inputs: list[Tensor] = field(default_factory=list)  # of the stack, or of its connections
-    layers: list[list[SubLayer]] = field(default_factory=list)
-    connections: Optional[nn.Module] = None  # what makes a layer's input from all before (DLCL)
+    layers: list[list[TracedSubLayer]] = field(default_factory=list)
+    connections: Optional[LinearCombination] = None  # of its layers (DLCL)
 
     @property
-    def sublayers(self) -> list[SubLayer]:
+    def sublayers(self) -> list[TracedSubLayer]:
         """All sub-layers, i = 1, 2, … of the papers."""
         return [sublayer for layer in self.layers for sublayer in layer]
 
@@ -76,11 +72,11 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
 
     Raises AdminError for a model whose layers are not those of a fairseq transformer.
     """
-    stacks = {name: getattr(model, name, None) for name in LAYERS}
-    found = {name: stack for name, stack in stacks.items() if layers_of(stack)}
+    stacks = ((name, getattr(model, name, None)) for name in LAYER_CLASSES)
+    found = {name: stack for name, stack in stacks if stack is not None and layers_of(stack)}
     for name, stack in found.items():
         for layer in layers_of(stack):
-            if not isinstance(layer, LAYERS[name]):
+            if not isinstance(layer, LAYER_CLASSES[name]):
                 raise AdminError(
                     f"{type(model).__name__}: no fairseq transformer: its {name} has a "
                     f"{type(layer).__name__}"
@@ -90,13 +86,13 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def layers_of(stack: Optional[nn.Module]) -> list[nn.Module]:
+def layers_of(stack: nn.Module) -> list[Layer]:
     """The layers themselves: iterating may give what our connections put around them."""
     return list(getattr(stack, "layers", nn.ModuleList()).children())
 
 
 @contextmanager
-def traced(model: nn.Module) -> Iterator[dict[str, Stack]]:
+def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
     """Watch one forward pass; the result fills while the model runs.
 
     Tensors keep their place in autograd's graph. Raises AdminError as ``stacks_of``.
@@ -104,12 +100,12 @@ def traced(model: nn.Module) -> Iterator[dict[str, Stack]]:
     trace = {}
     with on_reference_kernels(model), ExitStack() as hooks:
         for name, stack in stacks_of(model).items():
-            trace[name] = Stack(name, connections=getattr(stack, "connections", None))
+            trace[name] = TracedStack(name, connections=getattr(stack, "connections", None))
             _watch_stack(stack, trace[name], hooks)
         yield trace
 
 
-def _watch_stack(stack: nn.Module, seen: Stack, hooks: ExitStack) -> None:
+def _watch_stack(stack: nn.Module, seen: TracedStack, hooks: ExitStack) -> None:
     if seen.connections is not None:
 
         def note_inputs(module: nn.Module, inputs: tuple[list[Tensor], Tensor]) -> None:
@@ -121,7 +117,7 @@ def _watch_stack(stack: nn.Module, seen: Stack, hooks: ExitStack) -> None:
         _watch_layer(layer, seen, hooks)
 
 
-def _watch_layer(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
+def _watch_layer(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
     def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not seen.layers and seen.connections is None:
             seen.inputs.append(inputs[0])
@@ -133,18 +129,18 @@ def _watch_layer(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
         hooks.callback(norm.register_forward_hook(partial(_note_norm, seen)).remove)
 
 
-def _watch_joins(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
-    names = [n for n in NORMS if n == "ffn" or getattr(layer, n, None) is not None]
-    b2t = isinstance(layer, SubLayers) and layer.norm is Norm.B2T
+def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
+    names = [n for n in LAYER_NORMS if n == "ffn" or getattr(layer, n, None) is not None]
+    b2t = isinstance(layer, TransformerLayer) and layer.norm is Norm.B2T
 
     def note(join: Join, x: Tensor, branch: Tensor, total: Tensor) -> None:
         done = seen.layers[-1]
         name = names[len(done)]
         done.append(
-            SubLayer(name, x, branch, total, total, join, adds_bottom=b2t and name == "ffn")
+            TracedSubLayer(name, x, branch, total, total, join, adds_bottom=b2t and name == "ffn")
         )
 
-    if isinstance(layer, SubLayers):
+    if isinstance(layer, TransformerLayer):
 
         def note_residual(residual: Join, inputs: tuple[Tensor, Tensor], total: Tensor) -> None:
             note(residual, *inputs, total)
@@ -163,15 +159,17 @@ def _watch_joins(layer: nn.Module, seen: Stack, hooks: ExitStack) -> None:
     hooks.callback(delattr, layer, "residual_connection")
 
 
-def _norms_after(layer: nn.Module) -> list[nn.Module]:
+def _norms_after(layer: Layer) -> list[nn.LayerNorm]:
     """The layer norms that read a sum of input and branch."""
-    ours = isinstance(layer, SubLayers)
+    ours = isinstance(layer, TransformerLayer)
     if not (layer.norm.after if ours else not layer.normalize_before):
         return []
-    norms = [getattr(layer, name, None) for name in NORMS.values()]
+    norms = [getattr(layer, name, None) for name in LAYER_NORMS.values()]
     return [norm for norm in norms if norm is not None]
 
 
-def _note_norm(seen: Stack, norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+def _note_norm(
+    seen: TracedStack, norm: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor
+) -> None:
     sublayer = seen.layers[-1][-1]
     sublayer.summed, sublayer.output, sublayer.norm = inputs[0], output, norm

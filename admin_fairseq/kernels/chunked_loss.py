@@ -95,7 +95,7 @@ class _Loss(torch.autograd.Function):
         if torch.is_grad_enabled():  # once_differentiable lets this pass, and is wrong then
             raise RuntimeError("the chunked loss has no second derivatives (create_graph)")
         if ctx.reduce:
-            gradients = [None if g is None else g * above for g in ctx.saved_tensors]
+            gradients = tuple(None if g is None else g * above for g in ctx.saved_tensors)
         else:
             *inputs, target = ctx.saved_tensors
             _, gradients = _sweep(ctx.options, inputs, target, ctx.needs_input_grad[:3], above)
@@ -133,7 +133,7 @@ def _sweep(
             if any(wanted):
                 softmax.turn_into_gradient(gradients.scale)
         gradients.add(chunk, logits)
-    return Losses(*losses, correct), gradients.finish()
+    return Losses(losses[0], losses[1], correct), gradients.finish()
 
 
 class _Softmax:

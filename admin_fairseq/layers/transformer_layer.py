@@ -8,9 +8,10 @@ padding masks (B x T, True on padding) those of fairseq.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence, cast
 
 from fairseq.models.transformer import TransformerConfig
+from fairseq.modules import FairseqDropout
 from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
     TransformerEncoderLayerBase,
@@ -22,24 +23,31 @@ from admin_fairseq.fast.attention import Attention
 from admin_fairseq.fast.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
-from admin_fairseq.modules.residual import layer_norm
+from admin_fairseq.modules.residual import Residual, layer_norm
 from admin_fairseq.repairs.private import LoadsAsTorchDoes
-from admin_fairseq.schemes import Norm, scheme_of
+from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
 
-class SubLayers(nn.Module):
+class TransformerLayer(nn.Module):
     """What both layers share: a residual sub-layer, and the feed-forward network."""
 
     norm: Norm
     residuals: nn.ModuleDict
 
-    def set_scheme(
-        self, cfg: TransformerConfig, normalize_before: bool, norms: dict[str, str]
-    ) -> None:
-        """Place norms, residuals and inputs as the scheme says.
+    # of fairseq's layer, the other base class
+    embed_dim: int
+    self_attn: Attention
+    encoder_attn: Any  # Attention, or None in a language model
+    fc1: nn.Module
+    fc2: nn.Module
+    activation_fn: Callable[[Tensor], Tensor]
+    dropout_module: FairseqDropout
+    activation_dropout_module: FairseqDropout
 
-        ``norms``: sub-layer → the name of its norm.
-        """
+    def set_scheme(
+        self, cfg: TransformerConfig, normalize_before: bool, sublayers: Sequence[str]
+    ) -> None:
+        """Place norms, residuals and inputs as the scheme says."""
         scheme = scheme_of(cfg)
         name_as_in_fairseq(self)
         if not cfg.reference_kernels:
@@ -49,11 +57,11 @@ class SubLayers(nn.Module):
         if scheme.norm is Norm.EACH:
             self.norm = Norm.PRE if normalize_before else Norm.POST
         if self.norm is Norm.NONE:
-            for name in norms.values():
-                setattr(self, name, None)
+            for name in sublayers:
+                setattr(self, LAYER_NORMS[name], None)
         shared = scheme.residual(self.embed_dim) if scheme.one_residual_per_layer else None
         self.residuals = nn.ModuleDict(
-            {name: shared or scheme.residual(self.embed_dim) for name in norms}
+            {name: shared or scheme.residual(self.embed_dim) for name in sublayers}
         )
         for pattern, module in scheme.inputs:
             put_before(self, pattern, module)
@@ -61,7 +69,6 @@ class SubLayers(nn.Module):
     def sublayer(
         self,
         name: str,
-        norm: Optional[nn.Module],
         x: Tensor,
         f: Callable[[Tensor], Tensor],
         bottom: Optional[Tensor] = None,
@@ -72,8 +79,9 @@ class SubLayers(nn.Module):
         ``bottom`` is given to the layer's last sub-layer: what the layer read (T x B x C).
         ``fast``: join and norm in one kernel, if the residual has one.
         """
+        norm, dropout = getattr(self, LAYER_NORMS[name]), self.dropout_module
+        residual = cast(Residual, self.residuals[name])  # to torch, any module
         branch = f(layer_norm(norm, x) if self.norm.before else x)
-        residual, dropout = self.residuals[name], self.dropout_module
         if fast and self.norm is Norm.POST:
             return residual.norm(x, branch, norm, dropout)
         joined = residual(x, dropout(branch))
@@ -100,14 +108,13 @@ class SubLayers(nn.Module):
         return self.fc2(x)
 
 
-class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
+class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBase):
     """Self-attention and feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__(cfg)
         _drop_mirrored_weights(self)
-        norms = {"self_attn": "self_attn_layer_norm", "ffn": "final_layer_norm"}
-        self.set_scheme(cfg, cfg.encoder.normalize_before, norms)
+        self.set_scheme(cfg, cfg.encoder.normalize_before, ["self_attn", "ffn"])
 
     def build_self_attention(self, embed_dim: int, cfg: TransformerConfig) -> Attention:
         heads = cfg.encoder.attention_heads
@@ -132,8 +139,8 @@ class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
             )[0]
 
         bottom, fast = x, layout is not None
-        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
-        return self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
+        x = self.sublayer("self_attn", x, self_attention, fast=fast)
+        return self.sublayer("ffn", x, self.feed_forward, bottom, fast)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         super().upgrade_state_dict_named(state_dict, name)
@@ -141,16 +148,13 @@ class EncoderLayer(LoadsAsTorchDoes, SubLayers, TransformerEncoderLayerBase):
             state_dict.pop(f"{name}.{mirrored}", None)
 
 
-class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
+class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
     """Self-attention, attention to the encoder (if there is one) and feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
-        norms = {"self_attn": "self_attn_layer_norm"}
-        if not no_encoder_attn:
-            norms["encoder_attn"] = "encoder_attn_layer_norm"
-        norms["ffn"] = "final_layer_norm"
-        self.set_scheme(cfg, cfg.decoder.normalize_before, norms)
+        sublayers = [s for s in LAYER_NORMS if s != "encoder_attn" or not no_encoder_attn]
+        self.set_scheme(cfg, cfg.decoder.normalize_before, sublayers)
 
     def build_self_attention(
         self, embed_dim: int, cfg: TransformerConfig, add_bias_kv: bool = False, **kind: Any
@@ -230,11 +234,10 @@ class DecoderLayer(SubLayers, TransformerDecoderLayerBase):
             return x
 
         bottom, fast = x, layout is not None
-        x = self.sublayer("self_attn", self.self_attn_layer_norm, x, self_attention, fast=fast)
+        x = self.sublayer("self_attn", x, self_attention, fast=fast)
         if self.encoder_attn is not None and encoder_out is not None:
-            norm = self.encoder_attn_layer_norm
-            x = self.sublayer("encoder_attn", norm, x, encoder_attention, fast=fast)
-        x = self.sublayer("ffn", self.final_layer_norm, x, self.feed_forward, bottom, fast)
+            x = self.sublayer("encoder_attn", x, encoder_attention, fast=fast)
+        x = self.sublayer("ffn", x, self.feed_forward, bottom, fast)
         return x, attention, None
 
 

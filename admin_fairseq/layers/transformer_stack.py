@@ -19,6 +19,7 @@ from fairseq.models.transformer import (
     TransformerDecoderBase,
     TransformerEncoderBase,
 )
+from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
@@ -36,10 +37,15 @@ from admin_fairseq.schemes import scheme_of
 EncoderOut = dict[str, list[Tensor]]
 
 
-class Stack(nn.Module):
+class TransformerStack:
     """What both stacks share."""
 
     reference_kernels: bool
+
+    # of fairseq's stack, the other base class
+    cfg: TransformerConfig
+    layers: nn.ModuleList
+    dropout_module: FairseqDropout
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
         """Connections between the layers, if the scheme has its own, and the choice of paths."""
@@ -75,7 +81,7 @@ class States(Sequence):
         return self._layout.unpack(self._states[index])
 
 
-class TransformerEncoder(Stack, TransformerEncoderBase):
+class TransformerEncoder(TransformerStack, TransformerEncoderBase):
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.encoder.embed_dim)
@@ -129,7 +135,7 @@ class TransformerEncoder(Stack, TransformerEncoderBase):
         return {**found, "sentences": [chosen]}
 
 
-class TransformerDecoder(Stack, TransformerDecoderBase):
+class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.decoder.embed_dim)
@@ -189,7 +195,7 @@ class TransformerDecoder(Stack, TransformerDecoderBase):
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B x T) → embeddings (B x T x C) and padding; the last one's while decoding."""
-        positions = 0.0
+        positions: Any = 0.0
         if self.embed_positions is not None:
             positions = self.embed_positions(tokens, incremental_state=incremental_state)
         if incremental_state is not None:
@@ -248,7 +254,7 @@ def _hypotheses(encoder_out: EncoderOut) -> int:
 @contextmanager
 def on_reference_kernels(model: nn.Module) -> Iterator[None]:
     """Take fairseq's own paths: every tensor is T x B x C then, every module is called."""
-    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    stacks = [module for module in model.modules() if isinstance(module, TransformerStack)]
     chosen = [stack.reference_kernels for stack in stacks]
     for stack in stacks:
         stack.reference_kernels = True
@@ -267,7 +273,7 @@ def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
     """
     least = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
     for stack in model.modules():
-        if isinstance(stack, Stack):
+        if isinstance(stack, TransformerStack):
             for index in range(len(stack.layers)):
                 stack.layers[index] = fsdp_wrap(stack.layers[index], min_num_params=least)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Optional
 
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer
 from fairseq.optim.lr_scheduler import FairseqLRScheduler
 
 from admin_fairseq import bounds
@@ -20,9 +22,9 @@ class PerUpdateSchedule(FairseqLRScheduler):
 
     bounds: ClassVar[Mapping[str, Bounds]]
 
-    def __init__(self, cfg, optimizer) -> None:
+    def __init__(self, cfg: FairseqDataclass, optimizer: FairseqOptimizer) -> None:
         super().__init__(cfg, optimizer)
-        rates = cfg.lr if isinstance(cfg.lr, Collection) else [cfg.lr]
+        rates = cfg.lr if isinstance(cfg.lr, Sequence) else [cfg.lr]
         if len(rates) != 1:
             raise AdminError(f"--lr-scheduler {cfg._name} takes one --lr, not {len(rates)}")
         self.peak = rates[0]
@@ -36,7 +38,7 @@ class PerUpdateSchedule(FairseqLRScheduler):
     def lr_after(self, num_updates: int) -> float:
         raise NotImplementedError
 
-    def step(self, epoch: int, val_loss=None) -> float:
+    def step(self, epoch: int, val_loss: Optional[float] = None) -> float:
         """Nothing changes between epochs."""
         super().step(epoch, val_loss)
         return self.optimizer.get_lr()

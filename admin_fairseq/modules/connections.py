@@ -53,19 +53,24 @@ class ConnectedLayers(nn.ModuleList):
         super().__init__(nn.ModuleList.__iter__(layers))
         self._connections = (connections,)  # in a tuple: the stack owns its parameters
 
-    def __getitem__(self, index: Any) -> nn.Module:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return nn.ModuleList(list(super().__iter__())[index])
         return super().__getitem__(index)
 
-    def __iter__(self) -> Iterator[Callable[..., Any]]:
+    def __iter__(self) -> Iterator[Any]:
         combine = partial(self._connections[0], [])
         for index, layer in enumerate(super().__iter__()):
             yield partial(_connected, layer, combine, index == 0)
 
 
 def _connected(
-    layer: nn.Module, combine: Callable[[Tensor], Tensor], first: bool, x: Tensor, *args, **kwargs
+    layer: nn.Module,
+    combine: Callable[[Tensor], Tensor],
+    first: bool,
+    x: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     output = layer(combine(x) if first else x, *args, **kwargs)
     if isinstance(output, tuple):  # a decoder layer's attention comes along

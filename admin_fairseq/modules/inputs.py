@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from fairseq.modules import MultiheadAttention
@@ -44,5 +44,5 @@ def put_before(layer: nn.Module, pattern: str, build: Callable[[int], nn.Module]
             attention.skip_embed_dim_check = True
 
 
-def _through_before(linear: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+def _through_before(linear: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (linear.before(inputs[0]),)

@@ -27,7 +27,7 @@ class Residual(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if _age(cls, "forward") < _age(cls, "norm"):
-            cls.norm = Residual.norm
+            cls.norm = Residual.norm  # type: ignore[method-assign]
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C), in float32 if the sum needs it."""
@@ -97,6 +97,8 @@ class ScaledResidual(Residual):
     grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
     """
 
+    omega: Tensor
+
     def __init__(self, dim: int, trainable: bool = True) -> None:
         super().__init__()
         _hold(self, "omega", torch.ones(dim), trainable)
@@ -123,6 +125,8 @@ class GatedResidual(Residual):
     It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
     The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
     """
+
+    alpha: Tensor
 
     def __init__(self, dim: int, start: float = 0.0, trainable: bool = True) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """What our optimisers share: the options of fairseq's adam."""
 
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, List
 
@@ -32,7 +32,7 @@ class AdamLike(FairseqOptimizer):
     optimizer_class: type[torch.optim.Optimizer]
     name: str
 
-    def __init__(self, cfg: AdamOptions, params) -> None:
+    def __init__(self, cfg: AdamOptions, params: Iterable[Any]) -> None:
         super().__init__(cfg)
         bounds.check(cfg, BOUNDS)
         self._optimizer = self.optimizer_class(params, **self.optimizer_config)
@@ -40,7 +40,7 @@ class AdamLike(FairseqOptimizer):
     @property
     def optimizer_config(self) -> dict[str, Any]:
         return {
-            "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Collection) else self.cfg.lr,
+            "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Sequence) else self.cfg.lr,
             "betas": _betas(self.cfg.adam_betas),
             "eps": self.cfg.adam_eps,
             "weight_decay": self.cfg.weight_decay,

@@ -34,7 +34,7 @@ class AdamSteps(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params,
+        params: Iterable[Any],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -48,7 +48,7 @@ class AdamSteps(torch.optim.Optimizer):
         return 1.0
 
     @torch.no_grad()
-    def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
         """Raises ``AdminError`` for a sparse gradient."""
         loss = None
         if closure is not None:
@@ -72,7 +72,7 @@ class AdamSteps(torch.optim.Optimizer):
                 if not state:
                     state["step"] = 0
                     state.update({key: torch.zeros_like(p) for key in MOMENTS})
-                alike[state["step"] + 1, p.device, _fits_fused(p, state)].append(p)
+                alike[state["step"] + 1, p.device, _fits_fused(p, p.grad, state)].append(p)
         return alike
 
     def _move(
@@ -91,10 +91,12 @@ class AdamSteps(torch.optim.Optimizer):
             add_to_each(params, params, -group["lr"] * group["weight_decay"])
         # torch divides √v, but not ε, by √(1 − β2^t); where nothing moves ε must only not be 0
         eps = group["eps"] / math.sqrt(1 - beta2**step) if factor else 1.0
+        exp_avgs, exp_avg_sqs = ([state[key] for state in states] for key in MOMENTS)
         adamw(
             params,
-            [p.grad for p in params],
-            *([state[key] for state in states] for key in MOMENTS),
+            [p.grad for p in params if p.grad is not None],
+            exp_avgs,
+            exp_avg_sqs,
             [],
             _counts(len(params), step - 1, device if fused else torch.device("cpu")),
             fused=fused or None,
@@ -136,17 +138,17 @@ def _of_adam(state: dict[str, Any], steps: Optional[int]) -> dict[str, Any]:
     return {**found, "step": int(found["step"])}
 
 
-def _fits_fused(p: torch.Tensor, state: dict[str, Any]) -> bool:
+def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) -> bool:
     """torch's fused kernel for CPUs goes through memory, whatever the strides: they must agree.
 
     (Moments are dense, so p is, too, where its strides are theirs.)
     """
-    if p.grad.is_sparse:
+    if gradient.is_sparse:
         raise AdminError("a gradient is sparse, which this optimiser cannot use")
     strides = p.stride()
     return (
         has_fused_kernel(p.device.type, p.dtype)
-        and p.grad.stride() == strides
+        and gradient.stride() == strides
         and all(state[key].stride() == strides for key in MOMENTS)
     )
 

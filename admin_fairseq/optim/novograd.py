@@ -1,6 +1,7 @@
 """NovoGrad (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286)."""
 
-from typing import Callable, Optional
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
 
 import torch
 from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
@@ -20,11 +21,19 @@ class NovoGrad(torch.optim.Optimizer):
     1/√(1 − β2); no command line could ask for it, so that no published run has it.
     """
 
-    def __init__(self, params, lr: float, betas: tuple[float, float], eps: float, **group) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, **group})
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, options)
 
     @torch.no_grad()
-    def step(self, closure: Optional[Callable[[], float]] = None) -> Optional[float]:
+    def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -32,17 +41,17 @@ class NovoGrad(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._step_one(p, group)
+                    self._step_one(p, p.grad, group)
         return loss
 
-    def _step_one(self, p: torch.Tensor, group: dict) -> None:
+    def _step_one(self, p: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["exp_avg"] = torch.zeros_like(p)
-            state["exp_avg_sq"] = p.grad.norm() ** 2
+            state["exp_avg_sq"] = gradient.norm() ** 2
         beta1, beta2 = group["betas"]
-        state["exp_avg_sq"].lerp_(p.grad.norm() ** 2, 1 - beta2)
-        normed = p.grad / (state["exp_avg_sq"].sqrt() + group["eps"])
+        state["exp_avg_sq"].lerp_(gradient.norm() ** 2, 1 - beta2)
+        normed = gradient / (state["exp_avg_sq"].sqrt() + group["eps"])
         state["exp_avg"].mul_(beta1).add_(normed).add_(p, alpha=group["weight_decay"])
         p.sub_(state["exp_avg"], alpha=group["lr"])
 

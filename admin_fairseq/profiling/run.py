@@ -48,18 +48,18 @@ def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: 
     With --init-type adaptive-profiling the process ends here, with status 0.
     """
     source = config.scheme.profile
-    if source is schemes.Profile.NONE:
+    if source is schemes.Profiling.NONE:
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
-    reading = source is schemes.Profile.READ
+    reading = source is schemes.Profiling.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
     _apply(profile, sites, config, path)
     if not reading:
         _refuse_to_replace(path, profile, sites, run)
         if distributed_utils.is_master(run.distributed_training):
             profile.write(path)
-    if source is schemes.Profile.WRITE:
+    if source is schemes.Profiling.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
 
@@ -71,7 +71,7 @@ def profiled(
 
     Returns the profile; None, and nothing happens, in schemes that have none.
     """
-    if config.scheme.profile is schemes.Profile.NONE:
+    if config.scheme.profile is schemes.Profiling.NONE:
         return None
     sites, path = residual_sites(model), config.profile_path
     profile = _read(path, sites) if path else measure(model, config, task, run)

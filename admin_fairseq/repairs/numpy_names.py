@@ -33,4 +33,4 @@ def apply() -> None:
 
 def percentile(a: Any, q: Any, *, interpolation: str = "linear", **options: Any) -> Any:
     """numpy's, where ``method`` is called ``interpolation``, as it was until numpy 1.22."""
-    return np.percentile(a, q, method=interpolation, **options)
+    return np.percentile(a, q, **{"method": interpolation, **options})

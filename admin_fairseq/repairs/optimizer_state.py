@@ -49,13 +49,13 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_checkpoint
 
 
-def check(state: Mapping[str, Any], optimizer: str) -> None:
+def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
     """Raise AdminError where the checkpoint's optimiser is not ``optimizer``.
 
-    One that has no state, or does not say of which optimiser, passes.
+    A checkpoint without optimiser state passes, and so does an optimiser without a name.
     """
     saved = _optimizer_of(state)
-    if state.get("last_optimizer_state") is None or saved is None:
+    if state.get("last_optimizer_state") is None or saved is None or optimizer is None:
         return
     if SAME_STATE.get(saved, saved) != SAME_STATE.get(optimizer, optimizer):
         raise AdminError(

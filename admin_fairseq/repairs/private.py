@@ -138,7 +138,7 @@ def send_objects_with(broadcast: Callable[..., Any]) -> None:
 
 # Python
 
-PythonUnpickler: type[pickle.Unpickler] = part(pickle, "_Unpickler")
+PythonUnpickler: Any = part(pickle, "_Unpickler")
 """The unpickler in Python, whose steps can be replaced."""
 
 NAMES_OF_PYTHON_2: Mapping[str, str] = part(import_module("_compat_pickle"), "IMPORT_MAPPING")

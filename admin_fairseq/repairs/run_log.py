@@ -16,7 +16,8 @@ import math
 import os
 import sys
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Iterator, Optional, TextIO, Union
+from io import TextIOWrapper
+from typing import Any, Callable, Iterator, Optional, Union, cast
 
 from fairseq.logging import progress_bar
 from fairseq.trainer import Trainer
@@ -31,8 +32,8 @@ NAME = "train.log"
 STATISTICS = "train.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq's own
-ENCODED = {"encoding": "utf-8", "errors": "backslashreplace"}
-TIME = "%Y-%m-%d %H:%M:%S"
+FORMATTER = logging.Formatter(FORMAT, "%Y-%m-%d %H:%M:%S")
+ENCODED: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 
 LOGGED = {
     progress_bar.JsonProgressBar: ("log", "print"),
@@ -58,11 +59,12 @@ class RunLog(logging.FileHandler):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, delay=True, **ENCODED)
-        self.setFormatter(logging.Formatter(FORMAT, TIME))
+        self.setFormatter(FORMATTER)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name == TRAINING and OmegaConf.is_config(record.msg):
-            self.begun = not OmegaConf.select(record.msg, "checkpoint.no_save")
+        message: Any = record.msg
+        if record.name == TRAINING and OmegaConf.is_config(message):
+            self.begun = not OmegaConf.select(message, "checkpoint.no_save")
             if self.begun and self.stream is None:
                 self.stream = self._opened()  # not later, with updates already made
         return self.begun and self.takes(record) and super().filter(record)
@@ -79,7 +81,7 @@ class RunLog(logging.FileHandler):
         with suppress(OSError):  # what could not be written at last
             super().close()
 
-    def _opened(self) -> TextIO:
+    def _opened(self) -> TextIOWrapper:
         try:
             if os.path.lexists(self.baseFilename) and not os.path.isfile(self.baseFilename):
                 raise OSError(errno.EINVAL, "not a regular file")
@@ -99,8 +101,8 @@ class StatisticsLog(RunLog):
         return isinstance(record.msg, Statistics)
 
     def format(self, record: logging.LogRecord) -> str:
-        time = self.formatter.formatTime(record, TIME)
-        return json.dumps({"time": time, "log": record.name, **record.msg}, ensure_ascii=False)
+        time, statistics = FORMATTER.formatTime(record, FORMATTER.datefmt), cast(Any, record.msg)
+        return json.dumps({"time": time, "log": record.name, **statistics}, ensure_ascii=False)
 
 
 def apply() -> None:

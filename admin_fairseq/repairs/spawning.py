@@ -37,7 +37,7 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
     except (ProcessExitedException, ProcessRaisedException) as ended:
         if not refused.empty():
             raise AdminError(refused.get()) from None
-        if getattr(ended, "signal_name", None):
+        if isinstance(ended, ProcessExitedException) and ended.signal_name:
             raise AdminError(
                 f"worker {ended.error_index} was ended by {ended.signal_name}; the same command "
                 "goes on from the last checkpoint"

@@ -55,6 +55,6 @@ def ending_in_one_line(return_value: property) -> property:
         if isinstance(value, AdminError):
             with exit_in_one_line():
                 raise value
-        return_value.fset(job, value)
+        return_value.__set__(job, value)
 
     return return_value.setter(keep)

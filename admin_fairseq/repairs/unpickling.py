@@ -59,8 +59,8 @@ def load(file: BinaryIO) -> Any:
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
         # its own protection takes no pickle_module; this one refuses all that it would
-        restricted = {"weights_only": False, "pickle_module": _restricted_pickle()}
-        return torch.load(file, map_location="cpu", **restricted)
+        restricted = _restricted_pickle()
+        return torch.load(file, map_location="cpu", weights_only=False, pickle_module=restricted)
     except AdminError:
         raise
     except MemoryError:

@@ -19,7 +19,7 @@ from admin_fairseq.repairs.save_dir import is_taken
 from admin_fairseq.results.binarised import training_target, unigram_bits
 from admin_fairseq.results.evaluation import Evaluation, Score, read_evaluation
 from admin_fairseq.results.logs import Log, Point, read_log
-from admin_fairseq.schemes import SCHEMES, Profile
+from admin_fairseq.schemes import SCHEMES, Profiling
 
 LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
 LONGEST_NAME = 100  # characters that tables show of a log's text
@@ -105,7 +105,7 @@ class Run:
         name = _text(getattr(self.model, "init_type", None) or "default")
         if not self.log.config:
             return "?"
-        if name in SCHEMES and SCHEMES[name].profile is not Profile.NONE:
+        if name in SCHEMES and SCHEMES[name].profile is not Profiling.NONE:
             return "admin"
         if name != "default":
             return name
@@ -188,7 +188,7 @@ def _stuck(run: Run) -> bool:
 
 def _profile_only(run: Run) -> bool:
     scheme = SCHEMES.get(str(getattr(run.model, "init_type", None)))
-    return scheme is not None and scheme.profile is Profile.WRITE
+    return scheme is not None and scheme.profile is Profiling.WRITE
 
 
 def _unreadable(run: Run) -> bool:

@@ -34,7 +34,7 @@ QUANTIZATIONS = (
     *("float16", "bfloat16", "float32"),
 )
 
-UNSUPPORTED = (
+IGNORED_BY_CTRANSLATE2 = (
     "adaptive_softmax_cutoff",
     "merge_src_tgt_embed",
     "no_cross_attention",
@@ -138,7 +138,7 @@ def _description(
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    overlooked = next((option for option in UNSUPPORTED if options.get(option)), None)
+    overlooked = next((option for option in IGNORED_BY_CTRANSLATE2 if options.get(option)), None)
     dims = {options[f"decoder_{kind}_dim"] for kind in ("input", "embed", "output")}
     if overlooked is None and len(dims) > 1:
         overlooked = "decoder_output_dim"

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import deque
 from dataclasses import astuple, dataclass
-from typing import Iterable, Iterator, Optional, TypeVar
+from typing import Any, Iterable, Iterator, Optional, TypeVar
 
 from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
@@ -14,7 +14,7 @@ from admin_fairseq.pieces import PIECES, Pieces, Subwords, load
 from admin_fairseq.serving.description import SENTENCEPIECE_MODEL, read_description
 from admin_fairseq.serving.export import ctranslate2
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 logger = logging.getLogger(__name__)
 
 THREADS = counting(1, 1024)
@@ -25,13 +25,13 @@ BOUNDS = {
     "inter_threads": THREADS,
     "intra_threads": THREADS,
 }
-"""Options of which more would take more memory or threads than a machine has."""
+"""Limits on options that could ask for more memory or threads than any machine has."""
 FAILURES = (LookupError, MemoryError, RuntimeError, ValueError)
 """What CTranslate2 raises for a model that it cannot load or use."""
 
 
 @dataclass(frozen=True)
-class Options:
+class TranslationOptions:
     """How to translate; the search has fairseq-generate's defaults."""
 
     model: str
@@ -45,7 +45,7 @@ class Options:
     intra_threads: int = 1
 
 
-def translate(lines: Iterable[str], options: Options) -> Iterator[str]:
+def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str]:
     """Load the model; give a translation for every line, in order, while lines are being read.
 
     Lines are split into sentencepiece pieces and put together again, unless there is no subword
@@ -82,7 +82,7 @@ def translate(lines: Iterable[str], options: Options) -> Iterator[str]:
     return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in found)
 
 
-def _usable(results: Iterable[Result], model: str) -> Iterator[Result]:
+def _usable(results: Iterable[ResultT], model: str) -> Iterator[ResultT]:
     """``results``; raises AdminError where only translating shows what is wrong with a model."""
     try:
         yield from results
@@ -93,7 +93,7 @@ def _usable(results: Iterable[Result], model: str) -> Iterator[Result]:
         ) from None
 
 
-def _translator(options: Options):
+def _translator(options: TranslationOptions) -> Any:
     package = ctranslate2()
     workers = options.inter_threads or _cores(options.device)
     if workers * options.intra_threads not in THREADS:
@@ -122,7 +122,7 @@ def _cores(device: str) -> int:
     return 1 if on_gpu else os.cpu_count() or 1
 
 
-def _subwords(options: Options) -> Subwords:
+def _subwords(options: TranslationOptions) -> Subwords:
     path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
     if options.sentencepiece_model is None and not os.path.exists(path):
         return PIECES

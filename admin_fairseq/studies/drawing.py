@@ -9,7 +9,7 @@ import math
 import textwrap
 from io import BytesIO
 from itertools import groupby
-from typing import Hashable, Optional, Sequence
+from typing import Hashable, Optional, Sequence, Union
 
 import numpy as np
 
@@ -22,11 +22,15 @@ try:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure  # draws with Agg: no display, no global state
     from matplotlib.image import AxesImage
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 except ImportError:
     raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
+
+Framed = Union[Panel, HeatMap]
+"""What stands in a grid, with an axis on each side."""
 
 # Okabe and Ito's, which the colour-blind can tell apart; yellow, faint on white, comes last
 PALETTE = (
@@ -65,13 +69,18 @@ def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool 
     others), and heat maps of the same scale (label, low and high) have the same colours, with one
     colour bar in each row. Bars stand one below the other, and with nothing else.
     """
-    if isinstance(panels[0], Bars):
-        return _draw_bars(panels)
+    bars = [panel for panel in panels if isinstance(panel, Bars)]
+    if bars:
+        return _draw_bars(bars)
+    return _draw_grid([p for p in panels if not isinstance(p, Bars)], columns, share)
+
+
+def _draw_grid(panels: Sequence[Framed], columns: Optional[int], share: bool) -> Figure:
     columns = columns or len(panels)
     rows = math.ceil(len(panels) / columns)
     width = min(WIDE, max(NARROW, FULL / columns))
-    figure = Figure((columns * width, rows * width * HEIGHT), layout="constrained")
-    figure.get_layout_engine().set(w_pad=SPACE, h_pad=SPACE)
+    layout = ConstrainedLayoutEngine(w_pad=SPACE, h_pad=SPACE)
+    figure = Figure((columns * width, rows * width * HEIGHT), layout=layout)
     placed = list(zip(_place(figure, panels, rows, columns, share), panels))
     for axes, panel in placed:
         _write_labels(axes, panel, width)
@@ -83,7 +92,7 @@ def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool 
 
 
 def _place(
-    figure: Figure, panels: Sequence[AnyPanel], rows: int, columns: int, share: bool
+    figure: Figure, panels: Sequence[Framed], rows: int, columns: int, share: bool
 ) -> list[Axes]:
     """Empty axes for the panels, row by row."""
     grid = figure.add_gridspec(rows, columns)
@@ -102,7 +111,7 @@ def _place(
     return placed
 
 
-def _write_labels(axes: Axes, panel: AnyPanel, width: float) -> None:
+def _write_labels(axes: Axes, panel: Framed, width: float) -> None:
     axes.set(
         title=_wrapped(panel.title, width * TITLE),
         xlabel=_wrapped(panel.x_label, width * LABEL),
@@ -162,9 +171,15 @@ def _draw_line(axes: Axes, line: Line) -> Line2D:
         linewidth=1.5,
     )
     if line.low is not None and line.high is not None:
-        step = "mid" if line.steps else None
-        low, high = _numbers(line.low), _numbers(line.high)
-        axes.fill_between(line.x, low, high, step=step, color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(
+            line.x,
+            _numbers(line.low),
+            _numbers(line.high),
+            step="mid" if line.steps else None,
+            color=color,
+            alpha=0.2,
+            linewidth=0,
+        )
     return drawn
 
 
@@ -193,7 +208,7 @@ def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
     scale = Normalize(some.low, some.high)
     scale.autoscale_None(numbers if len(numbers) else [0, 1])
     beyond = (bool((numbers < scale.vmin).any()), bool((numbers > scale.vmax).any()))
-    for _, places in groupby(placed, lambda place: place[0].get_subplotspec().rowspan.start):
+    for _, places in groupby(placed, lambda place: _row(place[0])):
         row = list(places)
         for axes, heat_map in row:
             image = _draw_heat_map(axes, heat_map, scale)
@@ -201,6 +216,12 @@ def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
         # the gap is told in widths of the whole row
         bar = axes.figure.colorbar(image, ax=all_axes, extend=ENDS[beyond], pad=0.04 / len(row))
         bar.set_label(_wrapped(some.scale_label, LEGEND))
+
+
+def _row(axes: Axes) -> int:
+    """The row of the grid in which ``axes`` stand."""
+    spec = axes.get_subplotspec()
+    return spec.rowspan.start if spec else 0
 
 
 def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage:
@@ -258,7 +279,7 @@ def _whiskers(series: Series) -> Optional[list[list[float]]]:
     if series.low is None or series.high is None:
         return None
     ends = [
-        (0.0, 0.0) if None in (value, low, high) else (value - low, high - value)
+        (0.0, 0.0) if value is None or low is None or high is None else (value - low, high - value)
         for value, low, high in zip(series.values, series.low, series.high)
     ]
     return [[below for below, _ in ends], [above for _, above in ends]]

@@ -41,8 +41,9 @@ def files_of(finding: Finding) -> Files:
         f"{name}.csv": _table(study.rows(result)).encode(),
     }
     drawing = drawing_or_none()
-    for picture, described in study.draw(result).items() if drawing else ():
-        files.update(_rendered(picture, described, drawing))
+    if drawing is not None:
+        for picture, described in study.draw(result).items():
+            files.update(_rendered(picture, described, drawing))
     return files
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import Field, field, fields
 from inspect import isclass
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence, TypeVar
 
@@ -17,10 +17,10 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from admin_fairseq import bounds
 from admin_fairseq.bounds import Bounds, spelled
-from admin_fairseq.config import LAYERS
+from admin_fairseq.config import LAYERS, default_of
 from admin_fairseq.errors import shortened
 
-Options = TypeVar("Options", bound=FairseqDataclass)
+OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 
 REQUIRED = "???"
 """The default of an option that must be given (omegaconf's MISSING)."""
@@ -86,7 +86,8 @@ def words(text: str) -> tuple[str, ...]:
 def depth(text: str) -> Depth:
     """``18`` (both stacks) or ``60-12`` (encoder, decoder)."""
     try:
-        encoder, decoder = map(LAYERS, text.split("-") if "-" in text else (text, text))
+        stacks = text.split("-") if "-" in text else (text, text)
+        encoder, decoder = (int(LAYERS(layers)) for layers in stacks)
     except (ArgumentTypeError, ValueError):
         raise ArgumentTypeError(
             f"{shortened(text, 100)!r} is no depth such as 18, or 60-12 (encoder, decoder), each "
@@ -134,22 +135,25 @@ class _Refining:
 
 def _leaves(options: type[FairseqDataclass]) -> Iterator[Field]:
     for each in fields(options):
-        if _is_group(each):
-            yield from _leaves(each.type)
+        if group := _group(each):
+            yield from _leaves(group)
         elif each.name != "_name":  # fairseq's own, which every such dataclass has
             yield each
 
 
-def _is_group(each: Field) -> bool:
-    return isclass(each.type) and issubclass(each.type, FairseqDataclass)
+def _group(each: Field) -> Optional[type[FairseqDataclass]]:
+    """The dataclass that a field holds; None for an option."""
+    if isclass(each.type) and issubclass(each.type, FairseqDataclass):
+        return each.type
+    return None
 
 
-def values(options: type[Options], args: Namespace) -> Options:
+def values(options: type[OptionsT], args: Namespace) -> OptionsT:
     """The options that ``args`` gives; raises AdminError where a number is out of its bounds."""
     given = {}
     for each in fields(options):
-        if _is_group(each):
-            given[each.name] = values(each.type, args)
+        if group := _group(each):
+            given[each.name] = values(group, args)
         elif each.name in args:
             value = getattr(args, each.name)
             given[each.name] = tuple(value) if isinstance(value, list) else value
@@ -164,7 +168,7 @@ def check(options: FairseqDataclass) -> None:
     bounds.check(options, {name: admitted for name, admitted in known.items() if admitted})
 
 
-def shared(source: FairseqDataclass, options: type[Options], **changed: Any) -> Options:
+def shared(source: FairseqDataclass, options: type[OptionsT], **changed: Any) -> OptionsT:
     """``options`` with the values that ``source`` has under the same names, but for ``changed``."""
     names = {each.name for each in fields(source)} & {each.name for each in fields(options)}
     kept = {name: getattr(source, name) for name in names - {"_name"}}
@@ -182,19 +186,15 @@ def _words(options: FairseqDataclass) -> tuple[list[str], Sequence[str]]:
     after: Sequence[str] = ()
     for each in fields(options):
         value = getattr(options, each.name)
-        if _is_group(each):
+        if _group(each):
             more, more_after = _words(value)
             named += more
             after = after or more_after
         elif each.name == "words":
             after = value
-        elif each.name != "_name" and value != _default(each):
+        elif each.name != "_name" and value != default_of(each):
             named += _written(each, value)
     return named, after
-
-
-def _default(each: Field) -> Any:
-    return each.default_factory() if each.default is MISSING else each.default
 
 
 def _written(each: Field, value: Any) -> list[str]:

@@ -9,15 +9,15 @@ from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.studies.pictures import Picture
 
-Options = TypeVar("Options", bound=FairseqDataclass)
-Found = TypeVar("Found")
+OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
+ResultT = TypeVar("ResultT")
 
 Row = Mapping[str, Any]
 """A line of a table: column → value. Not every row has every column."""
 
 
 @dataclass(frozen=True)
-class Study(Generic[Options, Found]):
+class Study(Generic[OptionsT, ResultT]):
     """One WHAT of ``admin-fairseq analyze`` or ``admin-fairseq benchmark``.
 
     ``measure`` gives a dataclass of plain values. The views read nothing else: ``rows`` is the CSV
@@ -26,11 +26,11 @@ class Study(Generic[Options, Found]):
     """
 
     help: str
-    options: type[Options]
-    measure: Callable[[Options], Found]
-    rows: Callable[[Found], Sequence[Row]]
-    draw: Callable[[Found], Mapping[str, Picture]]
-    read: Callable[[Found], Sequence[str]]
+    options: type[OptionsT]
+    measure: Callable[[OptionsT], ResultT]
+    rows: Callable[[ResultT], Sequence[Row]]
+    draw: Callable[[ResultT], Mapping[str, Picture]]
+    read: Callable[[ResultT], Sequence[str]]
     pictures: Sequence[str]
 
 
@@ -55,12 +55,12 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Report(Generic[Options]):
+class Report(Generic[OptionsT]):
     """Several studies in one page: ``parts`` gives the options of each."""
 
     help: str
-    options: type[Options]
-    parts: Callable[[Options], dict[str, FairseqDataclass]]
+    options: type[OptionsT]
+    parts: Callable[[OptionsT], dict[str, FairseqDataclass]]
     page: str
     written: Callable[[Sequence[Finding], Mapping[str, bytes]], str]
 

@@ -9,7 +9,7 @@ from fairseq import tasks
 from fairseq.trainer import Trainer
 
 from admin_fairseq.benchmarks import sides, trainers
-from admin_fairseq.benchmarks.gpu import SIZES, Options
+from admin_fairseq.benchmarks.gpu import WORKLOADS, Options
 from admin_fairseq.benchmarks.options import SENTENCE_LENGTH, Workload
 from admin_fairseq.benchmarks.table import TABLE
 from admin_fairseq.errors import AdminError
@@ -53,7 +53,7 @@ def seen(monkeypatch):
 
 
 def test_an_architecture_alone_is_a_row():
-    assert list(Options().rows) == list(SIZES)
+    assert list(Options().rows) == list(WORKLOADS)
     (row,) = Options(arch="preln_transformer", layers=3, decoder_layers=2).rows.items()
     assert row[0] == "preln_transformer"
     assert (row[1].encoder_layers, row[1].decoder_layers) == (3, 2)

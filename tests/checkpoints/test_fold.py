@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
-from admin_fairseq.config import OWN_OPTIONS, AdminTransformerConfig, SchemeOptions, resolve
+from admin_fairseq.config import PLUGIN_OPTIONS, AdminTransformerConfig, SchemeOptions, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.layers.transformer_stack import TransformerDecoder
@@ -34,7 +34,7 @@ FOLDING = [name for name, scheme in SCHEMES.items() if not scheme.no_stock_form]
 
 
 def stock_options(options):
-    return {**{k: v for k, v in options.items() if k not in OWN_OPTIONS}, "_name": "transformer"}
+    return {**{k: v for k, v in options.items() if k not in PLUGIN_OPTIONS}, "_name": "transformer"}
 
 
 def folded_difference(model, options):
@@ -300,7 +300,7 @@ def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
     state = checkpoint()
     stock, changes = fold_checkpoint(state)
     assert stock["cfg"]["model"]["_name"] == "transformer"
-    assert not OWN_OPTIONS & stock["cfg"]["model"].keys()
+    assert not PLUGIN_OPTIONS & stock["cfg"]["model"].keys()
     assert stock["cfg"]["common"] == {"user_dir": None, "seed": 3}
     assert "last_optimizer_state" not in stock
     assert stock["optimizer_history"] == [{"num_updates": 7}]

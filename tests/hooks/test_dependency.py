@@ -4,7 +4,7 @@ from torch import nn
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.dependency import dependencies
-from admin_fairseq.hooks.trace import Stack, SubLayer, traced
+from admin_fairseq.hooks.trace import TracedStack, TracedSubLayer, traced
 from admin_fairseq.modules.residual import GatedResidual, ScaledResidual
 from tests.hooks.test_trace import KINDS, PADDED, inputs_of, model_of
 
@@ -14,7 +14,7 @@ SIZES = [1.0, 0.4, 2.5, 0.9, 1.3, 0.2, 3.0]  # standard deviations of the input 
 def network(branches, omegas=None, normed=True):
     """A stack whose branches (the first: its input) read nothing; all tensors N x 1 x C."""
     x, rest = branches[0][:, None], branches[1:]
-    stack = Stack("encoder", inputs=[x])
+    stack = TracedStack("encoder", inputs=[x])
     for branch, omega in zip(rest, omegas or [1.0] * len(rest)):
         join = ScaledResidual(x.size(-1)).double()
         nn.init.constant_(join.omega, omega)
@@ -22,7 +22,7 @@ def network(branches, omegas=None, normed=True):
             summed = join(x, branch[:, None])
         norm = nn.LayerNorm(x.size(-1)).double() if normed else None
         output = norm(summed).detach() if normed else summed
-        stack.layers.append([SubLayer("ffn", x, branch[:, None], summed, output, join, norm)])
+        stack.layers.append([TracedSubLayer("ffn", x, branch[:, None], summed, output, join, norm)])
         x = output
     return stack, torch.ones(x.shape[:2], dtype=torch.bool)
 

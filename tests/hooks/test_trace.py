@@ -4,7 +4,7 @@ from fairseq.models import build_model
 from fairseq.models.transformer import TransformerModelBase
 from torch import nn
 
-from admin_fairseq.analysis.bench import PLAIN, Subject
+from admin_fairseq.analysis.bench import FOR_HOOKS, Subject
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
@@ -30,12 +30,12 @@ def model_of(kind, task, noise=0.1):
         model = TransformerModelBase.build_model(resolve(config).nested(), task)
     elif kind == "language model":
         config = AdminLanguageModelConfig(
-            _name="admin_transformer_lm_tiny", decoder_layers=3, **PLAIN
+            _name="admin_transformer_lm_tiny", decoder_layers=3, **FOR_HOOKS
         )
         model = build_model(config, task)
     else:
         config = AdminTransformerConfig(
-            _name="admin_transformer_tiny", init_type=kind, **depths, **PLAIN
+            _name="admin_transformer_tiny", init_type=kind, **depths, **FOR_HOOKS
         )
         model = build_model(config, task)
     with torch.no_grad():

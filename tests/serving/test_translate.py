@@ -12,7 +12,7 @@ from admin_fairseq import cli
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import export_ctranslate2
-from admin_fairseq.serving.translate import Options, translate
+from admin_fairseq.serving.translate import TranslationOptions, translate
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
@@ -28,7 +28,7 @@ def model(checkpoint, data, tmp_path):
 
 
 def options(model, **more):
-    return Options(model, device="cpu", inter_threads=1, **more)
+    return TranslationOptions(model, device="cpu", inter_threads=1, **more)
 
 
 def test_every_step_takes_what_the_checkpoint_finds_likeliest(model, checkpoint, task):
@@ -172,7 +172,9 @@ def test_options_have_bounds(option, value):
 
 def test_threads_have_bounds_together(model):
     with pytest.raises(AdminError, match="--inter-threads 33 with --intra-threads 32"):
-        translate(LINES, Options(model, device="cpu", inter_threads=33, intra_threads=32))
+        translate(
+            LINES, TranslationOptions(model, device="cpu", inter_threads=33, intra_threads=32)
+        )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 
 from admin_fairseq.analysis.options import Models
-from admin_fairseq.analysis.studies.models import Model, specimens
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens
 from admin_fairseq.commands.studies import command
 from admin_fairseq.studies.study import Study, Table
 
@@ -17,8 +17,8 @@ from ..integration.conftest import ROOT
 def test_a_measurement_is_one_study_and_one_row(data, tmp_path):  # noqa: F811
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.split("## Adding a measurement")[1]
-    names = {"Model": Model, "Models": Models, "specimens": specimens, "Study": Study}
-    names.update(dataclass=dataclass, __name__=__name__)
+    names = {"MeasuredModel": MeasuredModel, "Models": Models, "specimens": specimens}
+    names.update(Study=Study, dataclass=dataclass, __name__=__name__)
     exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], names)
     table = Table("analyze", "study", {"size": names["STUDY"]}, folder=str(tmp_path))
     made, parser = command(table), ArgumentParser()

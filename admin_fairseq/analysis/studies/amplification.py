@@ -10,14 +10,14 @@ from admin_fairseq.analysis.amplification import gradient_change, output_changes
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.growth import Growth, growth
 from admin_fairseq.analysis.options import ModelsByDepth
-from admin_fairseq.analysis.studies.models import Model, curve_titles, specimens, stacks_in
+from admin_fairseq.analysis.studies.models import MeasuredModel, curve_titles, specimens, stacks_in
 from admin_fairseq.bounds import SEED, Bounds, counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import Line, Panel, Picture
 from admin_fairseq.studies.study import Row, Study
 
-KINDS = {"random": "random change", "gradient": "step down the gradient"}
+CHANGE_KINDS = {"random": "random change", "gradient": "step down the gradient"}
 Y_LABEL = "‖F(x₀,W*) − F(x₀,W)‖² / ‖F(x₀,W)‖²"
 
 
@@ -36,7 +36,7 @@ class Options(ModelsByDepth):
 
 
 @dataclass(frozen=True)
-class AmplifiedModel(Model):
+class AmplifiedModel(MeasuredModel):
     """``changes``: kind → stack → the change of its output for every draw."""
 
     changes: dict[str, dict[str, list[float]]]
@@ -99,7 +99,7 @@ def _curves(models: list[AmplifiedModel]) -> list[Curve]:
     curves = []
     for subject, title in curve_titles(models).items():
         mine = [model for model in models if model.model == subject]
-        for kind in KINDS:
+        for kind in CHANGE_KINDS:
             for stack in mine[0].changes[kind]:
                 curves.append(_curve(title, kind, stack, mine))
     return curves
@@ -161,7 +161,7 @@ def _draw(result: Result) -> dict[str, Picture]:
             x_log=True,
             y_log=True,
         )
-        for kind, title in KINDS.items()
+        for kind, title in CHANGE_KINDS.items()
         for stack in stacks
     ]
     caption = (
@@ -170,13 +170,13 @@ def _draw(result: Result) -> dict[str, Picture]:
         f"{result.relative_size['gradient']:g}); bands: one geometric standard deviation over "
         "seeds"
     )
-    columns = len(stacks) if len(stacks) > 1 else len(KINDS)
+    columns = len(stacks) if len(stacks) > 1 else len(CHANGE_KINDS)
     return {"amplification": Picture(caption, panels, columns, share=False)}
 
 
 def _read(result: Result) -> list[str]:
     return [
-        f"{curve.stack}, {KINDS[curve.kind]}, {curve.model}: {_growth(curve)}"
+        f"{curve.stack}, {CHANGE_KINDS[curve.kind]}, {curve.model}: {_growth(curve)}"
         for curve in result.curves
     ]
 

@@ -9,7 +9,7 @@ import torch
 
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.options import Models
-from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.hooks.dependency import dependencies
 from admin_fairseq.hooks.trace import traced
 from admin_fairseq.studies.pictures import HeatMap, Picture
@@ -24,7 +24,7 @@ WIDEST = 4  # heat maps in a row
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackDependency:
     """β of a stack: one row for its input and one for each sub-layer, ending at the diagonal."""
 
     sublayers: list[str]
@@ -34,8 +34,8 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class DependencyModel(Model):
-    stacks: dict[str, Stack]
+class DependencyModel(MeasuredModel):
+    stacks: dict[str, StackDependency]
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def _measure(options: Models) -> Result:
 
 
 @torch.no_grad()
-def _stacks(specimen: Specimen) -> dict[str, Stack]:
+def _stacks(specimen: Specimen) -> dict[str, StackDependency]:
     with traced(specimen.model) as trace:
         specimen.model(**specimen.batch["net_input"], features_only=True)
     found = {}
     for name, stack in trace.items():
         beta = dependencies(stack, specimen.real(name))
         squares = beta.square()
-        found[name] = Stack(
+        found[name] = StackDependency(
             sublayers=[
                 f"{number} {sublayer.name}"
                 for number, layer in enumerate(stack.layers)

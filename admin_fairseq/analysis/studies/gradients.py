@@ -1,7 +1,6 @@
 """Gradients: where they vanish at the start, and what the optimiser makes of them."""
 
 # no postponed annotations: fairseq's parser generator reads types
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Iterator, Optional, Sequence
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.gradients import Steps, output_gradients, relative, train_steps
 from admin_fairseq.analysis.options import Models
-from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.bounds import counting
 from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
@@ -20,7 +19,7 @@ from admin_fairseq.studies.study import Row, Study
 
 VANISHING = 0.1  # our threshold, the paper has none: smallest to largest norm in a stack
 BINS = np.linspace(-5, 0, 26)  # of log10 of a relative norm; what is below counts in the first
-NORMS = {"gradients": "gradient", "updates": "update"}
+QUANTITIES = {"gradients": "gradient", "updates": "update"}
 
 
 def training_updates() -> Any:
@@ -39,7 +38,7 @@ class Options(Models):
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackGradients:
     """‖∂L/∂x_i‖₂ of the sub-layers' outputs, from the bottom to the top."""
 
     norm: list[float]
@@ -48,8 +47,8 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class GradientsModel(Model):
-    stacks: dict[str, Stack]
+class GradientsModel(MeasuredModel):
+    stacks: dict[str, StackGradients]
     steps: Optional[Steps]
 
 
@@ -77,9 +76,9 @@ def _measure(options: Options) -> Result:
     return Result(options.conditions.plain, VANISHING, models)
 
 
-def _stacks(specimen: Specimen) -> dict[str, Stack]:
+def _stacks(specimen: Specimen) -> dict[str, StackGradients]:
     return {
-        stack: Stack(norms, relative(norms), min(relative(norms)) < VANISHING)
+        stack: StackGradients(norms, relative(norms), min(relative(norms)) < VANISHING)
         for stack, norms in output_gradients(specimen).items()
     }
 
@@ -105,8 +104,11 @@ def _start(title: str, model: GradientsModel) -> Iterator[Row]:
 
 
 def _later(title: str, model: GradientsModel) -> Iterator[Row]:
-    for update, *norms in _updates(model.steps):
-        for name, weight, gradient, step in zip(model.steps.names, *norms):
+    if model.steps is None:
+        return
+    steps = model.steps
+    for update, norms in enumerate(zip(steps.weights, steps.gradients, steps.updates), 1):
+        for name, weight, gradient, step in zip(steps.names, *norms):
             share = gradient / (max(norms[1]) or 1)
             yield _row(title, update, name, gradient, share, weight, step)
 
@@ -124,13 +126,6 @@ def _row(
         **{"model": title, "update": update, "place": place, "gradient_norm": norm},
         **{"relative_gradient_norm": share, "weight_norm": weight, "update_norm": step},
     }
-
-
-def _updates(steps: Optional[Steps]) -> Iterator[tuple]:
-    """Number of an update and the norms of weights, gradients and steps, matrix by matrix."""
-    if steps is not None:
-        norms = zip(steps.weights, steps.gradients, steps.updates)
-        yield from ((number, *of_update) for number, of_update in enumerate(norms, 1))
 
 
 def _draw(result: Result) -> dict[str, Picture]:
@@ -167,7 +162,7 @@ def _outputs(result: Result) -> Picture:
 
 
 def _histograms(result: Result) -> Picture:
-    middles = 10 ** ((BINS[1:] + BINS[:-1]) / 2)
+    middles = (10 ** ((BINS[1:] + BINS[:-1]) / 2)).tolist()
     panels = [
         Panel(
             f"{word} norms",
@@ -179,7 +174,7 @@ def _histograms(result: Result) -> Picture:
             ],
             x_log=True,
         )
-        for key, word in NORMS.items()
+        for key, word in QUANTITIES.items()
     ]
     count = max(len(steps.updates) for _, _, steps in result.trained)
     return Picture(f"Gradients and updates of all matrices at update {count}", panels, 2)
@@ -217,7 +212,7 @@ def _layers(result: Result) -> Picture:
 
 def _by_layer(names: list[str], values: np.ndarray) -> list[list[float]]:
     """log10 of the median over a layer's matrices: layers x updates; NaN for zeros."""
-    layers = [re.match(r"\w+\.layers\.\d+", name).group() for name in names]
+    layers = [".".join(name.split(".")[:3]) for name in names]  # encoder.layers.0
     rows = []
     for layer in dict.fromkeys(layers):
         mine = values[:, [i for i, name in enumerate(layers) if name == layer]]
@@ -239,7 +234,7 @@ def _read(result: Result) -> list[str]:
                 f"bottom, {share[-1]:.3g} at the top, smallest {min(share):.3g}"
             )
         if model.steps is not None:
-            gradients, updates = (_span(getattr(model.steps, key)[-1]) for key in NORMS)
+            gradients, updates = (_span(getattr(model.steps, key)[-1]) for key in QUANTITIES)
             lines.append(
                 f"{title}: at update {len(model.steps.updates)} the middle 80 % of the "
                 f"matrices' gradient norms span {gradients}, of their update norms {updates}"

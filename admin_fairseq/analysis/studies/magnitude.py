@@ -23,11 +23,11 @@ from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.gradients import train_steps
 from admin_fairseq.analysis.options import Models
 from admin_fairseq.analysis.studies.gradients import training_updates
-from admin_fairseq.analysis.studies.models import Model, specimens, stacks_in, titles
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
-from admin_fairseq.layers.transformer_layer import SubLayers
+from admin_fairseq.layers.transformer_layer import TransformerLayer
 from admin_fairseq.schemes import Norm
 from admin_fairseq.studies.options import repeated
 from admin_fairseq.studies.pictures import Line, Panel, Picture
@@ -61,7 +61,7 @@ class Magnitudes:
 
 
 @dataclass(frozen=True)
-class MagnitudeModel(Model):
+class MagnitudeModel(MeasuredModel):
     """Stack → magnitudes at the start and after the updates; ``error``: why not after them."""
 
     start: dict[str, Magnitudes]
@@ -99,9 +99,12 @@ def _variants(specimen: Specimen) -> list[Specimen]:
     """A model, and if it is Post-LN the same weights without the layer norms after the sums."""
     bare = copy.deepcopy(specimen.model)
     layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
-    if not all(isinstance(layer, SubLayers) and layer.norm is Norm.POST for layer in layers):
+    ours = [
+        layer for layer in layers if isinstance(layer, TransformerLayer) and layer.norm is Norm.POST
+    ]
+    if len(ours) < len(layers):
         return [specimen]
-    for layer in layers:
+    for layer in ours:
         layer.norm = Norm.NONE
     return [specimen, replace(specimen, model=bare, label=f"{specimen.label} without layer norm")]
 

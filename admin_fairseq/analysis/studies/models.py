@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Model:
+class MeasuredModel:
     """What a result says about a model, whatever was measured: ``layers`` by stack."""
 
     label: str
@@ -27,9 +27,10 @@ class Model:
 def specimens(
     options: Models, study: str, seeds: int = 1
 ) -> Iterator[tuple[dict[str, Any], Specimen]]:
-    """Every model, depth by depth, with the fields of its ``Model``; one is alive at a time.
+    """Yield the fields of ``MeasuredModel`` and the model, depth by depth, one in memory at a time.
 
-    A checkpoint has one seed, and what says its layers itself one depth. A bar shows how far it is.
+    Checkpoints are measured at one seed, and models that set their number of layers at one depth.
+    Shows a progress bar.
     """
     bench = Bench(options.conditions)
     subjects = dict.fromkeys(
@@ -56,10 +57,10 @@ def specimens(
         yield about, specimen
 
 
-def titles(models: Sequence[Model]) -> list[str]:
+def titles(models: Sequence[MeasuredModel]) -> list[str]:
     """A title for each model that tells it from the others, as short as that allows."""
 
-    def depth(model: Model) -> str:
+    def depth(model: MeasuredModel) -> str:
         return "-".join(f"{layers}L" for layers in model.layers.values())
 
     one_depth = len(set(map(depth, models))) < 2
@@ -67,12 +68,12 @@ def titles(models: Sequence[Model]) -> list[str]:
     return _told_apart(labels, [model.model for model in models])
 
 
-def stacks_in(models: Sequence[Model]) -> list[str]:
+def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
     """The stacks that the models have, encoder first."""
     return list(dict.fromkeys(stack for model in models for stack in model.layers))
 
 
-def curve_titles(models: Sequence[Model]) -> dict[str, str]:
+def curve_titles(models: Sequence[MeasuredModel]) -> dict[str, str]:
     """Subject → what to call it, whatever its depths."""
     labels = {model.model: model.label for model in models}
     return dict(zip(labels, _told_apart(list(labels.values()), list(labels))))

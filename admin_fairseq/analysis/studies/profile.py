@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Union
 from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.analysis.options import Models
-from admin_fairseq.analysis.studies.models import Model, specimens, titles
+from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, titles
 from admin_fairseq.hooks.recorder import Site
 from admin_fairseq.profiling.profile import Profile, read_profile
 from admin_fairseq.studies.options import option
@@ -29,7 +29,7 @@ QUANTITIES = {
 
 
 @dataclass
-class Files(FairseqDataclass):
+class ProfileFiles(FairseqDataclass):
     profiles: Sequence[str] = option(
         (),
         "profile.json or the release's",
@@ -47,12 +47,12 @@ def more_profiles() -> Any:
 
 
 @dataclass
-class FilesAndModels(Models):
+class ProfilesAndModels(Models):
     profiles: Sequence[str] = more_profiles()
 
 
 @dataclass(frozen=True)
-class Sublayer:
+class ProfiledSubLayer:
     """``own_share`` is β_ii² of Post-LN, None where there are no variances.
 
     β_ii as in section 4.2 of the Admin paper, branch and input taken for independent.
@@ -69,7 +69,7 @@ class Sublayer:
 @dataclass(frozen=True)
 class DrawnProfile:
     name: str
-    sublayers: list[Sublayer]
+    sublayers: list[ProfiledSubLayer]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Result:
         return list(dict.fromkeys(s.stack for profile in self.profiles for s in profile.sublayers))
 
 
-def _measure(options: Union[Files, FilesAndModels]) -> Result:
+def _measure(options: Union[ProfileFiles, ProfilesAndModels]) -> Result:
     names = _names(options.profiles)
     found = [(names[path], read_profile(path, RELEASE_SITES)) for path in options.profiles]
     conditions = None
@@ -95,7 +95,8 @@ def _measure(options: Union[Files, FilesAndModels]) -> Result:
 def _measured(options: Models) -> list[tuple[str, Profile]]:
     """The profiles of the models that have one, with the models' titles."""
     found = [
-        (Model(**about), specimen.profile) for about, specimen in specimens(options, "profile")
+        (MeasuredModel(**about), specimen.profile)
+        for about, specimen in specimens(options, "profile")
     ]
     kept = [(model, profile) for model, profile in found if profile is not None]
     return list(zip(titles([model for model, _ in kept]), (profile for _, profile in kept)))
@@ -107,9 +108,9 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
     return short if len(set(short.values())) == len(paths) else {path: path for path in paths}
 
 
-def _sublayers(profile: Profile) -> list[Sublayer]:
+def _sublayers(profile: Profile) -> list[ProfiledSubLayer]:
     return [
-        Sublayer(
+        ProfiledSubLayer(
             site.stack,
             site.layer,
             site.sublayer,
@@ -176,7 +177,7 @@ def _read(result: Result) -> list[str]:
 
 STUDY = Study(
     help="profile files drawn: Var f and ω over depth",
-    options=Files,
+    options=ProfileFiles,
     measure=_measure,
     rows=_rows,
     draw=_draw,
