@@ -69,7 +69,7 @@ def test_profile_train_resume_measure_and_fold(run, text, tmp_path):
     assert 1 < measured < 2 ** losses[0]
     cli.main(["fold", str(checkpoint), str(tmp_path / "folded.pt"), "--check"])
     assert perplexity(run, text, tmp_path / "folded.pt") == pytest.approx(measured, abs=0.011)
-    with pytest.raises(SystemExit, match="a language model"):
+    with pytest.raises(SystemExit, match="a model for language_modeling"):
         cli.main(["export", "--to", "ctranslate2", str(checkpoint), "out", "--data", str(text)])
 
 

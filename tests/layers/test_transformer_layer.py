@@ -10,7 +10,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.modules import residual as residuals
-from admin_fairseq.modules.residual import ScaledResidual
+from admin_fairseq.modules.residual import Residual, ScaledResidual
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme
 
 from ..conftest import HALF, held, wants_more_than_torch_2_1
@@ -125,6 +125,12 @@ SHIFTED = Scheme("shifted", "no paper", Norm.POST, Shifted)
 FUSED = ("default", "adaptive", "admin-torch", "deepnet", "looklinear", "dsinit", "lipschitz")
 
 
+def has_kernel(model):
+    layer = model.encoder.layers[0]
+    own = any(type(residual).norm is not Residual.norm for residual in layer.residuals.values())
+    return own and layer.norm is Norm.POST
+
+
 @wants_more_than_torch_2_1("today's Triton finds no interpreter beside it")
 @pytest.mark.parametrize("scheme", [*SCHEMES, "shifted"])
 def test_a_step_on_kernels_equals_one_on_reference_kernels(scheme, build, batch, monkeypatch):
@@ -135,7 +141,8 @@ def test_a_step_on_kernels_equals_one_on_reference_kernels(scheme, build, batch,
     monkeypatch.setattr(residuals, "fuses", lambda x, branch: not launched.append(x))
     model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=2, dropout=0.0))
     found = step(model, batch)
-    assert bool(launched) is scheme.startswith(FUSED)
+    assert bool(launched) is has_kernel(model)
+    assert launched or not scheme.startswith(FUSED)
     with on_reference_kernels(model):
         expected = step(model, batch)
     assert found.keys() == expected.keys()
