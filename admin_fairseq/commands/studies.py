@@ -1,4 +1,4 @@
-"""A table of studies as a command: ``admin-fairseq TABLE WHAT``."""
+"""Commands made of tables of studies: ``admin-fairseq TABLE WHAT``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from admin_fairseq.studies.options import add_options, command_line, values
 from admin_fairseq.studies.origin import origin
 from admin_fairseq.studies.study import Finding, Report, Study, Table
 
-EPILOG = "Words after -- are options of fairseq-train for every model: -- --dropout 0.3"
+EPILOG = "Arguments after -- are options of fairseq-train for every model: -- --dropout 0.3"
 
 
 def command(table: Table) -> Command:
@@ -34,7 +34,7 @@ def _add_options(table: Table, parser: ArgumentParser) -> None:
             what, help=asked.help, description=asked.help, allow_abbrev=False, epilog=EPILOG
         )
         add_options(sub, asked.options)
-        sub.add_argument("--threads", type=positive, help="of torch, if not as many as it takes")
+        sub.add_argument("--threads", type=positive, help="threads of torch (default: torch's own)")
         sub.add_argument(
             *("-o", "--output-dir", "--output"),
             metavar="OUTDIR",
@@ -67,9 +67,9 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
 def _measured(
     table: Table, args: Namespace, options: FairseqDataclass, what: str, part: FairseqDataclass
 ) -> Finding:
-    """One study, with ``part`` of the ``options`` that were given."""
+    """Run one study with ``part``, its share of the given ``options``."""
     study = table.studies[what]
-    # a report may measure what no command measures alone
+    # options of a report's part may have no command of their own
     alone = (what, part) if type(part) is study.options else (args.what, options)
     made_with: dict[str, Any] = {
         table.key: what,
@@ -81,5 +81,5 @@ def _measured(
 
 
 def _command(table: str, folder: str, what: str, options: FairseqDataclass) -> str:
-    """The command that makes this study, or the report that it is a part of."""
+    """The command that reproduces this study, or the report that it is part of."""
     return shlex.join(["admin-fairseq", table, what, "-o", folder, *command_line(options)])

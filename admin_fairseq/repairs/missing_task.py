@@ -1,4 +1,4 @@
-"""A command without --task where fairseq has no default: ``fairseq-validate``.
+"""A missing --task in commands that have no default, like ``fairseq-validate``.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``options.parse_args_and_arch``): a traceback
 that ends with ``KeyError: None``.
@@ -25,7 +25,7 @@ def _telling(parse: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return parse(*args, **kwargs)
         except KeyError as error:
-            if error.args != (None,):  # the task that was named, where none was
+            if error.args != (None,):  # None: no task was given
                 raise
             raise AdminError(
                 "--task is missing, and this command has no default; add the one of training: "
