@@ -84,10 +84,10 @@ def first_batches(
 
 
 @contextmanager
-def explaining(who: object, what: str) -> Iterator[None]:
+def naming_errors(who: object, what: str) -> Iterator[None]:
     """Turn what fairseq raises about contradicting options into one line."""
     try:
-        with running_out_of_memory():
+        with naming_out_of_memory():
             yield
     except AdminError:
         raise
@@ -97,7 +97,7 @@ def explaining(who: object, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def running_out_of_memory() -> Iterator[None]:
+def naming_out_of_memory() -> Iterator[None]:
     """Turn torch's errors about memory into OutOfMemory."""
     try:
         yield

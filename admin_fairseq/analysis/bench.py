@@ -38,8 +38,8 @@ from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import (
     Batch,
     build_model,
-    explaining,
     first_batches,
+    naming_errors,
     parse,
     telling_of_data,
 )
@@ -151,7 +151,7 @@ class Bench:
         run = self._run(subject.words, depth, seed)
         task, batch = self._data(run)
         torch.manual_seed(seed)
-        with explaining(subject, "build"):
+        with naming_errors(subject, "build"):
             model = build_model(run, task).to(self.conditions.device)
             criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         ours = subject.words[0] in ARCHITECTURES

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from admin_fairseq.analysis.amplification import branch_matrices
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import explaining, first_batches
+from admin_fairseq.fairseq_runs import first_batches, naming_errors
 from admin_fairseq.hooks.trace import traced
 
 
@@ -64,7 +64,7 @@ def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: it
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)
     with metrics.aggregate(new_root=True):
-        with explaining(specimen.label, "train"):
+        with naming_errors(specimen.label, "train"):
             trainer = Trainer(run, task, model, specimen.criterion)
             optimizer = trainer.optimizer.optimizer
         trainer.save_checkpoint = partial(_give_up, specimen.label)  # called when an update fails

@@ -118,7 +118,7 @@ def _point(depth: Depth, options: Options) -> Point:
     times = _times(both, options)
     costs = {name: _cost(side, times[name], options) for name, side in both.items()}
     for name, cost in costs.items():
-        logger.info(f"{depth} layers, {name}: {_told(cost)}")
+        logger.info(f"{depth} layers, {name}: {_summary(cost)}")
     by_block = ratios(times["stock"], times["ours"])  # of speeds
     return Point(str(depth), sum(depth), **costs, speed_ratio=spread(by_block))
 
@@ -139,11 +139,11 @@ def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
         batches = first_batches(task, run, warmup + updates * options.blocks)
         trainers = warmed_up(both, task, batches[:warmup])
 
-        def told(name: str, i: int, found: TrainingBlock) -> str:
+        def describe(name: str, i: int, found: TrainingBlock) -> str:
             time = found.seconds / updates
             return f"block {i + 1} of {options.blocks}, {name}: {time:.4f} s per update"
 
-        blocks = alternate(trainers, batches[warmup:], updates, timed_block, told)
+        blocks = alternate(trainers, batches[warmup:], updates, timed_block, describe)
     return {name: [block.seconds / updates for block in some] for name, some in blocks.items()}
 
 
@@ -202,7 +202,7 @@ def _read(result: Result) -> list[str]:
     for point in result.points:
         ratio = point.speed_ratio
         lines.append(
-            f"{point.depth}: stock {_told(point.stock)}; ours {_told(point.ours)}; "
+            f"{point.depth}: stock {_summary(point.stock)}; ours {_summary(point.ours)}; "
             f"speed {ratio.median:.3f} ({ratio.lowest:.3f} to {ratio.highest:.3f})"
         )
     for side, slopes in result.slopes.items():
@@ -214,7 +214,7 @@ def _read(result: Result) -> list[str]:
     return lines
 
 
-def _told(cost: Cost) -> str:
+def _summary(cost: Cost) -> str:
     memory = cost.memory_error if cost.peak_memory is None else f"{cost.peak_memory / MIB:.0f} MiB"
     return f"{cost.seconds_per_update.median:.4f} s, {memory}"
 

@@ -343,21 +343,21 @@ def _read(result: Result) -> list[str]:
             ratio = f"{speed.median:.3f} ({speed.lowest:.3f} to {speed.highest:.3f})"
             ratio += "" if memory is None else f", memory {memory:.3f}"
         lines.append(
-            f"{row.size}, {row.precision}: stock {_told(row.stock)}; ours {_told(row.ours)}; "
+            f"{row.size}, {row.precision}: stock {_summary(row.stock)}; ours {_summary(row.ours)}; "
             f"ratio {ratio}"
         )
     return lines
 
 
-def _told(side: Union[Speed, Failed]) -> str:
+def _summary(side: Union[Speed, Failed]) -> str:
     if isinstance(side, Failed):
         return side.error
-    told = f"{side.words_per_second.median:.0f} words/s"
+    summary = f"{side.words_per_second.median:.0f} words/s"
     if side.peak_memory is not None:
-        told += f", {side.peak_memory / GIB:.2f} GiB"
+        summary += f", {side.peak_memory / GIB:.2f} GiB"
     if side.share_of_peak is not None:
-        told += f", {side.share_of_peak:.1%} of the peak"
-    return told + (f", {side.skipped_updates} updates skipped" if side.skipped_updates else "")
+        summary += f", {side.share_of_peak:.1%} of the peak"
+    return summary + (f", {side.skipped_updates} updates skipped" if side.skipped_updates else "")
 
 
 STUDY = Study(

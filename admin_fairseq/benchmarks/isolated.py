@@ -50,7 +50,7 @@ def _peak_here(side: Side, updates: int, threads: int) -> Peak:
         task = tasks.setup_task(run.task)
         batches = first_batches(task, run, updates)
         try:
-            train(new_trainer(side.but(*ONE_LAYER).run, task), batches[:1])
+            train(new_trainer(side.with_options(*ONE_LAYER).run, task), batches[:1])
             block = fresh_block(run, task, batches, warmup=0)
         except OutOfMemory:
             return Peak(error="out of memory")

@@ -99,7 +99,7 @@ def _measure(options: Options) -> Result:
     both = sides.pair(options.conditions, options.stock_words, options.our_words)
     cases = []
     for name, words in CASES.items():
-        stock, ours = (_peaks(name, both[side].but(*words), options) for side in BOTH)
+        stock, ours = (_peaks(name, both[side].with_options(*words), options) for side in BOTH)
         ratio = None
         if stock.peak_memory and ours.peak_memory:
             ratio = ours.peak_memory / stock.peak_memory
@@ -111,7 +111,7 @@ def _peaks(case: str, side: Side, options: Options) -> Peaks:
     peaks = []
     for i in range(options.repeats):
         peaks.append(peak_of(side, options.updates))
-        logger.info(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_told(peaks[-1])}")
+        logger.info(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_summary(peaks[-1])}")
     known = [peak.peak_memory for peak in peaks if peak.peak_memory is not None]
     return Peaks(
         command=side.command,
@@ -122,7 +122,7 @@ def _peaks(case: str, side: Side, options: Options) -> Peaks:
     )
 
 
-def _told(peak: Peak) -> str:
+def _summary(peak: Peak) -> str:
     if peak.peak_memory is None:
         return str(peak.error)
     return f"{peak.peak_memory / MIB:.0f} MiB, {peak.seconds_per_update:.1f} s per update"

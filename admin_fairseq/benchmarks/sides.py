@@ -46,7 +46,7 @@ class Side(NamedTuple):
     def command(self) -> str:
         return shlex.join(["fairseq-train", *self.words, "--user-dir", "admin_fairseq"])
 
-    def but(self, *words: str) -> Side:
+    def with_options(self, *words: str) -> Side:
         """The same side with further options, which override earlier ones."""
         return self._replace(words=(*self.words, *words))
 

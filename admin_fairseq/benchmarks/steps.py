@@ -104,11 +104,11 @@ def _measure(options: Options) -> Result:
         batches = first_batches(task, run, warmup + updates * options.blocks)
         trainers = warmed_up(both, task, batches[:warmup])
 
-        def told(name: str, i: int, found: ProfiledBlock) -> str:
+        def describe(name: str, i: int, found: ProfiledBlock) -> str:
             time = 1000 * found.seconds_without / updates
             return f"block {i + 1} of {options.blocks}, {name}: {time:.1f} ms per update"
 
-        blocks = alternate(trainers, batches[warmup:], updates, _profiled, told)
+        blocks = alternate(trainers, batches[warmup:], updates, _profiled, describe)
     return Result(options, **{name: _step(both[name], blocks[name], options) for name in both})
 
 

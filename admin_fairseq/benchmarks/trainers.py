@@ -25,7 +25,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import blaming
-from admin_fairseq.fairseq_runs import Batch, build_model, running_out_of_memory
+from admin_fairseq.fairseq_runs import Batch, build_model, naming_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
     Raises AdminError if the weights do not fit the model, or the model does not fit in memory.
     """
     torch.manual_seed(run.common.seed)
-    with running_out_of_memory():
+    with naming_out_of_memory():
         model = build_model(run, task)
         if weights is not None:
             with blaming("weights to start from"):
@@ -72,7 +72,7 @@ def compiled_graphs() -> int:
 def train(trainer: Trainer, batches: list[Batch]) -> int:
     """Make one update per batch; returns how many were skipped. Raises OutOfMemory."""
     done = trainer.get_num_updates()
-    with running_out_of_memory():
+    with naming_out_of_memory():
         for batch in batches:
             trainer.train_step([batch], raise_oom=True)
         if trainer.cuda:
@@ -95,16 +95,16 @@ def alternate(
     batches: list[Batch],
     updates: int,
     measure: Callable[[Trainer, list[Batch]], T],
-    told: Callable[[str, int, T], str],
+    describe: Callable[[str, int, T], str],
 ) -> dict[str, list[T]]:
     """Measure every trainer on blocks of ``updates`` batches, in alternating order.
 
-    ``told`` returns the log message for a trainer, block number and measurement.
+    ``describe`` returns the log message for a trainer, block number and measurement.
     """
 
     def block_of(name: str, i: int) -> T:
         found = measure(trainers[name], batches[i * updates : (i + 1) * updates])
-        logger.info(told(name, i, found))
+        logger.info(describe(name, i, found))
         return found
 
     turns = {name: partial(block_of, name) for name in trainers}

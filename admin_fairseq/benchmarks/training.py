@@ -177,14 +177,14 @@ def _measure(options: Options) -> Result:
 def _compared(
     stock: Side, ours: Side, task: FairseqTask, batches: list[Batch], options: Options
 ) -> Compared:
-    def told(name: str, i: int, block: TrainingBlock) -> str:
+    def describe(name: str, i: int, block: TrainingBlock) -> str:
         speed = f"{block.words_per_second:.1f} words/s"
         return f"{ours.name}: block {i + 1} of {options.blocks}, {name}: {speed}"
 
     warmup, graphs = options.warmup_updates, [compiled_graphs()]
     trainers = warmed_up({"stock": stock, "ours": ours}, task, batches[:warmup])
     graphs.append(compiled_graphs())
-    blocks = alternate(trainers, batches[warmup:], options.updates, timed_block, told)
+    blocks = alternate(trainers, batches[warmup:], options.updates, timed_block, describe)
     speeds = {name: _speed(some) for name, some in blocks.items()}
     graphs.append(compiled_graphs())
     by_block = ratios(*(speeds[name].words_per_second.by_block for name in ("ours", "stock")))
@@ -213,7 +213,7 @@ def _losses(
     weights = initial_weights(stock.run, task)
     found: list[Loss] = []
     for side in (stock, *ours):
-        learning = side.but(*schedule)
+        learning = side.with_options(*schedule)
         curve = losses(learning.run, task, batches, weights)
         if not curve:
             raise AdminError(f"{side.name}: every update was skipped")

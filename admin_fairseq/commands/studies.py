@@ -11,7 +11,7 @@ import torch
 from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.commands.command import Command, add_force, positive
-from admin_fairseq.fairseq_runs import running_out_of_memory
+from admin_fairseq.fairseq_runs import naming_out_of_memory
 from admin_fairseq.formats import Files, write
 from admin_fairseq.studies.files import check_folder, files_of, names_of
 from admin_fairseq.studies.options import add_options, command_line, values
@@ -76,7 +76,7 @@ def _measured(
         "command": _command(table.name, args.output_dir, *alone),
         **origin(torch.cuda.is_available() and not getattr(args, "cpu", False)),
     }
-    with running_out_of_memory():
+    with naming_out_of_memory():
         return Finding(what, study, made_with, study.measure(part))
 
 

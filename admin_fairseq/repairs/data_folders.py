@@ -28,12 +28,12 @@ def apply() -> None:
 
     Errors about dictionaries name the file.
     """
-    Dictionary.add_from_file = _telling(Dictionary.add_from_file)
+    Dictionary.add_from_file = _reporting(Dictionary.add_from_file)
     for name in ("infer_dataset_impl", "make_dataset"):
         setattr(indexed_dataset, name, _checked(getattr(indexed_dataset, name)))
 
 
-def _telling(original: Callable[..., None]) -> Callable[..., None]:
+def _reporting(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def add_from_file(dictionary: Dictionary, file: Union[str, TextIO]) -> None:
         if not isinstance(file, str):

@@ -16,10 +16,10 @@ from admin_fairseq.errors import AdminError
 
 def apply() -> None:
     """Let fairseq say in one line that --task is missing."""
-    options.parse_args_and_arch = _telling(options.parse_args_and_arch)
+    options.parse_args_and_arch = _reporting(options.parse_args_and_arch)
 
 
-def _telling(parse: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(parse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(parse)
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         try:

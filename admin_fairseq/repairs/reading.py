@@ -27,7 +27,7 @@ def apply() -> None:
     if unpickling.KEEPS_AN_ALLOW_LIST:
         torch.serialization.add_safe_globals(unpickling.allowed_types())
     checkpoint_utils.torch = StandIn(checkpoint_utils.torch, load=load)
-    checkpoint_utils.load_checkpoint_to_cpu = _telling(checkpoint_utils.load_checkpoint_to_cpu)
+    checkpoint_utils.load_checkpoint_to_cpu = _reporting(checkpoint_utils.load_checkpoint_to_cpu)
 
 
 def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def read(path: str) -> dict[str, Any]:
         raise AdminError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _telling(reader: Callable[..., dict]) -> Callable[..., dict]:
+def _reporting(reader: Callable[..., dict]) -> Callable[..., dict]:
     """fairseq's ``load_checkpoint_to_cpu`` with errors in one line."""
 
     @functools.wraps(reader)

@@ -110,7 +110,7 @@ def apply() -> None:
     for bar, logged in LOGGED.items():
         for method in ("log", "print"):
             setattr(bar, method, _recorded(getattr(bar, method), method in logged))
-    Trainer.train_step = _telling_its_end(Trainer.train_step)
+    Trainer.train_step = _logging_errors(Trainer.train_step)
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def number(text: str) -> Union[int, float, str]:
     return text
 
 
-def _telling_its_end(train_step: Callable[..., Any]) -> Callable[..., Any]:
+def _logging_errors(train_step: Callable[..., Any]) -> Callable[..., Any]:
     """``Trainer.train_step`` that also logs errors, whose traceback goes to the screen."""
 
     @functools.wraps(train_step)

@@ -43,7 +43,7 @@ MOST_NAMED = 5
 
 def apply() -> None:
     """Let fairseq report in one line which options differ, whatever the architecture."""
-    Trainer.load_checkpoint = _telling(Trainer.load_checkpoint)
+    Trainer.load_checkpoint = _reporting(Trainer.load_checkpoint)
     checkpoint_utils.load_model_ensemble_and_task = _blaming_the_data(
         checkpoint_utils.load_model_ensemble_and_task
     )
@@ -69,7 +69,7 @@ def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
     return load_model_ensemble_and_task
 
 
-def _telling(load: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
     def load_checkpoint(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -91,9 +91,9 @@ def _unfit(path: str, model: Any, weights: Mapping[str, Tensor]) -> AdminError:
     found = [*_of_dictionaries(state["model"], weights), *_of_options(_model_of(state), model)]
     found = found or [_of_weights(state["model"], weights)]
     named, more = found[:MOST_NAMED], len(found) - MOST_NAMED
-    told = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+    differences = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
     return AdminError(
-        f"{path}: does not fit the model: {told}; use the checkpoint's options and data, "
+        f"{path}: does not fit the model: {differences}; use the checkpoint's options and data, "
         "or choose another --save-dir to start again"
     )
 

@@ -65,7 +65,7 @@ def titles(models: Sequence[MeasuredModel]) -> list[str]:
 
     one_depth = len(set(map(depth, models))) < 2
     labels = [f"{m.label}{'' if one_depth else f' {depth(m)}'}" for m in models]
-    return _told_apart(labels, [model.model for model in models])
+    return _distinct(labels, [model.model for model in models])
 
 
 def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
@@ -76,16 +76,16 @@ def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
 def curve_titles(models: Sequence[MeasuredModel]) -> dict[str, str]:
     """Subject → its title for all depths."""
     labels = {model.model: model.label for model in models}
-    return dict(zip(labels, _told_apart(list(labels.values()), list(labels))))
+    return dict(zip(labels, _distinct(list(labels.values()), list(labels))))
 
 
-def _told_apart(labels: list[str], names: list[str]) -> list[str]:
+def _distinct(labels: list[str], names: list[str]) -> list[str]:
     """The labels; equal ones get the names of the models, with paths shortened if possible."""
     tails = ["/".join(name.split("/")[-2:]) for name in names]
-    for told in (tails, names):
+    for suffixes in (tails, names):
         titles = [
             label if labels.count(label) == 1 else f"{label} ({name})"
-            for label, name in zip(labels, told)
+            for label, name in zip(labels, suffixes)
         ]
         if len(set(titles)) == len(titles):
             break
