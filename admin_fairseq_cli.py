@@ -1,7 +1,7 @@
-"""Where the command ``admin-fairseq`` starts: its help and its version come without the package.
+"""The entry point of ``admin-fairseq``, which shows its help and version without the package.
 
-It lies beside the package, as ``fairseq_cli`` lies beside fairseq: importing ``admin_fairseq``
-takes seconds, as it imports fairseq and torch.
+It is beside the package, as ``fairseq_cli`` is beside fairseq: importing ``admin_fairseq`` takes
+seconds, as it imports fairseq and torch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SUBCOMMANDS = {
     "configs": "files for fairseq-hydra-train: rows of the published tables, model=, optimizer=",
     "evaluate": "average, translate and score runs of train, as published",
     "export": "fold a checkpoint and convert it for another engine",
-    "fold": "fold a model's scales away: a checkpoint of fairseq's own transformer that computes "
-    "the same",
-    "import-release": "bring over a checkpoint of the original Admin release",
+    "fold": "fold a model's scales into its weights: a checkpoint of fairseq's own transformer "
+    "that computes the same",
+    "import-release": "convert a checkpoint of the original Admin release",
     "prepare": "from published archives, or your own text, to a data set for fairseq-train",
     "results": "table and loss curves of training runs, from their logs",
     "schemes": "list the schemes, the values of --init-type",
@@ -43,11 +43,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def parser_of(kind: Callable[..., ArgumentParser]) -> tuple[ArgumentParser, dict[str, Any]]:
-    """The command's parser, made by ``kind``, and those of its subcommands, yet without options."""
+    """The command's parser, of class ``kind``, and those of its subcommands, without options."""
     parser = kind(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error that nobody foresaw"
+        "--debug", action="store_true", help="show the traceback of an unexpected error"
     )
     subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
     return parser, {
@@ -59,5 +59,5 @@ def parser_of(kind: Callable[..., ArgumentParser]) -> tuple[ArgumentParser, dict
 def _version() -> str:
     try:
         return version("admin-fairseq")
-    except PackageNotFoundError:  # its folder alone is enough for --user-dir
+    except PackageNotFoundError:  # --user-dir needs only the folder
         return "(a source tree that is not installed)"

@@ -7,10 +7,10 @@ import logging
 import os
 import warnings
 
-# at its import it advises to install tensorboardX
+# advises to install tensorboardX when it is imported
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # of fairscale, which fairseq imports
+    warnings.simplefilter("ignore", FutureWarning)  # from fairscale, which fairseq imports
     from fairseq import utils
 
 from admin_fairseq import starting  # noqa: E402
@@ -65,10 +65,10 @@ from admin_fairseq.optim import adam_fused, novograd, radam  # noqa: E402, F401
 
 
 def _paths_of_user_dir() -> list[str]:
-    """The other spellings under which fairseq's --user-dir may look for this package.
+    """Other paths under which fairseq's --user-dir may look for this package.
 
-    fairseq refuses a package that was imported before, unless ``__path__`` has the spelling that
-    it uses itself: an absolute path, or one relative to fairseq's own folder.
+    fairseq refuses a package that is already imported unless ``__path__`` contains the path that it
+    uses itself: an absolute one, or one relative to fairseq's own folder.
     """
     here = os.path.dirname(os.path.abspath(__file__))
     beside_fairseq = os.path.join(os.path.dirname(utils.__file__), "..", __name__)

@@ -1,4 +1,4 @@
-"""The names given to --arch: a family (norm placement, first scheme), a model and a size."""
+"""The names given to --arch: a family (norm placement, default scheme), a model, a size."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model: fairseq's model of the same kind, and the sizes of its architectures."""
+    """A registered model, fairseq's equivalent, and the sizes of its architectures."""
 
     stacks: tuple[str, ...]
-    stock: str  # the model of fairseq's that computes the same, ω folded away
-    options: type  # its options
+    stock: str  # fairseq's model that computes the same once ω is folded in
+    options: type  # of fairseq's model
     task: str
-    suffix: str  # of its architectures' names, before the size's
+    suffix: str  # of its architectures' names, before the size
     sizes: dict[str, dict[str, Any]]
 
 
@@ -69,10 +69,10 @@ COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn"
 
 @dataclass(frozen=True)
 class Family:
-    """Architectures whose names begin alike: their first scheme and the norm they stand for."""
+    """Architectures with the same prefix: their default scheme and their norm placement."""
 
     init_type: str
-    norm: Optional[Norm] = None  # None: whatever the scheme says
+    norm: Optional[Norm] = None  # None: the scheme's
 
     def admits(self, scheme: Scheme) -> bool:
         flexible = scheme.norm is Norm.EACH and self.norm in (Norm.POST, Norm.PRE)
@@ -99,7 +99,7 @@ class Architecture:
     model: str
     family: Family
     defaults: dict[str, Any]
-    widest: str  # the architecture of the same size that takes every scheme
+    widest: str  # the architecture of this size that accepts every scheme
 
 
 def _architectures() -> dict[str, Architecture]:

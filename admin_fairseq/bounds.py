@@ -1,4 +1,4 @@
-"""What the number of an option may be: tables of bounds, and the one check of them."""
+"""Bounds of numeric options, and the check of options against tables of bounds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MOST = sys.maxsize
 
 @dataclass(frozen=True)
 class Bounds:
-    """Numbers from ``lowest`` to ``highest``, both included; infinity and NaN are none.
+    """Numbers from ``lowest`` to ``highest``, both included; never infinity or NaN.
 
-    As the type of an option of argparse it reads such a number and refuses any other text.
+    As the type of an argparse option, it parses such a number and refuses any other text.
     """
 
     lowest: float
@@ -59,10 +59,10 @@ SEED = counting(0, 2**32 - 1)
 
 
 def check(options: Any, bounds: Mapping[str, Bounds]) -> None:
-    """Raise AdminError that names the first option of ``options`` that is out of its bounds.
+    """Raise AdminError that names the first of ``options`` that is out of its bounds.
 
-    Each number of a list must be within them, and there must be one. An option that is missing or
-    None is not said, which is for others to judge.
+    Lists must not be empty, and all their numbers within bounds. Options that are missing or None
+    pass.
     """
     for name, admitted in bounds.items():
         value: Any = getattr(options, name, None)
@@ -78,9 +78,9 @@ def spelled(option: str) -> str:
 
 
 def numbers(given: Any) -> list[Any]:
-    """What ``given`` lists, as itself or as text like ``"(0.9, 0.98)"`` or ``"4,6"``.
+    """The numbers in ``given``: a number, a list, or text like ``"(0.9, 0.98)"`` or ``"4,6"``.
 
-    fairseq hands such text to ``eval``. What lists nothing gives an empty list.
+    fairseq passes such text to ``eval``. Text that is no literal gives an empty list.
     """
     try:
         value = ast.literal_eval(given) if isinstance(given, str) else given

@@ -1,6 +1,6 @@
-"""The command ``admin-fairseq SUBCOMMAND``, and all that it prints.
+"""The command ``admin-fairseq SUBCOMMAND``; the only module that prints.
 
-It is entered from ``admin_fairseq_cli``, which shows its help and version without importing it.
+``admin_fairseq_cli`` calls it, and shows its help and version without importing it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from admin_fairseq_cli import SUBCOMMANDS, parser_of
 
 
 class Parser(ArgumentParser):
-    """Tells a mistake in one line, and helps in every encoding."""
+    """Reports mistakes in one line, and prints help in any encoding."""
 
     def format_help(self) -> str:
         return writable(super().format_help(), sys.stdout)
@@ -32,7 +32,7 @@ class Parser(ArgumentParser):
 
 
 class Printable(logging.Formatter):
-    """Messages may hold names of files; each stays one line."""
+    """Keeps each message on one line, whatever file names are in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -42,7 +42,7 @@ COMMANDS = {
     name: import_module(f"admin_fairseq.commands.{name.replace('-', '_')}").COMMAND
     for name in SUBCOMMANDS
 }
-"""Subcommand → what it does."""
+"""Subcommand → its command."""
 
 
 def _parser() -> ArgumentParser:
@@ -65,7 +65,7 @@ def _parsed(words: list[str]) -> Namespace:
 
 @contextmanager
 def _messages_on_stderr() -> Iterator[None]:
-    """Show what the package logs as it stands; of others, and of warnings, nothing."""
+    """Show the package's log messages without decoration, and hide warnings and other logs."""
     logger, handler = logging.getLogger("admin_fairseq"), logging.StreamHandler()
     handler.setFormatter(Printable())
     chatter = [(other, other.level) for other in map(logging.getLogger, ("", "fairseq", "hydra"))]
@@ -87,9 +87,9 @@ def _messages_on_stderr() -> Iterator[None]:
 
 @contextmanager
 def _cleaning_up_when_told_to_end() -> Iterator[None]:
-    """Let SIGTERM end the command as an interrupt does: temporary files go."""
+    """Let SIGTERM end the command like an interrupt, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only there may signals be handled
+        yield  # only the main thread can handle signals
         return
     old = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -99,12 +99,12 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
 
 
 def _readable(text: str) -> str:
-    """``text`` as a terminal can show it, whatever the names of files in it."""
+    """``text`` made safe for a terminal, whatever file names are in it."""
     return writable("\n".join(map(printable, text.split("\n"))), sys.stdout)
 
 
 def _show(text: str, **how: Any) -> None:
-    """Print, also where standard output is closed; raises AdminError where there is no room."""
+    """Print; raises AdminError if standard output cannot take it (a full disk, its encoding)."""
     try:
         print(text, **how)
     except BrokenPipeError:
@@ -123,7 +123,7 @@ def _quiet_when_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as a shell says it
+        raise SystemExit(130) from None  # as in shells
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -136,12 +136,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
-    """Print the lines of ``work``, as a command of its own does.
+    """Run ``work`` as a command and print its lines.
 
-    An error ends the process with one line; so does one that nobody foresaw, unless ``debug`` asks
-    for its traceback.
+    Errors end the process with one line, unexpected ones too unless ``debug`` asks for tracebacks.
     """
-    with exit_in_one_line(), _quiet_when_interrupted(), _explaining_the_unforeseen(debug):
+    with exit_in_one_line(), _quiet_when_interrupted(), _reporting_unexpected_errors(debug):
         with _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
                 _show(text if verbatim else _readable(text))
@@ -149,11 +148,11 @@ def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bo
 
 
 @contextmanager
-def _explaining_the_unforeseen(debug: bool) -> Iterator[None]:
-    """Let what happens to a command that is no AdminError become one, unless ``debug``."""
+def _reporting_unexpected_errors(debug: bool) -> Iterator[None]:
+    """Turn any other exception into an AdminError, unless ``debug``."""
     try:
         yield
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except AdminError:
         raise
@@ -161,8 +160,8 @@ def _explaining_the_unforeseen(debug: bool) -> Iterator[None]:
         if debug:
             raise
         raise AdminError(
-            f"unforeseen {type(error).__name__}: {error} (please report it, with what "
-            "admin-fairseq --debug shows)"
+            f"unexpected {type(error).__name__}: {error} (please report it, with the output "
+            "of admin-fairseq --debug)"
         ) from None
 
 

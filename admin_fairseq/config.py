@@ -1,7 +1,7 @@
 """The model's options: those of fairseq's transformer, flat as on the command line, and ours.
 
 What an architecture's name decides (sizes, scheme) has the default None and is filled in by
-``apply_architecture``, so that ``--arch`` and ``model=`` in hydra go the same way.
+``apply_architecture``, so that ``--arch`` and hydra's ``model=`` are handled alike.
 """
 
 from argparse import Namespace
@@ -65,12 +65,12 @@ DECIDED_BY_ARCHITECTURE = {
 }
 
 SYNONYMS = {"admin": "adaptive-auto"}
-"""What --init-type also takes, as tables and scripts call it → the scheme that it means."""
+"""Other names that --init-type accepts → scheme."""
 
 INIT_TYPES = [*SCHEMES, *SYNONYMS]
 
 LAYERS = counting(1, 10_000)
-"""Of a stack: ten times the deepest published model (Wang et al. 2022, DeepNet)."""
+"""Of a stack, up to ten times the deepest published model (Wang et al. 2022, DeepNet)."""
 
 WIDEST = 2**16
 WIDTH = counting(4, WIDEST)
@@ -96,7 +96,7 @@ SIZES = {
         ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
     ),
 }
-"""What a model's memory depends on, fairseq's own too."""
+"""Options that determine a model's memory, fairseq's own models included."""
 
 BOUNDS = {
     **SIZES,
@@ -111,7 +111,7 @@ BOUNDS = {
     "profile_batches": counting(1),
     **{o.name: o.bounds for scheme in SCHEMES.values() for o in scheme.options if o.bounds},
 }
-"""Every option that is a number → what it may be."""
+"""Numeric option → its bounds."""
 
 
 def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
@@ -137,7 +137,7 @@ def default_of(option: Field) -> Any:
 
 
 def _scheme_fields() -> Iterator[Tuple[str, Any, Any]]:
-    """The options that one scheme has alone."""
+    """The options that belong to a single scheme."""
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
             kind = ChoiceEnum(list(option.choices)) if option.choices else type(option.default)
@@ -192,8 +192,8 @@ class SchemeOptions(OptionsOfOneScheme):
     compile: bool = field(
         default=False,
         metadata={
-            "help": "compile the layers with torch.compile for training; the first updates wait "
-            "for it (a C++ compiler on a CPU, Triton on a GPU)"
+            "help": "compile the layers with torch.compile for training, which delays the first "
+            "updates and needs a C++ compiler on a CPU, Triton on a GPU"
         },
     )
 
@@ -211,7 +211,7 @@ class SchemeOptions(OptionsOfOneScheme):
         return MODELS[ARCHITECTURES[self._name].model].stacks
 
     def nested(self) -> TransformerConfig:
-        """The same options as fairseq's encoder and decoder read them; ours come along."""
+        """These options, ours included, nested as fairseq's encoder and decoder read them."""
         return TransformerConfig.from_namespace(Namespace(**vars(self)))
 
 
@@ -237,14 +237,14 @@ CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLang
 """Model → its options."""
 
 PLUGIN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
-"""What fairseq's transformer does not have."""
+"""Options that fairseq's transformer does not have."""
 
 
 def apply_architecture(config: Any, name: str) -> None:
-    """Fill in, in place, what the named architecture decides and the user did not; then check.
+    """Fill in, in place, options that the user left to the named architecture; then check.
 
     ``config`` is a Namespace, a DictConfig or the dataclass. Raises AdminError where the options
-    contradict one another.
+    contradict each other.
     """
     architecture = ARCHITECTURES[name]
     stacks = MODELS[architecture.model].stacks
@@ -302,7 +302,7 @@ def _check_norm(config: Any, name: str) -> None:
 
 
 def _check_scheme_options(config: SchemeOptions) -> None:
-    """Refuse options of a scheme that is not asked for, and what the scheme cannot do."""
+    """Refuse options of other schemes, unknown choices, and LayerDrop with DLCL."""
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
             value = getattr(config, option.name)
@@ -324,7 +324,7 @@ def _check_scheme_options(config: SchemeOptions) -> None:
 
 
 def _check_numbers(config: SchemeOptions) -> None:
-    """Refuse numbers that no model can have, and those that do not go together."""
+    """Refuse numbers out of bounds, and sizes that do not fit together."""
     bounds.check(config, BOUNDS)
     for stack in config.stacks:
         width, heads = (
@@ -341,7 +341,7 @@ def _check_numbers(config: SchemeOptions) -> None:
 
 @contextmanager
 def telling_contradictions() -> Iterator[None]:
-    """Tell in one line what fairseq finds wrong with options as it builds a model."""
+    """Turn what fairseq raises about a model's options into one line."""
     try:
         yield
     except (AssertionError, OSError, ValueError) as error:
@@ -349,7 +349,7 @@ def telling_contradictions() -> Iterator[None]:
 
 
 def _known(value: Any) -> Any:
-    """None for what another part of a run's configuration would say, where there is no run."""
+    """Unresolved ``${...}`` interpolations, which need the run's configuration, become None."""
     return None if isinstance(value, str) and value.startswith("${") else value
 
 

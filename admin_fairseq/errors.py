@@ -1,4 +1,4 @@
-"""The one exception that users see, and text that is safe to show them."""
+"""The exception for users' mistakes, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import unicodedata
 from contextlib import contextmanager
 from typing import IO, Iterator
 
-LONGEST_MESSAGE = 2000  # characters: room for a path, not for what lies in a file
+LONGEST_MESSAGE = 2000  # characters: enough for a path, not for a file's content
 UNSAFE = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
-"""Unicode categories of what steers a terminal, ends a line, reverses its direction, does not
-encode, or is no character, which XML forbids."""
+"""Unicode categories of characters that control a terminal, end a line, reverse its direction,
+cannot be encoded, or are unassigned, which XML forbids."""
 
 
 class AdminError(Exception):
-    """A mistake in options or files, told in one line.
+    """A mistake in options or files, described in one line.
 
-    A notebook catches it as any other exception. A command lets it through to where it was
-    entered, which ends the process with ``line``: ``exit_in_one_line`` in ours,
-    ``repairs.uncaught`` in fairseq's.
+    In Python it is an ordinary exception. In a command it ends the process with ``line``, through
+    ``exit_in_one_line`` in our commands and ``repairs.uncaught`` in fairseq's.
     """
 
     def __init__(self, message: str) -> None:
@@ -25,17 +24,17 @@ class AdminError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type[AdminError], tuple[str]]:
-        return type(self), (self.message,)  # as it comes from another process
+        return type(self), (self.message,)  # for pickling between processes
 
     @property
     def line(self) -> str:
-        """What a command says of it."""
+        """The message that a command prints."""
         return f"admin-fairseq: error: {self}"
 
 
 @contextmanager
 def exit_in_one_line() -> Iterator[None]:
-    """End the process where an error comes this far: its line to standard error, status 1."""
+    """Turn an AdminError into the end of the process: one line on standard error, status 1."""
     try:
         yield
     except AdminError as error:
@@ -44,7 +43,7 @@ def exit_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def blaming(path: str) -> Iterator[None]:
-    """Let errors inside say that ``path`` is the file where the mistake lies."""
+    """Prefix AdminErrors raised inside with ``path``, the file that has the mistake."""
     try:
         yield
     except AdminError as error:
@@ -52,10 +51,9 @@ def blaming(path: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """``text`` with escapes (``\\x1b``) for what is not safe to print.
+    """``text`` with escapes (``\\x1b``) for characters that are not safe to print.
 
-    File names and the contents of files may hold anything, such as codes that make a terminal
-    write to its title.
+    File names and file contents may hold anything, such as codes that change a terminal's title.
     """
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSAFE else c
@@ -64,7 +62,7 @@ def printable(text: str) -> str:
 
 
 def writable(text: str, stream: IO[str]) -> str:
-    """``text`` with escapes (``\\u03c9``) for what the stream's encoding does not have, as ω."""
+    """``text`` with escapes (``\\u03c9``) for characters, like ω, that ``stream`` cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

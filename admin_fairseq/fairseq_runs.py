@@ -1,4 +1,4 @@
-"""fairseq's runs inside this process: options → configuration → model, batches."""
+"""fairseq runs inside this process: options → configuration → model and batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from admin_fairseq.errors import AdminError
 Batch = dict[str, Any]
 
 BATCHES = {"required_batch_size_multiple": counting(1)}
-"""Options of which fairseq makes batches, in C, where 0 ends the process without a word."""
+"""Options that fairseq passes to C code, where 0 ends the process without a message."""
 
 
 class OutOfMemory(AdminError):
@@ -33,14 +33,14 @@ class OutOfMemory(AdminError):
 
 
 def parse(words: Sequence[str]) -> Namespace:
-    """What ``fairseq-train`` makes of these words; raises AdminError where it refuses them."""
+    """Parse options as ``fairseq-train`` does; raises AdminError where it refuses them."""
     parser = fairseq_options.get_training_parser()
     parser.error = _refuse
     try:
         args = fairseq_options.parse_args_and_arch(parser, list(words))
-    except ArgumentError as error:  # options of a task that contradict those of the model
+    except ArgumentError as error:  # the task and the model define the same option
         _refuse(str(error))
-    args.tpu = False  # fairseq takes --bf16 for a wish to use a TPU
+    args.tpu = False  # fairseq's --bf16 implies --tpu
     return args
 
 
@@ -49,7 +49,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def build_model(run: DictConfig, task: FairseqTask) -> BaseFairseqModel:
-    """The run's model, built so that ours cannot see the run: ω stays 1, no file is written."""
+    """Build the run's model without its run: our models keep ω = 1 and write no profile."""
     model = run.model
     if OmegaConf.is_config(model):
         model = OmegaConf.create(OmegaConf.to_container(model, resolve=True, enum_to_str=True))
@@ -59,9 +59,9 @@ def build_model(run: DictConfig, task: FairseqTask) -> BaseFairseqModel:
 def first_batches(
     task: FairseqTask, run: DictConfig, count: int, subset: str = "train"
 ) -> list[Batch]:
-    """The first ``count`` batches of an epoch, which begins again where it is too short.
+    """The first ``count`` batches of an epoch, repeated from its start if it is too short.
 
-    Raises AdminError where the data cannot be read, or no sentence fits.
+    Raises AdminError if the data cannot be read, or no sentence fits.
     """
     with telling_of_data(run):
         task.load_dataset(subset)
@@ -84,10 +84,10 @@ def first_batches(
 
 
 @contextmanager
-def explaining(who: object, what: str) -> Iterator[None]:
-    """Tell in one line what fairseq raises over options that contradict one another."""
+def naming_errors(who: object, what: str) -> Iterator[None]:
+    """Turn what fairseq raises about contradicting options into one line."""
     try:
-        with running_out_of_memory():
+        with naming_out_of_memory():
             yield
     except AdminError:
         raise
@@ -97,14 +97,14 @@ def explaining(who: object, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def running_out_of_memory() -> Iterator[None]:
-    """Say in one line what torch says in many."""
+def naming_out_of_memory() -> Iterator[None]:
+    """Turn torch's errors about memory into OutOfMemory."""
     try:
         yield
     except MemoryError:
         raise OutOfMemory from None
     except RuntimeError as error:
-        # the second is what it says on a CPU
+        # the second is its message on a CPU
         if not any(words in str(error) for words in ("out of memory", "you tried to allocate")):
             raise
         raise OutOfMemory from None
@@ -112,7 +112,7 @@ def running_out_of_memory() -> Iterator[None]:
 
 @contextmanager
 def telling_of_data(run: DictConfig) -> Iterator[None]:
-    """Tell in one line why the run's data gives no batches."""
+    """Turn what fairseq raises about unreadable or unsuitable data into one line."""
     bounds.check(run.dataset, BATCHES)
     try:
         yield
@@ -125,7 +125,7 @@ def telling_of_data(run: DictConfig) -> Iterator[None]:
         if not str(error):
             raise  # its traceback says more
         raise AdminError(f"{run.task.data}: {error}") from None
-    except IndexError:  # what fairseq-fixed says to an empty data set
+    except IndexError:  # raised by fairseq-fixed for an empty data set
         raise _nothing_fits(run) from None
 
 
@@ -138,8 +138,8 @@ def _nothing_fits(run: DictConfig) -> AdminError:
 
 
 def check_batch(batch: Batch, task: FairseqTask, run: DictConfig) -> None:
-    """Raise AdminError where ``batch`` lacks its targets, or has tokens that no dictionary has."""
-    if batch.get("target", ()) is None:  # of a data set with sources alone
+    """Raise AdminError if ``batch`` has no targets, or tokens beyond the dictionaries."""
+    if batch.get("target", ()) is None:  # a data set without target files
         raise AdminError(f"{run.task.data}: the files of the target language are missing")
     for name, dictionary in (
         ("src_tokens", task.source_dictionary),

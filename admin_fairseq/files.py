@@ -1,4 +1,4 @@
-"""Reading files that may hold anything; writing files and folders whole or not at all."""
+"""Read files that may hold anything; write files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from admin_fairseq.errors import AdminError, blaming, shortened
 Schema = TypeVar("Schema")
 
 LARGEST_TEXT = 16 << 20
-"""Bytes of the largest file that is read as a whole: profiles and descriptions have far less."""
+"""Bytes of the largest text file that is read; profiles and descriptions have far less."""
 
 
 def open_regular(path: str) -> BinaryIO:
-    """``path`` for reading; raises OSError at once for what is no regular file.
+    """Open ``path`` for reading; raises OSError at once if it is not a regular file.
 
-    A FIFO or a device may never begin, or never end.
+    Opening a FIFO, or reading a device, may never return.
     """
     file = open(path, "rb", opener=_at_once)  # noqa: SIM115  the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -41,7 +41,7 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
-    """The text of a UTF-8 file; raises AdminError where it is something else, or too large."""
+    """The text of a UTF-8 file; raises AdminError if it is something else, or too large."""
     try:
         with open_regular(path) as file:
             content = file.read(largest + 1)
@@ -56,9 +56,10 @@ def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
 
 
 def read_json(path: str, schema: type[Schema], what: str) -> Schema:
-    """The file as ``schema`` (anything that msgspec takes) has it; ``what`` is its name in errors.
+    """The content of a JSON file as ``schema`` (any type that msgspec accepts).
 
-    Raises AdminError where it cannot be read, or is no such file: see ``check_json``.
+    ``what`` is the kind of file, for errors. Raises AdminError if the file cannot be read, and as
+    ``check_json`` does.
     """
     text = read_text(path)
     with blaming(path):
@@ -66,10 +67,10 @@ def read_json(path: str, schema: type[Schema], what: str) -> Schema:
 
 
 def check_json(text: str, schema: type[Schema], what: str) -> Schema:
-    """``text`` as ``schema`` has it.
+    """The content of JSON ``text`` as ``schema``.
 
-    Types are strict: no text for a number, no truth value for one. Raises AdminError for what is
-    no JSON, for a key that occurs twice, and for numbers beyond a double's or 64 bits.
+    Types are strict: neither text nor a truth value is a number. Raises AdminError for invalid
+    JSON, duplicate keys, other types, and numbers beyond a double's range or 64 bits.
     """
     try:
         content = json.loads(
@@ -110,18 +111,18 @@ def _of_64_bits(text: str) -> int:
 
 
 def refuse_to_overwrite(path: str, force: bool) -> None:
-    """Raise AdminError if ``path`` is there and ``force`` was not asked for."""
+    """Raise AdminError if ``path`` exists and ``force`` is not set."""
     if os.path.lexists(path) and not force:
         raise AdminError(f"{path}: is there already; use --force to replace it")
 
 
 @contextmanager
 def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that is renamed to it when the block ends well.
+    """A temporary file beside ``path`` that is renamed to it when the block succeeds.
 
-    Killed at any moment, it leaves the whole file or the old one, and a temporary file that the
-    next call removes. Raises AdminError where the file cannot be written, and without ``force``
-    where one has come to be there.
+    If the process is killed, ``path`` is the whole new file or the old one, and the next call
+    removes the temporary file. Raises AdminError if the file cannot be written, or exists by then
+    without ``force``.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = None
@@ -145,7 +146,7 @@ def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
 
 
 def _refuse_folder(path: str) -> None:
-    """Raise OSError where no file can have this name, before the work of filling it begins."""
+    """Raise OSError if ``path`` is a folder, before the work of filling a file begins."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -153,11 +154,11 @@ def _refuse_folder(path: str) -> None:
 
 @contextmanager
 def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
-    """A temporary folder beside ``path`` that takes its place when the block ends well.
+    """A temporary folder beside ``path`` that takes its place when the block succeeds.
 
-    Killed at any moment, it leaves the whole folder or the old one, and a temporary folder that
-    the next call removes. Raises AdminError where it cannot be written, and without ``force``
-    where one has come to be there.
+    If the process is killed, ``path`` is the whole new folder or the old one, and the next call
+    removes the temporary folder. Raises AdminError if it cannot be written, or exists by then
+    without ``force``.
     """
     path = os.path.abspath(path)
     descriptor = workplace = None
@@ -187,10 +188,10 @@ def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
 
 
 def clear_remains(path: str) -> None:
-    """Remove what a killed process left of its try to write ``path``, a file or a folder.
+    """Remove what killed processes left of a file or folder ``path`` that they were writing.
 
-    Whoever still writes it holds a lock, which the kernel drops when a process dies. Where the
-    file system has no locks, what may be somebody's work stays.
+    Live writers hold a lock, which the kernel releases when a process dies. Without locks in the
+    file system nothing is removed, as it may still be in use.
     """
     pattern = f"{glob.escape(_temporary_prefix(path))}{'[a-z0-9_]' * 8}"
     for left in glob.glob(pattern):
@@ -208,14 +209,14 @@ def clear_remains(path: str) -> None:
 
 def _temporary_prefix(path: str) -> str:
     folder, name = os.path.split(os.path.abspath(path))
-    short = os.fsdecode(os.fsencode(name)[:240])  # with a dot and nine more, 255 are allowed
+    short = os.fsdecode(os.fsencode(name)[:240])  # plus 10 characters of ours; 255 are allowed
     return os.path.join(folder, f".{short}-")
 
 
 def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
     """A locked descriptor of a new temporary file or folder, and its path.
 
-    Modes follow the umask, as those of any new file.
+    Permissions follow the umask, as for any new file.
     """
     while True:
         temporary = _temporary_prefix(path) + secrets.token_hex(4)
@@ -224,15 +225,15 @@ def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
             descriptor = os.open(temporary, os.O_RDONLY)
         else:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with suppress(OSError):  # no locks here: then nobody removes remains either
+        with suppress(OSError):  # without locks, clear_remains removes nothing
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.path.exists(temporary):  # else taken for remains before it was locked
+        if os.path.exists(temporary):  # not removed as remains before it was locked
             return descriptor, temporary
         os.close(descriptor)
 
 
 def write_json(content: Any, path: str, force: bool = True) -> None:
-    """Write ``content`` as JSON, whole or not at all; raises AdminError where it cannot."""
+    """Write ``content`` as JSON, whole or not at all; raises AdminError if it cannot."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     with replacing(path, force) as file:
         file.write(text.encode())

@@ -1,7 +1,7 @@
-"""Tables as text that is safe in each format, and files that are written together.
+"""Text made safe for CSV, Markdown, HTML and JSON, and files that are written together.
 
-Names of folders and of data sets may hold anything, and so may a log: markup, formulas of a
-spreadsheet, codes that steer a terminal, halves of surrogate pairs.
+Names of folders and data sets, and logs, may hold anything: markup, spreadsheet formulas, terminal
+control codes, halves of surrogate pairs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Files = Mapping[str, bytes]
 """Name → content."""
 
 FORMULA = ("=", "+", "-", "@")
-"""So begins what a spreadsheet takes for a formula; tabs and newlines become escapes."""
+"""How formulas of a spreadsheet begin, besides tabs and newlines, which are escaped anyway."""
 
 MARKUP = re.compile(r"[\\`*\[\]~$|]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown takes for markup; underscores within a word are none."""
+"""Markdown's markup; underscores within a word do not count."""
 
 
 def as_csv(table: Iterable[Sequence[Any]]) -> str:
-    """Lines of cells; what is no number is plain text for a spreadsheet too."""
+    """Lines of cells; a spreadsheet takes cells for numbers or plain text, never for formulas."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(map(_csv_cell, line) for line in table)
     return file.getvalue()
@@ -41,7 +41,7 @@ def _csv_cell(value: Any) -> Any:
     text = printable(value)
     if not text.startswith(FORMULA) or all(map(_is_number, text.split("±"))):
         return text
-    return f"\\x{ord(text[0]):02x}{text[1:]}"  # as printable escapes what else is not safe
+    return f"\\x{ord(text[0]):02x}{text[1:]}"  # in the style of printable
 
 
 def _is_number(text: str) -> bool:
@@ -53,29 +53,29 @@ def _is_number(text: str) -> bool:
 
 
 def as_markdown(text: str) -> str:
-    """``text`` as Markdown that shows it, in a line or in a cell of a table."""
+    """``text`` escaped for Markdown, in a line or a table cell."""
     return MARKUP.sub(r"\\\g<0>", html.escape(printable(text), quote=False))
 
 
 def as_html(text: str) -> str:
-    """``text`` for a page, or for an attribute in quotes."""
+    """``text`` escaped for HTML, including quoted attributes."""
     return html.escape(printable(text))
 
 
 def as_json(content: Any) -> str:
-    """JSON of ASCII alone, without a character that ``printable`` would escape its own way."""
+    """JSON in ASCII, without any character that ``printable`` would escape differently."""
     text = json.dumps(content, indent=1, allow_nan=False)
     return text.replace("\x7f", "\\u007f")
 
 
 def write(files: Files, folder: str, force: bool) -> None:
-    """Write files to ``folder``: all of them, or none if one cannot be written.
+    """Write all files to ``folder``, or none if one cannot be written.
 
-    Raises AdminError then, and without ``force`` where one has come to be there.
+    Raises AdminError in that case, and if one exists by then without ``force``.
     """
     with ExitStack() as stack:
         for name, content in files.items():
             file = stack.enter_context(replacing(os.path.join(folder, name), force))
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # no room is told here, before the first gets its name
+            os.fsync(file.fileno())  # a full disk fails here, before any file gets its name

@@ -1,8 +1,8 @@
 """The schemes' mathematics: pure functions of numbers.
 
-N and M are the numbers of encoder and decoder layers; a language model has N = 0. Sub-layers, n of
-them, are counted inside one stack (encoder: self-attention, FFN; decoder: self-attention,
-encoder-decoder attention, FFN; alone it lacks the second).
+N and M are the numbers of encoder and decoder layers; a language model has N = 0. n is the number
+of sub-layers in one stack: self-attention and FFN in each encoder layer; self-attention,
+encoder-decoder attention and FFN in each decoder layer, without the second in a language model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIPSCHITZ_CODE = "hfxunlp/transformer at 635c75c"
 DSINIT_CODE = "bzhangGo/zero at d97e2c2"
 
 Formula = Callable[[int, int], float]
-"""A number from the depths (N encoder layers, M decoder layers)."""
+"""Maps the depths (N encoder layers, M decoder layers) to a number."""
 
 
 def encoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
@@ -45,31 +45,31 @@ def encoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
 
 
 def decoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
-    """n = 3M beside an encoder, 2M alone."""
+    """n = 3M with an encoder, 2M without."""
     return (3 if encoder_layers else 2) * decoder_layers
 
 
 def in_encoder(of_sublayers: Callable[[int], float]) -> Formula:
-    """A function of a stack's sub-layers n, as a formula for the encoder."""
+    """Turn a function of n into a formula that uses the encoder's n."""
     return lambda *layers: of_sublayers(encoder_sublayers(*layers))
 
 
 def in_decoder(of_sublayers: Callable[[int], float]) -> Formula:
-    """A function of a stack's sub-layers n, as a formula for the decoder."""
+    """Turn a function of n into a formula that uses the decoder's n."""
     return lambda *layers: of_sublayers(decoder_sublayers(*layers))
 
 
 def one(encoder_layers: int, decoder_layers: int) -> float:
-    """1 at any depth: the gain of query and key weights, say."""
+    """1 at any depth, for example the gain of query and key weights."""
     return 1.0
 
 
 def admin_next_omega(omega: float, input_variance: float, branch_variance: float) -> float:
-    """ω of the sub-layer that follows one with this ω, input and residual branch.
+    """ω of the next sub-layer, from this one's ω and the variances of its input and branch.
 
     ω_{i+1} = sqrt(ω_i² Var[x_{i-1}] + Var[f_i(x_{i-1})]), with ω_1 = 1. After a Post-LN layer
     Var[x] ≈ 1, which makes it the paper's ω_i = sqrt(Σ_{j<i} Var f_j), the embedding being j = 0.
-    Source: Liu et al. 2020 (Admin), section 4.3, in the running form of its release.
+    Source: Liu et al. 2020 (Admin), section 4.3, in the recursive form of its release.
     """
     return math.sqrt(omega**2 * input_variance + branch_variance)
 
@@ -92,10 +92,10 @@ def tfixup_encoder_embedding(encoder_layers: int, decoder_layers: int) -> float:
 def tfixup_decoder(encoder_layers: int, decoder_layers: int) -> float:
     """(9M)^(-1/4) = (3n)^(-1/4): FFN, attention output, embeddings of the decoder.
 
-    Source: T-Fixup, section 3.3. Each branch puts three terms into its condition, v²w² + v²x² +
-    w²x² for value weights v, output weights w and embeddings x, and all n branches together are to
-    sum to 1; all sizes equal, that is 3n v⁴ = 1. Alone, the decoder has n = 2M: (6M)^(-1/4). That
-    case is derived here. (So is the encoder's 0.67: with x = (9N)^(-1/4) the sum gives 0.6696.)
+    Source: T-Fixup, section 3.3. Each branch contributes v²w² + v²x² + w²x² for value weights v,
+    output weights w and embeddings x, and the n branches together must sum to 1; with equal sizes,
+    3n v⁴ = 1. Without an encoder, n = 2M gives (6M)^(-1/4), which is our derivation. (The encoder's
+    0.67 follows likewise: with x = (9N)^(-1/4) the sum gives 0.6696.)
     """
     return (3 * decoder_sublayers(encoder_layers, decoder_layers)) ** -0.25
 
@@ -141,10 +141,10 @@ ADMIN_TORCH: dict[str, Callable[[int], float]] = {
     "O(1)": math.sqrt,
     "O(n)": lambda n: 1.0,
 }
-"""How a small change of the weights grows with depth → ω, the same in all n sub-layers of a stack.
+"""Growth with depth of a small weight change's effect → ω of all n sub-layers of a stack.
 
-Source: admin-torch, the package in which the author of Admin (Liu et al. 2020) later did without
-the profile. With ω so and branches of variance 1, Σ 1/(1 + ω²) bounds what n branches pass on: ln n
+Source: admin-torch, the package in which the author of Admin (Liu et al. 2020) later replaced the
+profile. With branches of variance 1, the effect through n branches is bounded by Σ 1/(1 + ω²): ln n
 at ω² = n / ln n, 1 at ω² = n.
 """
 
@@ -152,11 +152,11 @@ at ω² = n / ln n, 1 at ω² = n.
 def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
 
-    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Their code has γ l^(-1/4), as it
-    hands 1/√l to TensorFlow as a scale, which is one of the variance; and queries, keys and values
-    of self-attention are one matrix there, whose γ is 1/√2 of ours. Checked against the argument:
-    a branch of variance v makes Post-LN divide the gradient by sqrt(1 + v). Xavier's v = 1 in every
-    layer makes that 2^(L/2) over L of them; v = 1/l makes it sqrt(Π (1 + 1/l)) = sqrt(L + 1).
+    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Their code has γ l^(-1/4),
+    because TensorFlow applies their scale 1/√l to the variance; its queries, keys and values of
+    self-attention are one matrix, whose γ is 1/√2 of ours. Checked against the argument: a branch
+    of variance v makes Post-LN divide the gradient by sqrt(1 + v). L layers divide it by 2^(L/2)
+    with Xavier's v = 1, and by sqrt(Π (1 + 1/l)) = sqrt(L + 1) with v = 1/l.
     """
     return math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(layer)
 
@@ -164,10 +164,10 @@ def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
 def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
     """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own Post-LN model norms the
-    sum of embeddings and positions too: --layernorm-embedding. Checked against the argument:
-    weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so that no
-    map lengthens what it reads. For a square map it is Xavier's bound divided by √3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own Post-LN model
+    normalises the sum of embeddings and positions too: --layernorm-embedding. Checked against the
+    argument: weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so
+    that no map amplifies its input. For a square map it is Xavier's bound divided by √3.
     """
     return math.sqrt(1 / fan_in)
 
@@ -182,7 +182,7 @@ def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
 
 
 def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
-    """L = 2N + 3M, the branches of the whole model; 2M without an encoder."""
+    """L = 2N + 3M, the number of branches in the whole model; 2M without an encoder."""
     layers = encoder_layers, decoder_layers
     return encoder_sublayers(*layers) + decoder_sublayers(*layers)
 
@@ -190,8 +190,8 @@ def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
 def fixup_attention(encoder_layers: int, decoder_layers: int) -> float:
     """L^(-1/6): queries, keys and values of self-attention.
 
-    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup). Its paper's L^(-1/(2m-2)), as in
-    ``fixup_ffn``, with an attention counted as m = 4 maps: queries, keys, values, output.
+    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup). It is the paper's L^(-1/(2m-2)), see
+    ``fixup_ffn``, with m = 4 maps in an attention: queries, keys, values, output.
     """
     return fixup_branches(encoder_layers, decoder_layers) ** (-1 / 6)
 
@@ -199,8 +199,8 @@ def fixup_attention(encoder_layers: int, decoder_layers: int) -> float:
 def fixup_encoder_attention(encoder_layers: int, decoder_layers: int) -> float:
     """12^(-1/6) at any depth: queries, keys and values of attention to the encoder.
 
-    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup), where this attention is not told L and
-    takes its default. The published runs, at L = 30, had it so.
+    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup), which does not pass L to this attention,
+    so that a default of 12 applies, also in the published runs with L = 30.
     """
     return 12 ** (-1 / 6)
 
@@ -209,8 +209,8 @@ def fixup_ffn(encoder_layers: int, decoder_layers: int) -> float:
     """L^(-1/2): the first map of an FFN.
 
     Source: Zhang, Dauphin and Ma 2019 (Fixup), and their code. Checked against the argument: the
-    last of a branch's m maps starts at zero, so that a step of size η changes the branch by
-    η s^(2(m-1)), the other maps having size s; L branches together are to change by η, hence
+    last of a branch's m maps starts at zero, so a step of size η changes the branch by
+    η s^(2(m-1)) if the other maps have size s. L branches together should change by η, hence
     s = L^(-1/(2m-2)). Here m = 2.
     """
     return fixup_branches(encoder_layers, decoder_layers) ** -0.5
@@ -219,8 +219,8 @@ def fixup_ffn(encoder_layers: int, decoder_layers: int) -> float:
 def b2t_encoder(encoder_layers: int, decoder_layers: int) -> float:
     """N^(-1/2): every matrix of an encoder layer.
 
-    Source: the code of Takase et al. 2022 (B2T), whose published runs all had it; the paper does
-    not say so.
+    Source: the code of Takase et al. 2022 (B2T), used in all their published runs; the paper does
+    not mention it.
     """
     return encoder_layers**-0.5
 
@@ -233,8 +233,8 @@ def b2t_decoder(encoder_layers: int, decoder_layers: int) -> float:
 def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
     """γ = sqrt(⅓ ln 3M · ln 2N).
 
-    Source: Wang et al. 2022 (Foundation Transformers), and see ``subln_decoder_gain``: what the
-    encoder changes, ln 2N / γ², is read by one in three of the decoder's 3M sub-layers.
+    Source: Wang et al. 2022 (Foundation Transformers). As in ``subln_decoder_gain``; the encoder's
+    change, ln 2N / γ², reaches one in three of the decoder's 3M sub-layers.
     """
     return math.sqrt(math.log(3 * decoder_layers) * math.log(2 * encoder_layers) / 3)
 
@@ -242,10 +242,10 @@ def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
 def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
     """γ = sqrt(ln 3M); without an encoder sqrt(ln 2M). Either is sqrt(ln n).
 
-    Source: Wang et al. 2022 (Foundation Transformers). Checked against the argument: branch i is
-    1/i of the variance in a Pre-LN stream, and a step changes weights of size γ by 1/γ of
-    themselves. The n branches together change the stream by Σ (1/i) / γ² ≈ ln n / γ², which γ² =
-    ln n holds at 1 for any depth. The code of its authors (torchscale) leaves attention to the
-    encoder out, though it counts it in 3M.
+    Source: Wang et al. 2022 (Foundation Transformers). Checked against the argument: branch i has
+    1/i of the variance of a Pre-LN residual stream, and an update changes weights of size γ by a
+    relative 1/γ. The n branches together change the stream by Σ (1/i) / γ² ≈ ln n / γ², which γ² =
+    ln n keeps at 1 at any depth. The authors' code (torchscale) does not scale attention to the
+    encoder, although it counts it in 3M.
     """
     return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
-    """Where a parameter stands; an encoder that the decoder does not attend to is 0 layers deep."""
+    """Where a parameter is; ``encoder_layers`` is 0 in a decoder that attends to no encoder."""
 
     encoder_layers: int
     decoder_layers: int
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens to every parameter whose whole name matches ``pattern``."""
+    """An operation on every parameter whose whole name matches ``pattern``."""
 
     pattern: str
 
@@ -69,13 +69,13 @@ class Uniform(Rule):
 
 @dataclass(frozen=True)
 class Mirror(Rule):
-    """The second half along dimension ``dim`` becomes the first half's negative."""
+    """Set the second half along dimension ``dim`` to the negative of the first half."""
 
     dim: int
 
     def apply(self, weight: Tensor, place: Place) -> None:
         size = weight.size(self.dim)
-        half = size // 2  # an odd one in the middle stays
+        half = size // 2  # of an odd size, the middle stays
         second = weight.narrow(self.dim, size - half, half)
         second.copy_(-weight.narrow(self.dim, 0, half))
 
@@ -88,7 +88,7 @@ class Zero(Rule):
 
 @dataclass(frozen=True)
 class Scale(Rule):
-    """Multiply what stands there by ``factor(N, M)``."""
+    """Multiply the current values by ``factor(N, M)``."""
 
     factor: Formula
 
@@ -100,14 +100,14 @@ class Scale(Rule):
 def initialize(
     model: nn.Module, rules: Iterable[Rule], encoder_layers: int, decoder_layers: int
 ) -> None:
-    """Apply ``rules`` in order, in place, to what is trained and to what a scheme holds still.
+    """Apply ``rules`` in order, in place, to parameters and to buffers (constants of a scheme).
 
-    A parameter shared under two names counts once.
+    A parameter shared under two names counts once. A decoder without encoder-decoder attention
+    counts as one without an encoder.
 
-    A decoder without encoder-decoder attention has the sub-layers of one that stands alone. Padding
-    keeps the embedding zero, and embeddings that were loaded (``models.embeddings``) stay as they
-    are: who asks for them does not mean to have them drawn anew, and a factor that is right for
-    N(0, 1/d) is not for vectors of another size.
+    The embedding of padding stays zero, and pretrained embeddings (``models.embeddings``) stay
+    unchanged: they must not be drawn anew, and a factor meant for N(0, 1/d) does not suit vectors
+    of another size.
     """
     loaded = [
         (name, module.weight, module.loaded, module.weight[module.loaded])
@@ -130,7 +130,7 @@ def initialize(
 
 
 def _put_back(name: str, weight: Tensor, rows: Tensor, vectors: Tensor) -> None:
-    """Undo, in place, what rules did to ``vectors``, the loaded rows of ``weight``, and say so."""
+    """Restore ``vectors``, the loaded rows of ``weight``, in place; warn if rules changed them."""
     if not torch.equal(weight[rows], vectors):
         logger.warning(
             f"{name}: {len(vectors)} of {len(weight)} embeddings were loaded and stay as they are; "

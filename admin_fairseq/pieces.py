@@ -1,4 +1,4 @@
-"""Sentencepiece: learning a model, text to pieces and back. The one module that imports it."""
+"""Sentencepiece: train a model, split text into pieces and join them. Nothing else imports it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pieces = list[str]
 
 
 class Subwords(NamedTuple):
-    """How a line becomes pieces, and pieces a line."""
+    """Functions from a line to its pieces and back."""
 
     encode: Callable[[str], Pieces]
     decode: Callable[[Pieces], str]
@@ -27,10 +27,10 @@ PIECES = Subwords(str.split, " ".join)
 
 
 def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **options: Any) -> None:
-    """Write a model of ``size`` pieces, learned from ``lines``, whole or not at all.
+    """Train a model of ``size`` pieces on ``lines`` and write it, whole or not at all.
 
     ``kind`` is bpe or unigram, ``options`` are those of sentencepiece's trainer. Raises AdminError
-    where the text does not give so many pieces, or has more characters.
+    if the text is too small for so many pieces, or has more different characters.
     """
     model = io.BytesIO()
     try:
@@ -51,7 +51,7 @@ def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **optio
 
 
 def load(path: str) -> Subwords:
-    """A sentencepiece model; raises AdminError for what is none."""
+    """Read a sentencepiece model; raises AdminError if it is none."""
     processor = sentencepiece.SentencePieceProcessor()
     try:
         with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""Which packages a result was made with."""
+"""The versions of packages that a result was made with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
-    """Python's version and those of ``packages``, without what is not installed."""
+    """Python's version and those of ``packages``, as far as installed."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:

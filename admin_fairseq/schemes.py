@@ -39,7 +39,7 @@ EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en"
 OMEGA = r"residuals\.\w+\.omega"
 ALPHA = r"residuals\.\w+\.alpha"
 QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
-# within a layer: the linear maps, and those that end a branch
+# within a layer: all linear maps, and the last one of each branch
 LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
 LAST = r"(\w+_attn\.out_proj|fc2)"
 VALUE_PATH = r"(fc[12]|\w+_attn\.(v|out)_proj)\.weight"
@@ -65,7 +65,7 @@ AS_FAIRSEQ = (
     r"decoder\.(output_projection|project_(in|out)_dim)\.weight",
     r"decoder\.adaptive_softmax\..*",
 )
-"""Parameters that may be left as fairseq draws them. The FFN may not: see above."""
+"""Parameters that may keep fairseq's initialisation. The FFN's may not: see above."""
 
 
 LAYER_NORMS = {
@@ -77,7 +77,7 @@ LAYER_NORMS = {
 
 
 class Norm(Enum):
-    """Where layer norm stands."""
+    """Where layer norm is applied."""
 
     POST = "Post-LN"  # LN(x + f(x)) (Vaswani et al. 2017)
     PRE = "Pre-LN"  # x + f(LN(x)), one more LN at the end of a stack (Xiong et al. 2020)
@@ -88,17 +88,17 @@ class Norm(Enum):
 
     @property
     def before(self) -> bool:
-        """Whether a branch reads a normed input."""
+        """Whether the input of a branch is normalised."""
         return self in (Norm.PRE, Norm.SUB)
 
     @property
     def after(self) -> bool:
-        """Whether the sum of input and branch is normed."""
+        """Whether the sum of input and branch is normalised."""
         return self in (Norm.POST, Norm.B2T)
 
 
 class Profiling(Enum):
-    """Where a scheme takes its ω from before training starts."""
+    """What a scheme does about the profile, which sets ω before training."""
 
     NONE = "no profile"
     WRITE = "measure, write the file and stop"
@@ -108,7 +108,7 @@ class Profiling(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """An option that one scheme has alone, --NAME on the command line."""
+    """An option that only one scheme has; --NAME on the command line."""
 
     name: str
     default: Any
@@ -126,20 +126,20 @@ class Scheme:
     norm: Norm
     residual: Callable[[int], Residual] = PlainResidual  # residual(dim)
     one_residual_per_layer: bool = False  # shared by the layer's sub-layers
-    inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # what linear maps see first
+    inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # (linear maps, module before)
     connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
-    weights: tuple[Rule, ...] = ()  # on top of those it starts from
+    weights: tuple[Rule, ...] = ()  # applied after starts_from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
     profile: Profiling = Profiling.NONE
     held_against: str = "the paper alone: no code is public"
     extra: str = ""  # its own parameters, in words
     no_stock_form: str = ""  # why no stock transformer computes the same, if none does
-    options: tuple[Option, ...] = ()  # that no other scheme has
-    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # what they make of the scheme
+    options: tuple[Option, ...] = ()
+    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # with those options
 
     def configured(self, options: Any) -> Scheme:
-        """The scheme as the model's ``options`` want it."""
+        """The scheme with the model's ``options`` applied."""
         return self.variant(self, options) if self.variant else self
 
 
@@ -175,7 +175,7 @@ LOOKS_LINEAR_WEIGHTS = (
     Mirror(EVERY + r"fc2\.weight", dim=1),
 )
 DSINIT_WEIGHTS = (Uniform(EVERY + LINEAR + r"\.weight", formulas.dsinit_bound),)
-# an adaptive softmax, which no paper here knows, keeps fairseq's weights
+# an adaptive softmax, which none of these papers considers, keeps fairseq's weights
 LIPSCHITZ_WEIGHTS = (
     Uniform(EVERY + LINEAR + r"\.weight", formulas.lipschitz_bound),
     Uniform(r"decoder\.(output_projection|project_(in|out)_dim)\.weight", formulas.lipschitz_bound),
@@ -186,7 +186,7 @@ FIXUP_WEIGHTS = (
     Scale(DECODER + r"encoder_attn\.[qkv]_proj\.weight", formulas.fixup_encoder_attention),
     Scale(EVERY + r"fc1\.weight", formulas.fixup_ffn),
     Zero(EVERY + LAST + r"\.weight"),
-    Zero(r"decoder\.output_projection\.weight"),  # where it is not the embeddings
+    Zero(r"decoder\.output_projection\.weight"),  # if it is not tied to the embeddings
 )
 
 
@@ -204,7 +204,7 @@ def _admin(profile: Profiling) -> Scheme:
 
 
 def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
-    """ω for the wanted --output-change-scale; --omega-trainable lets training move it."""
+    """Set ω by --output-change-scale; --omega-trainable makes it a trained parameter."""
     omega = formulas.ADMIN_TORCH[options.output_change_scale]
     return replace(
         scheme,
@@ -222,7 +222,7 @@ def _branchnorm(scheme: Scheme, options: Any) -> Scheme:
 
 
 def _subln(scheme: Scheme, options: Any) -> Scheme:
-    """The paper's text with --subln-in-encoder-attention; else as the authors' code has it."""
+    """Follow the paper's text with --subln-in-encoder-attention, else the authors' code."""
     if not options.subln_in_encoder_attention:
         return scheme
     everywhere = XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain)
@@ -248,10 +248,10 @@ SCHEMES = {
             Option(
                 "output_change_scale",
                 "O(logn)",
-                "how the effect of a small change of the weights may grow with depth; sets ω",
+                "how the effect of a small weight change may grow with depth; determines ω",
                 choices=tuple(formulas.ADMIN_TORCH),
             ),
-            Option("omega_trainable", False, "train ω, which else is constant"),
+            Option("omega_trainable", False, "train ω instead of keeping it constant"),
         ),
         variant=_admin_torch,
         held_against=formulas.ADMIN_TORCH_CODE,
@@ -332,14 +332,14 @@ SCHEMES = {
         starts_from=XAVIER_FFN,
         as_built=(*AS_FAIRSEQ, EVERY + LAST + r"\.before\.(weight|bias)"),
         extra="one more layer norm per self-attention and FFN",
-        no_stock_form="it has a layer norm inside its sub-layers, where a stock one has none",
+        no_stock_form="it has layer norms inside its sub-layers; a stock transformer does not",
         options=(
             Option(
                 "subln_in_encoder_attention",
                 False,
-                "the second layer norm and the gain of the weights in attention to the encoder "
-                "too, as in the paper's text; the authors' code, which made the published numbers, "
-                "has neither there",
+                "give attention to the encoder the second layer norm and the weight gain too, as "
+                "in the paper's text; the authors' code, which produced the published numbers, "
+                "does not",
             ),
         ),
         variant=_subln,
@@ -362,7 +362,7 @@ SCHEMES = {
         connections=LinearCombination,
         as_built=(*AS_FAIRSEQ, r"(en|de)coder\.connections\..*"),
         extra="per stack of L layers: W, (L+1)(L+2)/2, and L+1 layer norms",
-        no_stock_form="its layers read all layers before them; stock ones read one",
+        no_stock_form="its layers read all layers before them; stock layers read one",
         held_against=formulas.DLCL_CODE,
     ),
     "looklinear": Scheme(
@@ -391,5 +391,5 @@ SCHEMES = {
 
 
 def scheme_of(options: Any) -> Scheme:
-    """The scheme that a model's options ask for."""
+    """The scheme that a model's options select."""
     return SCHEMES[options.init_type].configured(options)

@@ -1,4 +1,4 @@
-"""Processes that end with this one, and import nothing of the working directory."""
+"""Processes that end with this one, and do not import from the working directory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ResultT = TypeVar("ResultT")
 
 @contextmanager
 def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., Future]]:
-    """Processes that end when the block does, or when this process does, even killed.
+    """A pool of processes that end with the block, or with this process, even if it is killed.
 
-    Gives the function that submits them work: a function and its arguments. ``method`` is how
-    they start; by default, as multiprocessing does on this system.
+    Yields the function that submits a function and its arguments to them. ``method`` is how they
+    start (default: multiprocessing's own).
     """
     context = get_context(method)
-    with safe_path():  # which multiprocessing's own helper needs too
+    with safe_path():  # multiprocessing's helper process starts here
         executor = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
 
         def submit(function: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
@@ -32,7 +32,7 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
         try:
             yield submit
         finally:
-            # where an error left the block unfinished until Python ends, its pipes are closed then
+            # if this runs only as Python exits, the pipes are closed already
             with suppress(OSError):
                 executor.shutdown(cancel_futures=True)
 
@@ -40,10 +40,10 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
 def apart(
     function: Callable[..., ResultT], *arguments: object, method: Optional[str] = None
 ) -> ResultT:
-    """What ``function`` returns in a process that may start others.
+    """Run ``function`` in a process of its own, which may start others, and return its result.
 
-    All of them end with this call, interrupted or not, and with this process. Raises what the
-    function raises, and BrokenProcessPool if its process was killed.
+    All of them end with this call, even if it is interrupted, and with this process. Raises what
+    the function raises, and BrokenProcessPool if its process was killed.
     """
     with pool(1, method) as submit:
         group = submit(_lead_a_group).result()
@@ -56,9 +56,9 @@ def apart(
 
 @contextmanager
 def _signals_later() -> Iterator[None]:
-    """Let interrupts and SIGTERM wait for the end of the block.
+    """Delay interrupts and SIGTERM until the end of the block.
 
-    Python runs their handlers within those of a fork, where what they raise is lost.
+    Python could run their handlers inside its handlers for a fork, where exceptions are lost.
     """
     if current_thread() is not main_thread():
         yield  # handlers run in the main thread
@@ -79,10 +79,10 @@ def _signals_later() -> Iterator[None]:
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Keep the working directory off the module path of processes that do not fork from this one.
+    """Keep the working directory off the module path of spawned processes.
 
-    They begin with ``python -c``, for which Python looks there first: a file ``pickle.py`` would
-    run. Before Python 3.11 nothing changes that.
+    They start with ``python -c``, which looks for modules there first: a file ``pickle.py`` would
+    run. Has no effect before Python 3.11.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -96,14 +96,14 @@ def safe_path() -> Iterator[None]:
 
 
 def _start_worker(parent: int) -> None:
-    """Leave interrupts to the parent, and end when it is gone, even killed."""
+    """Leave interrupts to the parent, and end when it is gone, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _lead_a_group() -> int:
-    """Become the leader of a process group, to which all belong that are started from here."""
+    """Become the leader of a process group, which all processes started from here join."""
     os.setpgid(0, 0)
     return os.getpid()
 

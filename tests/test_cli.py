@@ -63,12 +63,12 @@ def test_help(words, capsys):
     assert "usage: admin-fairseq" in capsys.readouterr().out
 
 
-def test_an_unforeseen_error_is_one_line_unless_asked_for(monkeypatch):
+def test_an_unexpected_error_is_one_line_unless_asked_for(monkeypatch):
     def fail(args):
         raise ZeroDivisionError("a reason")
 
     monkeypatch.setitem(cli.COMMANDS, "schemes", cli.COMMANDS["schemes"]._replace(run=fail))
-    with pytest.raises(SystemExit, match=r"unforeseen ZeroDivisionError: a reason \(please report"):
+    with pytest.raises(SystemExit, match=r"unexpected ZeroDivisionError: a reason \(please report"):
         cli.main(["schemes"])
     with pytest.raises(ZeroDivisionError):
         cli.main(["--debug", "schemes"])

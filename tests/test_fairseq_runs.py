@@ -8,8 +8,8 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import (
     OutOfMemory,
     check_batch,
-    explaining,
-    running_out_of_memory,
+    naming_errors,
+    naming_out_of_memory,
     telling_of_data,
 )
 from admin_fairseq.profiling.run import _first_batches
@@ -81,23 +81,23 @@ def test_data_without_targets_is_told(task):
     ],
 )
 def test_out_of_memory_in_one_line(words):
-    with pytest.raises(OutOfMemory), running_out_of_memory():
+    with pytest.raises(OutOfMemory), naming_out_of_memory():
         raise RuntimeError(words)
 
 
 def test_errors_that_are_not_of_memory_stay():
-    with pytest.raises(RuntimeError, match="shapes"), running_out_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), naming_out_of_memory():
         raise RuntimeError("shapes do not fit")
 
 
 def test_python_may_run_out_of_memory_too():
-    with pytest.raises(OutOfMemory, match="try a smaller --max-tokens"), running_out_of_memory():
+    with pytest.raises(OutOfMemory, match="try a smaller --max-tokens"), naming_out_of_memory():
         raise MemoryError
 
 
 def test_what_fairseq_raises_over_options_is_told_with_the_model():
     told = pytest.raises(AdminError, match="this model: fairseq cannot build it: ValueError")
-    with told, explaining("this model", "build"):
+    with told, naming_errors("this model", "build"):
         raise ValueError
-    with pytest.raises(OutOfMemory), explaining("this model", "build"):
+    with pytest.raises(OutOfMemory), naming_errors("this model", "build"):
         raise RuntimeError("CUDA out of memory")

@@ -1,1 +1,1 @@
-"""Measurements of a transformer from outside: numbers first, pictures of them afterwards."""
+"""Measurements inside transformers that train or fail, as studies of ``admin-fairseq analyze``."""

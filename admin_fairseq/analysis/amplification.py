@@ -1,10 +1,10 @@
-"""Amplification: how far a small change of the weights moves the output of a stack.
+"""Amplification: how much a small weight change changes the output of a stack.
 
-The change is ‖F(x_0, W*) − F(x_0, W)‖² / ‖F(x_0, W)‖² over all tokens but padding (Liu et al. 2020,
-Theorem 2 and Figure 4, who plot the numerator; the ratio lets models without a last layer norm
-stand beside the others). W are the matrices of all linear maps in all layers, and W* − W is of the
-same size relative to each of them in every model: its root mean square is ``size`` times the
-matrix's own. Its direction is random (normal), or that of a step down the loss's gradient.
+It is ‖F(x_0, W*) − F(x_0, W)‖² / ‖F(x_0, W)‖² over all tokens except padding (Liu et al. 2020,
+Theorem 2 and Figure 4, who plot the numerator; the ratio makes models without a final layer norm
+comparable). W are the matrices of all linear maps in all layers. W* − W has the same relative size
+for each matrix in every model: its root mean square is ``size`` times that of the matrix. Its
+direction is random (normal), or that of a step down the loss's gradient.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Change = dict[str, Tensor]
 
 
 def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of the linear maps of all layers, by name; ω, norms, biases are none."""
+    """The weights of the linear maps of all layers by name, without ω, layer norms and biases."""
     return {
         f"{stack}.layers.{number}.{name}": weight
         for stack, module in stacks_of(model).items()
@@ -37,9 +37,9 @@ def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
-    """Stack → relative squared change of its output when the weights change by ``change``.
+    """Stack → relative squared change of its output when ``change`` is added to the weights.
 
-    Raises AdminError where it is not finite.
+    Raises AdminError if it is not finite.
     """
     before = stack_outputs(specimen)
     with _changed(specimen.model, change):
@@ -55,7 +55,7 @@ def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
 
 @torch.no_grad()
 def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
-    """Stack → its output for all real tokens (N x C), float64; a last layer norm is part of it."""
+    """Stack → its output for all real tokens (N x C), float64, after any final layer norm."""
     outputs: dict[str, Tensor] = {}
 
     def note(stack: str) -> Callable[..., None]:
@@ -81,7 +81,7 @@ def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
 
 
 def random_change(specimen: Specimen, size: float, seed: int) -> Change:
-    """A normal direction; drawn on the CPU, so that every device gets the same."""
+    """A normal direction, drawn on the CPU so that it is the same for every device."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: _of_size(torch.randn(weight.shape, generator=generator).to(weight), weight, size)
@@ -90,7 +90,7 @@ def random_change(specimen: Specimen, size: float, seed: int) -> Change:
 
 
 def gradient_change(specimen: Specimen, size: float) -> Change:
-    """Down the gradient of the loss; a matrix whose gradient is zero stays."""
+    """A step down the gradient of the loss; zero for matrices whose gradient is zero."""
     matrices = branch_matrices(specimen.model)
     gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
     return {
@@ -100,7 +100,7 @@ def gradient_change(specimen: Specimen, size: float) -> Change:
 
 
 def _of_size(direction: Tensor, weight: Tensor, size: float) -> Tensor:
-    """``direction``, its root mean square made ``size`` times that of ``weight``."""
+    """``direction`` scaled to a root mean square of ``size`` times that of ``weight``."""
     length = direction.norm()
     return direction * (size * weight.detach().norm() / length if length else 0.0)
 

@@ -1,6 +1,6 @@
-"""Models on the bench: built afresh or read from checkpoints, under the same conditions.
+"""Build models, or read them from checkpoints, to be measured under the same conditions.
 
-Everything is measured in float32 and, but for training itself, without dropout.
+Everything is measured in float32 and, except for training itself, without dropout.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import (
     Batch,
     build_model,
-    explaining,
     first_batches,
+    naming_errors,
     parse,
     telling_of_data,
 )
@@ -55,7 +55,7 @@ DEFAULTS = {
     "--num-workers": ("0",),
     "--distributed-world-size": ("1",),
 }
-"""An option of ``fairseq-train`` → what follows it, where the user does not say otherwise."""
+"""Option of ``fairseq-train`` → its default arguments here."""
 
 FOR_HOOKS = {
     "checkpoint_activations": False,
@@ -63,14 +63,14 @@ FOR_HOOKS = {
     "reference_kernels": True,
     "autocast": None,
 }
-"""What hooks need: layers run once, every module is called, every tensor is T x B x C."""
+"""Options that hooks need: layers run once, all modules are called, tensors are T x B x C."""
 
-SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples, if the batch has them
+SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples; at most --max-tokens
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What to look at: an architecture with words of its own, or a checkpoint."""
+    """What to measure: an architecture (its name and its options as words), or a checkpoint."""
 
     words: tuple[str, ...] = ()
     path: Optional[str] = None
@@ -80,17 +80,17 @@ class Subject:
 
     @property
     def has_layers(self) -> bool:
-        """Whether it says itself how deep it is."""
-        return self.path is not None or says_layers(self.words)
+        """Whether it sets its number of layers."""
+        return self.path is not None or sets_layers(self.words)
 
 
-def says_layers(words: Sequence[str]) -> bool:
+def sets_layers(words: Sequence[str]) -> bool:
     return any(re.match("--(en|de)coder-layers(=|$)", word) for word in words)
 
 
 @dataclass
 class Specimen:
-    """A model on its device, in eval mode, and the run that it would be part of."""
+    """A model on its device, in eval mode, with the run that would train it."""
 
     label: str
     model: BaseFairseqModel
@@ -98,16 +98,16 @@ class Specimen:
     task: FairseqTask
     criterion: FairseqCriterion
     batch: Batch
-    profile: Optional[Profile] = None  # that its ω come from, in schemes that have one
+    profile: Optional[Profile] = None  # of its ω, if the scheme has one
 
     @property
     def depths(self) -> dict[str, int]:
-        """Stack → its layers."""
+        """Stack → number of layers."""
         stacks = ((name, getattr(self.model, name, None)) for name in ("encoder", "decoder"))
         return {name: stack.num_layers for name, stack in stacks if stack is not None}
 
     def real(self, stack: str) -> Tensor:
-        """Where the stack's input is not padding (T x B)."""
+        """True where the stack's input is not padding (T x B)."""
         inputs = self.batch["net_input"]
         source = stack == "encoder" or "prev_output_tokens" not in inputs
         tokens = inputs["src_tokens" if source else "prev_output_tokens"]
@@ -116,12 +116,12 @@ class Specimen:
     def loss(self) -> Tensor:
         """The criterion's loss of the batch, per token.
 
-        Raises AdminError if it is not finite, or the criterion is none for the model.
+        Raises AdminError if it is not finite, or the criterion does not fit the model.
         """
         adaptive = getattr(self.model.decoder, "adaptive_softmax", None) is not None
         if adaptive and not isinstance(self.criterion, AdaptiveLoss):
             raise AdminError(
-                f"{self.label}: an adaptive softmax wants, after --, --criterion adaptive_loss "
+                f"{self.label}: an adaptive softmax needs, after --, --criterion adaptive_loss "
                 "--ddp-backend legacy_ddp"
             )
         loss, sample_size, _ = self.criterion(self.model, self.batch)
@@ -132,7 +132,7 @@ class Specimen:
 
 @dataclass
 class Bench:
-    """Where models are put, one after another, to be measured on the same batch."""
+    """Builds models, one after another, to be measured on the same batch."""
 
     conditions: Conditions
     _tasks: dict[tuple[Any, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
@@ -140,10 +140,10 @@ class Bench:
     def put(
         self, subject: Subject, depth: Optional[Depth] = None, seed: Optional[int] = None
     ) -> Specimen:
-        """Build the subject; ``depth`` and ``seed`` are for what is built afresh.
+        """Build the subject; ``depth`` and ``seed`` do not apply to checkpoints.
 
-        Raises AdminError where fairseq refuses its options, the data does not fit, or the model
-        is no transformer.
+        Raises AdminError if fairseq refuses its options, the data does not fit, or the model is not
+        a transformer.
         """
         if subject.path is not None:
             return self._checkpoint(subject.path)
@@ -151,7 +151,7 @@ class Bench:
         run = self._run(subject.words, depth, seed)
         task, batch = self._data(run)
         torch.manual_seed(seed)
-        with explaining(subject, "build"):
+        with naming_errors(subject, "build"):
             model = build_model(run, task).to(self.conditions.device)
             criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         ours = subject.words[0] in ARCHITECTURES
@@ -160,14 +160,14 @@ class Bench:
         return Specimen(label, model, run, task, criterion, batch, profile)
 
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
-        """The run that ``words``, an architecture and its options, would be trained in."""
+        """The configuration in which ``words``, an architecture and its options, would train."""
         args = parse(self._command_line(words, depth, seed))
         known = [kind.task for kind in MODELS.values()]
         if not issubclass(TASK_REGISTRY[args.task], tuple(TASK_REGISTRY[one] for one in known)):
-            raise AdminError(f"--task {args.task}: none of {', '.join(known)}")
+            raise AdminError(f"--task {args.task}: must be one of {', '.join(known)}")
         run = convert_namespace_to_omegaconf(args)
-        bounds.check(run.model, SIZES)  # fairseq's own models have no bounds
-        bounds.check(run.common, {"seed": SEED})  # which may be said again
+        bounds.check(run.model, SIZES)  # fairseq does not check its own models
+        bounds.check(run.common, {"seed": SEED})  # --seed may also be among the words
         for precision in ("fp16", "bf16", "amp"):
             if run.common[precision]:
                 raise AdminError(f"--{precision}: measurements are in float32; leave it out")
@@ -179,7 +179,7 @@ class Bench:
         return run
 
     def _command_line(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> list[str]:
-        """What ``fairseq-train`` would be given."""
+        """The arguments that ``fairseq-train`` would get."""
         conditions, kind = self.conditions, _kind(words[0])
         layers = [
             word
@@ -199,13 +199,13 @@ class Bench:
         ]
 
     def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
-        """The task, and the batch that all models with such a task get."""
+        """The task and its batch, shared by all models with the same task."""
         key = (*(f"{name}={value}" for name, value in run.task.items()), run.dataset.max_tokens)
         if key not in self._tasks:
             run = copy.deepcopy(run)
             run.common.seed = self.conditions.seed
             if _kind(run.model._name).task == "translation":
-                data_bin(run.task.data, run.task)  # tells which folder has which languages
+                data_bin(run.task.data, run.task)  # raises if folder or languages are missing
             with telling_of_data(run):
                 task = tasks.setup_task(run.task)
             (batch,) = first_batches(task, run, 1, self.conditions.subset)
@@ -239,12 +239,12 @@ class Bench:
 
 
 def _kind(arch: str) -> Model:
-    """The row of its model; raises AdminError for what is no transformer."""
+    """The model of an architecture; raises AdminError if it is not a transformer."""
     if arch not in ARCH_MODEL_NAME_REGISTRY:
         raise AdminError(f"unknown --arch {arch}; the README lists ours")
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY[arch])
     if kind is None:
-        raise AdminError(f"--arch {arch}: no fairseq transformer such as {', '.join(KINDS)}")
+        raise AdminError(f"--arch {arch}: not a fairseq transformer such as {', '.join(KINDS)}")
     return kind
 
 
@@ -266,7 +266,7 @@ def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, f
         if embeddings is not None and embeddings.num_embeddings != len(dictionary):
             raise AdminError(
                 f"{folder}: {len(dictionary)} types, the {stack} of {path} has embeddings for "
-                f"{embeddings.num_embeddings}; --data wants the folder that it was trained on"
+                f"{embeddings.num_embeddings}; --data must be the folder that it was trained on"
             )
 
 

@@ -1,8 +1,8 @@
 """Gradients and updates, layer by layer.
 
 At one point, without dropout: ‖∂L/∂x_i‖₂ of every sub-layer output (Liu et al. 2020, Figure 3).
-During training, with dropout: for every matrix of every layer the norms of its gradient and of its
-update in each of the first updates (Figure 5; and the pictures of Huang et al. 2020, T-Fixup).
+During training, with dropout: the norms of gradient and update of every matrix in every layer, in
+each of the first updates (Figure 5 there, and the figures of Huang et al. 2020, T-Fixup).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from admin_fairseq.analysis.amplification import branch_matrices
 from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fairseq_runs import explaining, first_batches
+from admin_fairseq.fairseq_runs import first_batches, naming_errors
 from admin_fairseq.hooks.trace import traced
 
 
@@ -36,19 +36,19 @@ def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
 
 
 def _norm(gradient: Optional[Tensor]) -> float:
-    """0 where the loss does not depend on it: an encoder that no decoder reads."""
+    """0 if the loss does not depend on it, like an encoder that no decoder reads."""
     return 0.0 if gradient is None else float(gradient.norm())
 
 
 def relative(norms: Sequence[float]) -> list[float]:
-    """Each divided by the largest; zeros where that is zero."""
+    """Each divided by the largest; zeros if that is zero."""
     largest = max(norms)
     return [norm / largest if largest else 0.0 for norm in norms]
 
 
 @dataclass
 class Steps:
-    """Norms of the first updates: one list for each update, one number for each matrix."""
+    """Norms in the first updates: one list per update with one number per matrix."""
 
     names: list[str]
     weights: list[list[float]] = field(default_factory=list)
@@ -57,18 +57,17 @@ class Steps:
 
 
 def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: items) -> Steps:
-    """Train ``count`` updates by fairseq's own Trainer, on the run's first batches.
+    """Train the model, in place, for ``count`` updates by fairseq's Trainer on the first batches.
 
-    ``progress`` may show how far it is. The model is another one afterwards. Raises AdminError
-    where it diverges.
+    ``progress`` wraps the batches to show progress. Raises AdminError if training diverges.
     """
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)
     with metrics.aggregate(new_root=True):
-        with explaining(specimen.label, "train"):
+        with naming_errors(specimen.label, "train"):
             trainer = Trainer(run, task, model, specimen.criterion)
             optimizer = trainer.optimizer.optimizer
-        trainer.save_checkpoint = partial(_give_up, specimen.label)  # fairseq's way to crash
+        trainer.save_checkpoint = partial(_give_up, specimen.label)  # called when an update fails
         matrices = branch_matrices(model)
         steps = Steps(list(matrices))
         with _watched(optimizer, matrices, steps):

@@ -1,4 +1,4 @@
-"""How a quantity grows with depth N: least-squares fits of the laws that the theory knows."""
+"""How a quantity grows with depth N: least-squares fits of power, logarithmic, linear laws."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
-ENOUGH = 3  # depths: a line goes through two of them whatever they are
+ENOUGH = 3  # depths: a line fits any two points
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Growth:
-    """``power``: log y over log N, its slope the exponent; the others: y over log N and over N."""
+    """``power`` fits log y to log N, its slope is the exponent; the others fit y to log N, to N."""
 
     power: Fit
     logarithmic: Fit
@@ -29,7 +29,7 @@ class Growth:
 
 
 def growth(depths: Sequence[float], values: Sequence[float]) -> Growth | None:
-    """The three fits; None where there are too few depths, or a value is not above zero."""
+    """The three fits; None if there are too few depths, or a value is not positive."""
     n, y = np.asarray(depths, float), np.asarray(values, float)
     if len(set(depths)) < ENOUGH or not (np.isfinite(y).all() and (y > 0).all()):
         return None

@@ -23,20 +23,20 @@ from admin_fairseq.studies.study import plain
 ARCHS = ("postln_transformer_tiny", "preln_transformer_tiny", "admin_transformer_tiny")
 ONE_DEPTH, MANY_DEPTHS = "18", "6,12,18,24,36,48"
 LAYERS_HELP = (
-    "layers of every --arch: 6,12,18 (both stacks) or 12-3,60-12; not of those that say "
-    "--encoder-layers or --decoder-layers themselves"
+    "layers of every --arch: 6,12,18 (both stacks) or 12-3,60-12; except those that set "
+    "--encoder-layers or --decoder-layers"
 )
 
 
 @dataclass
 class Conditions(FairseqDataclass):
-    """What all models of a study share; ``words`` are more options of fairseq-train."""
+    """What all models of a study share; ``words`` are further options of fairseq-train."""
 
     data: str = option(REQUIRED, "folder that fairseq-preprocess wrote", metavar="DATA_BIN")
     max_tokens: int = option(1024, "size of the batch", counting(1))
-    subset: str = option("valid", "split that the batch is from")
-    seed: int = option(1, "of weights, batch and draws", SEED)
-    cpu: bool = option(False, "the CPU even where there is a GPU")
+    subset: str = option("valid", "split that the batch is taken from")
+    seed: int = option(1, "random seed of weights, batch and draws", SEED)
+    cpu: bool = option(False, "use the CPU even if there is a GPU")
     words: Sequence[str] = trailing_words("options of fairseq-train")
 
     @property
@@ -45,13 +45,13 @@ class Conditions(FairseqDataclass):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """As a result's JSON has them."""
+        """As in a result's JSON file."""
         return {**plain(self), "device": self.device.type, "precision": "fp32"}
 
 
 @dataclass
 class Models(FairseqDataclass):
-    """Models to look at, at these depths."""
+    """The models to measure, and their depths."""
 
     conditions: Conditions = field(default_factory=Conditions)
     path: Sequence[str] = repeated(
@@ -73,7 +73,7 @@ class Models(FairseqDataclass):
 
     @property
     def archs(self) -> Sequence[str]:
-        """Every --arch, or those that are looked at if nothing is said."""
+        """Every --arch, or the default ones."""
         return self.arch or (() if self.path else ARCHS)
 
     @property
@@ -94,5 +94,5 @@ def _split(arch: str) -> list[str]:
     except ValueError as error:
         raise AdminError(f"--arch {arch}: {error}") from None
     if not words:
-        raise AdminError("--arch wants the name of an architecture")
+        raise AdminError("--arch needs the name of an architecture")
     return words

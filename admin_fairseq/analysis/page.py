@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: no network, no scripts, no other file."""
+"""A report as one self-contained HTML page: no network, scripts or other files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ th[scope="row"] { font-weight: 600; white-space: nowrap; vertical-align: top; }
 
 @dataclass
 class Section:
-    """A part of the page. ``command`` is the shell command that makes this part alone.
+    """A part of the page, and the shell ``command`` that makes this part alone.
 
-    ``reading``: what was found, line by line; ``pictures``: captions and SVG files.
+    ``reading`` are the findings, one per line; ``pictures`` are captions and SVG files.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Section:
 
 
 def page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
-    """The whole page; ``facts`` are what it was made of and with (versions, data, seeds)."""
+    """The whole page; ``facts`` are what it was made with (versions, data, seeds)."""
     return f"""\
 <!DOCTYPE html>
 <html lang="en">

@@ -16,7 +16,7 @@ from admin_fairseq.studies.study import Finding, Report
 
 @dataclass
 class Options(amplification.Options):
-    """Those of all parts, and the depth of the parts that have one."""
+    """The options of all parts, and the depth of those that use a single one."""
 
     updates: int = gradients.training_updates()
     at_depth: Sequence[Depth] = depths(

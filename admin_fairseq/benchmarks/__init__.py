@@ -1,6 +1,6 @@
-"""Speed and memory beside stock fairseq, as the studies of ``admin-fairseq benchmark``.
+"""Speed and memory compared with stock fairseq, as studies of ``admin-fairseq benchmark``.
 
-``sides`` says what is compared, ``trainers`` trains it through fairseq's own ``Trainer``, ``turns``
-alternates the order, ``isolated`` measures a peak in a process of its own, ``summaries`` has the
-statistics; a module for each study, listed in ``table``.
+``sides`` defines what is compared, ``trainers`` trains it with fairseq's own ``Trainer``, ``turns``
+alternates the order, ``isolated`` measures peaks in separate processes, ``summaries`` has the
+statistics; each study has a module, listed in ``table``.
 """

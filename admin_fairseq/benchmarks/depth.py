@@ -1,11 +1,11 @@
 """Step time and peak memory against depth, and the slope of both on logarithmic axes.
 
-A step takes a + b·N: a is what does not depend on depth (embeddings, softmax, and the updates of
-their weights), so the slope lies below 1 and nears it with depth. The slopes between neighbouring
-depths say where something grows faster than that.
+A step takes a + b·N, where a does not depend on depth (embeddings, softmax and their updates), so
+the slope is below 1 and approaches it with depth. Slopes between neighbouring depths show where
+something grows faster.
 
-Times are those of stock and ours in one process, in alternating order; peaks are measured in
-processes of their own (``isolated``).
+Times are measured in one process, stock and ours in alternating order; peaks in separate processes
+(``isolated``).
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -38,7 +38,7 @@ MEASURES = {"seconds_per_update": "seconds per update", "peak_memory": "peak mem
 
 @dataclass
 class SmallWorkload(Workload):
-    """Narrow, so that 200 layers are measured within minutes; the depths are the study's."""
+    """Narrow, so that 200 layers take minutes; the depths come from the study."""
 
     arch: str = option("admin_transformer_tiny", "our architecture")
     vocabulary: int = common.vocabulary(1000)
@@ -50,14 +50,14 @@ class Options(FairseqDataclass):
     conditions: SmallWorkload = field(default_factory=SmallWorkload)
     depths: Sequence[Depth] = depths(
         "6,12,24,48,96,200",
-        "layers: 6,12 (both stacks) or 12-6,24-6; --decoder-layers says it for all decoders",
+        "layers: 6,12 (both stacks) or 12-6,24-6; --decoder-layers overrides the decoder's",
     )
     our_words: Sequence[str] = common.ours()
     stock_words: Sequence[str] = common.stock()
     updates: int = common.updates(2)
     blocks: int = common.blocks(3)
     warmup_updates: int = common.warmup_updates(2)
-    memory: bool = option(True, "measure times alone, which is faster", names=("--no-memory",))
+    memory: bool = option(True, "measure only times, which is faster", names=("--no-memory",))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Result:
-    """``slopes``: side → measure → slopes; None where fewer than two depths were measured."""
+    """``slopes``: side → measure → slopes; None if fewer than two depths were measured."""
 
     options: Options
     points: list[Point]
@@ -101,7 +101,7 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where the options are wrong or the memory does not suffice for timing."""
+    """Raises AdminError if the options are wrong or there is not enough memory for timing."""
     if options.conditions.encoder_layers:
         raise AdminError("--encoder-layers: the depths of this study are --depths")
     points = [_point(depth, options) for depth in options.depths]
@@ -118,20 +118,20 @@ def _point(depth: Depth, options: Options) -> Point:
     times = _times(both, options)
     costs = {name: _cost(side, times[name], options) for name, side in both.items()}
     for name, cost in costs.items():
-        logger.info(f"{depth} layers, {name}: {_told(cost)}")
+        logger.info(f"{depth} layers, {name}: {_summary(cost)}")
     by_block = ratios(times["stock"], times["ours"])  # of speeds
     return Point(str(depth), sum(depth), **costs, speed_ratio=spread(by_block))
 
 
 def _cost(side: Side, times: Sequence[float], options: Options) -> Cost:
-    peak = Peak(error="not asked for")
+    peak = Peak(error="not measured")
     if options.memory:
         peak = peak_of(side, UPDATES_OF_A_PEAK)
     return Cost(side.command, spread(times), peak.peak_memory, peak.error)
 
 
 def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
-    """Seconds of an update in every block."""
+    """Seconds per update in every block."""
     warmup, updates = options.warmup_updates, options.updates
     with metrics.aggregate(new_root=True):
         run = both["stock"].run
@@ -139,11 +139,11 @@ def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
         batches = first_batches(task, run, warmup + updates * options.blocks)
         trainers = warmed_up(both, task, batches[:warmup])
 
-        def told(name: str, i: int, found: TrainingBlock) -> str:
+        def describe(name: str, i: int, found: TrainingBlock) -> str:
             time = found.seconds / updates
-            return f"block {i + 1} of {options.blocks}, {name}: {time:.4f} s an update"
+            return f"block {i + 1} of {options.blocks}, {name}: {time:.4f} s per update"
 
-        blocks = alternate(trainers, batches[warmup:], updates, timed_block, told)
+        blocks = alternate(trainers, batches[warmup:], updates, timed_block, describe)
     return {name: [block.seconds / updates for block in some] for name, some in blocks.items()}
 
 
@@ -156,13 +156,13 @@ def _slopes(points: Sequence[Point], side: str, measure: str) -> Optional[Slopes
 
 
 def _known(points: Sequence[Point], side: str, measure: str) -> list[tuple]:
-    """Layers and the measure, where there is one."""
+    """Layers and value of the depths where the measure is known."""
     values = ((point.layers, getattr(point, side).of(measure)) for point in points)
     return [(layers, value) for layers, value in values if value]
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a depth, side and block."""
+    """One row per depth, side and block."""
     return [
         {
             **{"depth": point.depth, "layers": point.layers, "side": side, "block": block},
@@ -197,12 +197,12 @@ def _read(result: Result) -> list[str]:
     asked = result.options
     lines = [
         f"Step time (median of {asked.blocks} blocks of {asked.updates} updates in alternating "
-        "order) and peak memory (a process of its own) against depth"
+        "order) and peak memory (in a separate process) against depth"
     ]
     for point in result.points:
         ratio = point.speed_ratio
         lines.append(
-            f"{point.depth}: stock {_told(point.stock)}; ours {_told(point.ours)}; "
+            f"{point.depth}: stock {_summary(point.stock)}; ours {_summary(point.ours)}; "
             f"speed {ratio.median:.3f} ({ratio.lowest:.3f} to {ratio.highest:.3f})"
         )
     for side, slopes in result.slopes.items():
@@ -214,7 +214,7 @@ def _read(result: Result) -> list[str]:
     return lines
 
 
-def _told(cost: Cost) -> str:
+def _summary(cost: Cost) -> str:
     memory = cost.memory_error if cost.peak_memory is None else f"{cost.peak_memory / MIB:.0f} MiB"
     return f"{cost.seconds_per_update.median:.4f} s, {memory}"
 

@@ -1,11 +1,10 @@
-"""Operators of torch's profiler in families, by what they are there for.
+"""Operators of torch's profiler, grouped into families by their purpose.
 
-On a CPU an operator's own time is the processor's, without that of operators that it calls; on a
-GPU it is that of the kernels it started. What runs inside fairseq's optimiser ranges is the
-optimiser's; a matrix product is one wherever it is; what else a dropout, a layer norm, a loss or
-an attention kernel calls is theirs; the rest goes by its own name. Dropout made of several
-operators is recognised in the forward pass alone: its backward pass is a multiplication like any
-other.
+On a CPU, an operator's own time excludes that of operators it calls; on a GPU, it is that of the
+kernels it launched. Operators inside fairseq's optimiser ranges belong to the optimiser; matrix
+products are always their own family; other operators called by dropout, layer norm, a loss or an
+attention kernel belong to these; the rest is classified by name. Dropout made of several operators
+is recognised only in the forward pass: its backward pass is a multiplication like any other.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Any, Iterable, Iterator, NamedTuple
 
 OPTIMISER = "optimiser"
 RANGES = ("reduce-grads", "multiply-grads", "clip-grads", "optimizer")
-"""What fairseq's Trainer calls the parts of an update that come after the backward pass."""
+"""fairseq's names for the parts of an update after the backward pass."""
 
 STRETCHES = {"forward", "backward"}
-"""What fairseq's tasks call the others: their own time is Python's, between operators."""
+"""fairseq's names for the other parts: their own time is Python's, between operators."""
 
 PRODUCTS = "matrix products"
 _PRODUCT = re.compile(
@@ -28,12 +27,12 @@ _PRODUCT = re.compile(
 
 WHOLES = {
     "attention kernel": r"scaled_dot_product|flash_attention|efficient_attention",
-    "dropout": r"dropout|_Masked",  # the latter is ours (modules/dropout.py)
+    "dropout": r"dropout|_Masked",  # the latter is ours (fast/dropout.py)
     "layer norm": r"layer_norm",
     "loss": r"log_softmax|nll_loss|cross_entropy|logsumexp|^_Loss(Backward)?$",  # the last: ours
     "softmax": r"softmax",
 }
-"""Family → names of operators that own what they call."""
+"""Family → names of operators that include those they call."""
 
 PARTS = {
     "compiled": r"cpp_fused|triton_|CompiledFxGraph|Torch-Compiled|CompiledFunction",
@@ -47,7 +46,7 @@ PARTS = {
     r"addc|lerp|cum|abs|sin|cos|reciprocal|norm|linalg|max|min|maximum|minimum|detach|arange|"
     r"_foreach|_fused)",
 }
-"""Family → names of operators, the first that fits."""
+"""Family → names of operators; the first match counts."""
 
 VIEWS = "views and bookkeeping"
 OTHER = "other"
@@ -70,7 +69,7 @@ class Operator(NamedTuple):
 
 
 def family_of(name: str, ancestors: Iterable[str] = ()) -> str:
-    """The family of an operator, ``ancestors`` being what called it, innermost first."""
+    """The family of an operator; ``ancestors`` are its callers, innermost first."""
     line = [name, *ancestors]
     if any(one in RANGES or one.startswith("Optimizer.") for one in line):
         return OPTIMISER
@@ -87,7 +86,7 @@ def family_of(name: str, ancestors: Iterable[str] = ()) -> str:
 
 
 def operators(events: Iterable[Any], on_gpu: bool) -> list[Operator]:
-    """What the profiler saw, the longest first; calls of the same name and family are one."""
+    """The profiled operators, longest first; calls of the same name and family are added up."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.name in STRETCHES:

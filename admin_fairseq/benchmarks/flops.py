@@ -1,13 +1,13 @@
-"""Floating-point operations of a training step, and what a device could do at most.
+"""Floating-point operations of a training step, and the peak rate of devices.
 
-Counted is what the mathematics needs, whatever an implementation does (recomputation, padding, the
-half of a causal mask that nobody needs): a matrix product of m x k and k x n has 2·m·k·n, the
-backward pass twice as many as the forward, which gives the well-known 6·parameters·tokens
-(Kaplan et al. 2020, https://arxiv.org/abs/2001.08361, section 2.1) and 12·d·T·S for the two
-products of an attention of T queries to S keys (Chowdhery et al. 2022,
-https://arxiv.org/abs/2204.02311, appendix B). Parameters are those of matrices that a token is
-multiplied with; looking an embedding up costs nothing, the output projection does. A causal mask
-does not halve attention, as in the papers. Everything but matrix products is left out.
+Only operations that the mathematics needs count, whatever an implementation does (recomputation,
+padding): a matrix product of m x k and k x n takes 2·m·k·n, the backward pass twice as many as the
+forward, which gives the well-known 6·parameters·tokens (Kaplan et al. 2020,
+https://arxiv.org/abs/2001.08361, section 2.1) and 12·d·T·S for the two products of an attention of
+T queries to S keys (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B).
+Parameters are those of matrices that multiply tokens: the output projection, but not embeddings
+that are looked up. As in the papers, a causal mask does not halve attention. Only matrix products
+count.
 
 Shapes: B sentences of S source and T target tokens, without padding; C, F: widths; V types.
 """
@@ -35,11 +35,11 @@ DENSE_HALF = {
     "H200": 989,  # NVIDIA H200 data sheet: SXM, half of the 1,979 with sparsity
     "H200 NVL": 835,  # the same: NVL, half of the 1,671 with sparsity
 }
-"""Device → 10^12 operations a second of dense half-precision matrix products (tensor cores)."""
+"""Device → 10^12 operations per second of dense half-precision matrix products (tensor cores)."""
 
 
 def peak_of_device(name: str) -> Optional[float]:
-    """Operations a second in half precision, of the longest name that fits.
+    """Operations per second in half precision, of the longest name in the table that matches.
 
     None for devices that are not in the table, and for parts of one (MIG).
     """
@@ -52,7 +52,7 @@ def peak_of_device(name: str) -> Optional[float]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a batch holds without padding: sums over its sentences."""
+    """Sums over the sentences of a batch, without padding."""
 
     source: int  # Σ S
     target: int  # Σ T
@@ -69,7 +69,7 @@ class Tokens:
 
 
 def training_flops(model: Any, types: int, tokens: Tokens) -> int:
-    """Operations of one update; ``model`` are the options of a model, ``types`` its V.
+    """Operations of one update; ``model`` are the options of a model, ``types`` is V.
 
     Per layer: self-attention 4·C² parameters, FFN 2·C·F; a decoder's attention to the encoder has
     2·C² for queries and output, and 2·C·C_encoder for keys and values, which see source tokens.

@@ -1,9 +1,9 @@
 """Generation as ``fairseq-generate`` does it: stock and ours, with the same weights.
 
-Weights are those of a checkpoint of ours, for stock folded into its form, or stock's own at
-initialisation, which ours takes over (every ω 1). An untrained model does not know where to end:
-every hypothesis then has the same number of tokens. What is timed is what ``fairseq-generate``
-times for its last line: ``inference_step``, without reading data or writing text.
+Weights come from a checkpoint of ours, folded for stock, or from stock at initialisation; ours then
+loads these, with every ω 1. An untrained model does not know when to stop, so that all hypotheses
+are made equally long. Timed is what ``fairseq-generate`` times for its last line:
+``inference_step``, without reading data or writing text.
 
 Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that every block has batches
 of all lengths. Both sides translate the same batches, in alternating order, and their best
@@ -58,17 +58,19 @@ class Options(FairseqDataclass):
     conditions: Workload = field(default_factory=Workload)
     path: Optional[str] = option(
         None,
-        "a checkpoint of ours that folds into stock's form, with its dictionaries in --data "
+        "a checkpoint of ours that can be folded, with its dictionaries in --data "
         "(default: untrained weights, with which every hypothesis has --length tokens)",
         metavar="CHECKPOINT",
     )
     subset: str = option("test", "split to translate")
     beam: int = option(5, "beam width", counting(1, 1000))
     length: int = option(
-        SENTENCE_LENGTH, "tokens of an untrained model's hypotheses", counting(1, 10_000)
+        SENTENCE_LENGTH, "tokens in hypotheses of untrained models", counting(1, 10_000)
     )
     batches: Optional[int] = option(
-        None, "translate only the first so many (default: all; made-up: one a block)", counting(1)
+        None,
+        "translate only this many (default: all; of made-up data, one per block)",
+        counting(1),
     )
     blocks: int = common.blocks(5)
     our_words: Sequence[str] = common.ours()
@@ -97,7 +99,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Ratio(Spread):
-    """ours/stock of neighbouring blocks, and of all of them together."""
+    """ours/stock of neighbouring blocks, and over all blocks."""
 
     whole_set: float
 
@@ -116,7 +118,7 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where the options are wrong or the checkpoint does not fit."""
+    """Raises AdminError if the options are wrong or the checkpoint does not fit."""
     sides.check(options.conditions)
     if options.fp16 and not options.conditions.on_gpu:
         raise AdminError("--fp16 needs a GPU")
@@ -161,7 +163,7 @@ def _words(options: Options) -> list[str]:
         *("--path", options.path or "untrained.pt", "--gen-subset", options.subset),
         *("--beam", str(options.beam), "--max-tokens", str(workload.max_tokens)),
         *("--seed", str(workload.seed), "--num-workers", "0", *lengths),
-        *("--required-batch-size-multiple", "1"),  # fairseq-fixed leaves out the end else
+        *("--required-batch-size-multiple", "1"),  # or fairseq-fixed leaves out the end
         *(["--cpu"] if workload.cpu else []),
         *(["--fp16"] if options.fp16 else []),
         *options.generation_words,
@@ -180,7 +182,7 @@ def _parse(words: Sequence[str]) -> DictConfig:
 
 
 def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
-    """Stock with the weights of the seed, and ours with the same."""
+    """Stock with random weights of the seed, and ours with the same weights."""
     run = sides.stock(options.conditions).run
     torch.manual_seed(run.common.seed)
     stock = compare.for_inference(build_model(run, task))
@@ -192,14 +194,14 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
 
 
 def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
-    """Ours as it was saved, but for the options asked for, and stock folded from it."""
+    """Ours as it was saved, with the given options, and stock folded from it."""
     state = read_checkpoint(path)
     mine = model_options(state)
     arch = ARCHITECTURES.get(mine["_name"])
     if arch is None or arch.model != "admin_transformer":
         raise AdminError(
-            f"{path}: a model of architecture {mine['_name']}; generation is measured with "
-            "our translation models"
+            f"{path}: a model of architecture {mine['_name']}; only our translation models "
+            "can be measured"
         )
     ours = {**mine, "autocast": None, **_overrides(options)}
     with blaming(path):
@@ -218,7 +220,7 @@ def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, 
 
 
 def _overrides(options: Options) -> dict[str, Any]:
-    """What the words of our side alone change of a model's options."""
+    """The model options that our side's own words change."""
     plain, changed = (
         sides.ours(options.conditions, words=words).run.model for words in ((), options.our_words)
     )
@@ -228,7 +230,7 @@ def _overrides(options: Options) -> dict[str, Any]:
 def _batches(
     options: Options, run: DictConfig, task: FairseqTask, model: BaseFairseqModel
 ) -> list[Batch]:
-    """The batches of the data set in fairseq's order, or as many as asked for."""
+    """The batches of the data set in fairseq's order, limited to --batches."""
     count = options.batches
     if count is None and not options.conditions.data:
         count = options.blocks
@@ -314,7 +316,7 @@ def _speed(blocks: Sequence[GenerationBlock]) -> Speed:
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a side and block."""
+    """One row per side and block."""
     return [
         {"side": side, "block": block, "sentences_per_second": speed, "tokens_per_second": tokens}
         for side in BOTH

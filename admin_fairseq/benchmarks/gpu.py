@@ -1,8 +1,8 @@
-"""Training speed, peak memory and share of what a device's matrix units could do at most.
+"""Training speed, peak memory and share of the peak rate of a device's matrix units.
 
-A block builds its model afresh, makes some updates that do not count and is timed over the others,
-so that one model is alive at any time and deep ones fit. Stock and ours are measured in alternating
-order. A row whose model does not fit says so, and the others are measured all the same.
+Each block builds a new model, makes some untimed updates and times the others, so that only one
+model exists at a time and deep ones fit. Stock and ours are measured in alternating order. A row
+whose model does not fit reports that, and the others are still measured.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -68,8 +68,8 @@ LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer",
 
 
 def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
-    """An option that replaces what a row has."""
-    return option(None, f"{help}, if not the row's own", bounds)
+    """An option that overrides a row's own value."""
+    return option(None, f"{help} (default: the row's own)", bounds)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Options(FairseqDataclass):
     warmup_updates: int = common.warmup_updates(5, "at the beginning of a block")
     peak_tflops: Optional[float] = option(
         None,
-        "10^12 dense matrix operations a second of the device, if not the table's",
+        "peak of the device in 10^12 dense matrix operations per second (default: the table's)",
         Bounds(1e-12),
     )
     seed: int = option(1, "random seed", SEED)
@@ -117,7 +117,7 @@ class Options(FairseqDataclass):
 
     @property
     def rows(self) -> dict[str, Workload]:
-        """Row → its workload, with what the options replace."""
+        """Row → its workload, with the options' overrides."""
         own = {self.arch: Workload(arch=self.arch)} if self.arch else {}
         sizes = {name: WORKLOADS[name] for name in self.sizes or (() if own else WORKLOADS)}
         changed = {
@@ -163,7 +163,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Pair:
-    """A row; ``ratio`` is None where a side was not measured."""
+    """A row; ``ratio`` is None if a side was not measured."""
 
     size: str
     precision: str
@@ -181,22 +181,22 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where there is no CUDA device, or the options are wrong."""
+    """Raises AdminError if there is no CUDA device, or the options are wrong."""
     if not torch.cuda.is_available() and not options.cpu:
         raise AdminError("torch sees no CUDA device here; --cpu measures in float32 on the CPU")
     precisions = options.precisions or (("fp32",) if options.cpu else ("fp16", "bf16"))
     if options.cpu and set(precisions) & {"fp16", "bf16"}:
-        raise AdminError("--cpu: fairseq trains in float32 alone there; say --precision fp32")
+        raise AdminError("--cpu: fairseq trains only in float32 there; use --precision fp32")
     pairs = {
         (size, precision): _pair(workload, precision, options)
         for size, workload in options.rows.items()
         for precision in precisions
-    }  # all of them, so that what is wrong is told before anything runs
+    }  # all of them first, so that errors come before anything runs
     device = torch.cuda.get_device_name() if options.on_gpu else "CPU"
     peak = options.peak_tflops * 1e12 if options.peak_tflops else peak_of_device(device)
     rows = []
     for (size, precision), pair in pairs.items():
-        # the table's peaks are of half precision
+        # the table's peaks are for half precision
         limit = peak if precision != "fp32" or options.peak_tflops else None
         found = _sides(f"{size}, {precision}", pair, options, limit)
         rows.append(Pair(size, precision, **found, ratio=_ratio(**found)))
@@ -211,7 +211,7 @@ def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Sid
 def _sides(
     row: str, pair: dict[str, Side], options: Options, peak: Optional[float]
 ) -> dict[str, Union[Speed, Failed]]:
-    """Both sides; one that fails keeps its error and leaves the blocks to the other."""
+    """Measure both sides; if one fails, its error is kept and the other goes on."""
     errors: dict[str, str] = {}
     with metrics.aggregate(new_root=True):
         runs = {name: side.run for name, side in pair.items()}
@@ -224,7 +224,7 @@ def _sides(
                 return None
             mine = batches[i * count : (i + 1) * count]
             try:
-                if i == 0:  # loads what only a first update loads
+                if i == 0:  # loads libraries and kernels
                     train(new_trainer(runs[name], task), batches[:1])
                 block = fresh_block(runs[name], task, mine, options.warmup_updates)
             except (OutOfMemory, FloatingPointError) as error:
@@ -290,7 +290,7 @@ def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a size, precision and side."""
+    """One row per size, precision and side."""
     return [
         {
             **{"size": row.size, "precision": row.precision, "side": side},
@@ -343,21 +343,21 @@ def _read(result: Result) -> list[str]:
             ratio = f"{speed.median:.3f} ({speed.lowest:.3f} to {speed.highest:.3f})"
             ratio += "" if memory is None else f", memory {memory:.3f}"
         lines.append(
-            f"{row.size}, {row.precision}: stock {_told(row.stock)}; ours {_told(row.ours)}; "
+            f"{row.size}, {row.precision}: stock {_summary(row.stock)}; ours {_summary(row.ours)}; "
             f"ratio {ratio}"
         )
     return lines
 
 
-def _told(side: Union[Speed, Failed]) -> str:
+def _summary(side: Union[Speed, Failed]) -> str:
     if isinstance(side, Failed):
         return side.error
-    told = f"{side.words_per_second.median:.0f} words/s"
+    summary = f"{side.words_per_second.median:.0f} words/s"
     if side.peak_memory is not None:
-        told += f", {side.peak_memory / GIB:.2f} GiB"
+        summary += f", {side.peak_memory / GIB:.2f} GiB"
     if side.share_of_peak is not None:
-        told += f", {side.share_of_peak:.1%} of the peak"
-    return told + (f", {side.skipped_updates} updates skipped" if side.skipped_updates else "")
+        summary += f", {side.share_of_peak:.1%} of the peak"
+    return summary + (f", {side.skipped_updates} updates skipped" if side.skipped_updates else "")
 
 
 STUDY = Study(

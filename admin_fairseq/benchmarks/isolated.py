@@ -1,4 +1,4 @@
-"""Peak memory of a model in a process of its own, which nothing else has fragmented or filled."""
+"""Peak memory of a model, measured in a separate process with fresh memory."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ ONE_LAYER = ("--encoder-layers", "1", "--decoder-layers", "1")
 
 @dataclass(frozen=True)
 class Peak:
-    """What a few updates of a model came to; ``error`` says why there is no number."""
+    """Measurements of a few updates; ``error`` says why the peak is missing."""
 
     peak_memory: Optional[int] = None  # bytes beyond what the process held before the model
     parameters: Optional[int] = None
-    seconds_per_update: Optional[float] = None  # the first one's among them
+    seconds_per_update: Optional[float] = None  # including the first
     error: Optional[str] = None
 
 
 def peak_of(side: Side, updates: int) -> Peak:
-    """Train ``side`` for some updates in a process of its own.
+    """Train ``side`` for some updates in a separate process.
 
-    Two updates at least have everything alive at once: the optimiser makes its averages at the
-    end of the first. Before, one update of one layer loads what only a first one loads.
+    At least two are needed for everything to be in memory at once, as the optimiser allocates its
+    state at the end of the first. An update of a one-layer model comes before, to load libraries.
     """
     try:
         return apart(_peak_here, side, updates, torch.get_num_threads(), method="spawn")
     except BrokenProcessPool:
-        return Peak(error="its process was killed: most likely the memory did not suffice")
+        return Peak(error="its process was killed, most likely for lack of memory")
 
 
 def _peak_here(side: Side, updates: int, threads: int) -> Peak:
@@ -50,7 +50,7 @@ def _peak_here(side: Side, updates: int, threads: int) -> Peak:
         task = tasks.setup_task(run.task)
         batches = first_batches(task, run, updates)
         try:
-            train(new_trainer(side.but(*ONE_LAYER).run, task), batches[:1])
+            train(new_trainer(side.with_options(*ONE_LAYER).run, task), batches[:1])
             block = fresh_block(run, task, batches, warmup=0)
         except OutOfMemory:
             return Peak(error="out of memory")

@@ -1,6 +1,6 @@
-"""Peak memory of a training step, with and without checkpointing of activations.
+"""Peak memory of a training step, with and without activation checkpointing.
 
-Every measurement is a process of its own, see ``isolated``.
+Every measurement runs in a separate process, see ``isolated``.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -31,7 +31,7 @@ WIDTH_OPTIONS = (
     *("--decoder-embed-dim", "256", "--decoder-ffn-embed-dim", "1024"),
     *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
 )
-"""Of the deep model that is measured if nothing else is said; the user's own words win."""
+"""Of the default model, which is deep; the user's own words come last and win."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Options(FairseqDataclass):
 
 @dataclass(frozen=True)
 class Peaks:
-    """A side in a case; the median of what could be measured, and why something could not."""
+    """One side in one case: the median of its repeats, and an error if one failed."""
 
     command: str
     peak_memory: Optional[float]
@@ -95,11 +95,11 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where the options are wrong; a case without memory enough says so."""
+    """Raises AdminError if the options are wrong; a lack of memory is reported in the result."""
     both = sides.pair(options.conditions, options.stock_words, options.our_words)
     cases = []
     for name, words in CASES.items():
-        stock, ours = (_peaks(name, both[side].but(*words), options) for side in BOTH)
+        stock, ours = (_peaks(name, both[side].with_options(*words), options) for side in BOTH)
         ratio = None
         if stock.peak_memory and ours.peak_memory:
             ratio = ours.peak_memory / stock.peak_memory
@@ -111,7 +111,7 @@ def _peaks(case: str, side: Side, options: Options) -> Peaks:
     peaks = []
     for i in range(options.repeats):
         peaks.append(peak_of(side, options.updates))
-        logger.info(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_told(peaks[-1])}")
+        logger.info(f"{case}, {side.name}, {i + 1} of {options.repeats}: {_summary(peaks[-1])}")
     known = [peak.peak_memory for peak in peaks if peak.peak_memory is not None]
     return Peaks(
         command=side.command,
@@ -122,14 +122,14 @@ def _peaks(case: str, side: Side, options: Options) -> Peaks:
     )
 
 
-def _told(peak: Peak) -> str:
+def _summary(peak: Peak) -> str:
     if peak.peak_memory is None:
         return str(peak.error)
-    return f"{peak.peak_memory / MIB:.0f} MiB, {peak.seconds_per_update:.1f} s an update"
+    return f"{peak.peak_memory / MIB:.0f} MiB, {peak.seconds_per_update:.1f} s per update"
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a case, side and repeat."""
+    """One row per case, side and repeat."""
     return [
         {"case": case.name, "side": side, "repeat": number, **vars(peak)}
         for case in result.cases
@@ -147,7 +147,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 def _read(result: Result) -> list[str]:
     kind = "allocated on the GPU" if result.on_gpu else "resident"
-    lines = [f"Peak memory ({kind}) of {result.updates} updates, each in a process of its own"]
+    lines = [f"Peak memory ({kind}) of {result.updates} updates, each in a separate process"]
     for case in result.cases:
         both = []
         for name in BOTH:
@@ -160,7 +160,7 @@ def _read(result: Result) -> list[str]:
 
 STUDY = Study(
     help="peak memory of a training step with and without --checkpoint-activations, each "
-    "measurement in a process of its own; several GiB and some minutes if nothing else is said",
+    "measured in a separate process; takes several GiB and some minutes by default",
     options=Options,
     measure=_measure,
     rows=_rows,

@@ -1,4 +1,4 @@
-"""The options that several benchmarks have."""
+"""Options that several benchmarks share."""
 
 # no postponed annotations: fairseq's parser generator reads types
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ MAX_TOKENS = counting(1, 10_000_000)
 
 
 def layers(stack: str, default: Optional[int] = None) -> Any:
-    return option(default, f"{stack} depth, if not the architecture's own", LAYERS, metavar="N")
+    return option(default, f"{stack} depth (default: the architecture's)", LAYERS, metavar="N")
 
 
 def init_type() -> Any:
-    text = "scheme of our side, if not the architecture's own"
+    text = "scheme of our side (default: the architecture's)"
     return option(None, text, choices=INIT_TYPES, metavar="SCHEME")
 
 
 def data() -> Any:
-    text = "take batches of this data instead of made-up ones, which are all alike and unpadded"
+    text = "use batches of this data instead of made-up ones of equal size without padding"
     return option(None, text, metavar="DATA_BIN")
 
 
@@ -40,7 +40,7 @@ def max_tokens(default: int) -> Any:
 
 @dataclass
 class Workload(FairseqDataclass):
-    """What both sides share; ``words`` are more options of ``fairseq-train``."""
+    """What both sides share; ``words`` are further options of ``fairseq-train``."""
 
     arch: str = option("admin_transformer_iwslt_de_en", "our architecture")
     init_type: Optional[str] = init_type()
@@ -51,7 +51,7 @@ class Workload(FairseqDataclass):
     max_tokens: int = max_tokens(2048)
     optimizer: str = option("adam", "optimiser of both sides")
     seed: int = option(1, "random seed", SEED)
-    cpu: bool = option(False, "the CPU even where there is a GPU")
+    cpu: bool = option(False, "use the CPU even if there is a GPU")
     words: Sequence[str] = trailing_words("options of fairseq-train, for both sides")
 
     @property
@@ -60,12 +60,12 @@ class Workload(FairseqDataclass):
 
 
 def ours(default: Sequence[str] = ()) -> Any:
-    text = 'options that only our side gets: --ours="--reference-kernels"'
+    text = 'options for our side only: --ours="--reference-kernels"'
     return quoted(default, text, names=("--ours",))
 
 
 def stock() -> Any:
-    return quoted((), "options that only stock gets", names=("--stock",))
+    return quoted((), "options for stock only", names=("--stock",))
 
 
 def updates(default: int) -> Any:

@@ -1,8 +1,8 @@
-"""Peak memory of this process: on a GPU torch's own count of allocated bytes, on Linux resident
-memory (``VmHWM``, reset through ``/proc/self/clear_refs``), elsewhere nothing.
+"""Peak memory of this process: bytes allocated by torch on a GPU; resident memory on Linux
+(``VmHWM``, reset through ``/proc/self/clear_refs``); unknown elsewhere.
 
-glibc keeps much of what is freed, in pieces that the next tensor may not fit into: after the
-backward pass of a deep model several times what is alive. ``return_freed_memory`` ends that.
+glibc keeps much freed memory in pieces that may be too small for the next tensor: after the
+backward pass of a deep model, several times what is in use. ``return_freed_memory`` prevents that.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Optional
 import torch
 
 M_MMAP_THRESHOLD = -3  # mallopt's name for it, in glibc's malloc.h
-OWN_MAPPING_FROM = 2**16  # bytes; every tensor of a size that counts
+OWN_MAPPING_FROM = 2**16  # bytes; includes all tensors of a relevant size
 
 
 def return_freed_memory() -> None:
-    """Have glibc give every larger tensor back the moment it is freed; elsewhere nothing.
+    """Make glibc return larger tensors to the system as soon as they are freed.
 
-    Resident memory then is what is alive. It costs time, as new memory has to be cleared.
+    Resident memory is then what is in use. It costs time, as new memory has to be cleared. Has no
+    effect with other C libraries.
     """
     try:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_FROM)
@@ -30,7 +31,7 @@ def return_freed_memory() -> None:
 
 
 def reset_peak(on_gpu: bool) -> Optional[int]:
-    """Let the peak begin anew; returns the bytes in use now, None where that is not known."""
+    """Reset the peak; returns the bytes in use now, None if that is not known."""
     gc.collect()
     if on_gpu:
         torch.cuda.empty_cache()
@@ -48,14 +49,14 @@ def reset_peak(on_gpu: bool) -> Optional[int]:
 
 
 def peak(on_gpu: bool) -> int:
-    """Bytes in use at most since ``reset_peak``; only where that gave a number."""
+    """The most bytes in use since ``reset_peak``, if that returned a number."""
     return torch.cuda.max_memory_allocated() if on_gpu else _status("VmHWM") or 0
 
 
 def grown(before: Optional[int], on_gpu: bool) -> Optional[int]:
-    """What was needed at most beyond ``before``, which ``reset_peak`` gave; None if unknown.
+    """The peak beyond ``before``, which ``reset_peak`` returned; None if unknown.
 
-    A tiny model may fit into what the process has already, which tells nothing.
+    It is unknown if a tiny model fits into memory that the process already had.
     """
     if before is None:
         return None
@@ -64,7 +65,7 @@ def grown(before: Optional[int], on_gpu: bool) -> Optional[int]:
 
 
 def _status(name: str) -> Optional[int]:
-    """A memory line of /proc/self/status, in bytes."""
+    """An entry of /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: command lines of ``fairseq-train`` that fit one another."""
+"""The two sides of a comparison: matching command lines of ``fairseq-train``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from admin_fairseq.models.building import check_precision
 from admin_fairseq.studies import options
 
 BOTH = ("stock", "ours")
-"""The names of the sides, in the order in which results have them."""
+"""The names of the sides, in the order of results."""
 
 
 class Side(NamedTuple):
@@ -31,11 +31,11 @@ class Side(NamedTuple):
 
     @property
     def run(self) -> DictConfig:
-        """fairseq's configuration; raises AdminError where it refuses the words."""
+        """fairseq's configuration; raises AdminError if it refuses the words."""
         return convert_namespace_to_omegaconf(parse(self.words))
 
     def check(self) -> None:
-        """Raise AdminError where fairseq, our model or the machine refuses the words."""
+        """Raise AdminError if fairseq, our model or the machine does not support the words."""
         run = self.run
         if run.common.fp16 and (run.common.cpu or not torch.cuda.is_available()):
             raise AdminError(f"{self.name}: --fp16 needs a GPU")
@@ -46,13 +46,13 @@ class Side(NamedTuple):
     def command(self) -> str:
         return shlex.join(["fairseq-train", *self.words, "--user-dir", "admin_fairseq"])
 
-    def but(self, *words: str) -> Side:
-        """The same with other options, which come last and win."""
+    def with_options(self, *words: str) -> Side:
+        """The same side with further options, which override earlier ones."""
         return self._replace(words=(*self.words, *words))
 
 
 def check(workload: Workload) -> None:
-    """Raise AdminError where the options of a workload are wrong."""
+    """Raise AdminError if the options of a workload are wrong."""
     known = [name for name, arch in ARCHITECTURES.items() if arch.model == "admin_transformer"]
     if workload.arch not in known:
         raise AdminError(f"unknown --arch {workload.arch}; there are {', '.join(known)}")
@@ -60,11 +60,11 @@ def check(workload: Workload) -> None:
     if not workload.data and workload.max_tokens < SENTENCE_LENGTH:
         raise AdminError(f"no sentence fits into --max-tokens {workload.max_tokens}")
     if workload.data and len(list(Path(workload.data).glob("dict.*.txt"))) < 2:
-        raise AdminError(f"{workload.data}: no folder that fairseq-preprocess made")
+        raise AdminError(f"{workload.data}: not a folder that fairseq-preprocess wrote")
 
 
 def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> Side:
-    """Our side; ``words`` are options that it has alone."""
+    """Our side; ``words`` are options of this side only."""
     mine = ["--arch", workload.arch]
     for option in ("init_type", "encoder_layers", "decoder_layers"):
         if getattr(workload, option) is not None:
@@ -73,10 +73,10 @@ def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> S
 
 
 def stock(workload: Workload, name: str = "stock", words: Sequence[str] = ()) -> Side:
-    """fairseq's ``transformer`` of the sizes, dropout and norm placement of ours.
+    """fairseq's ``transformer`` with the sizes, dropout and norm placement of ours.
 
-    ``words`` are options that it has alone. fairseq cannot leave layer norm out: schemes that do
-    are held against Post-LN.
+    ``words`` are options of this side only. Schemes without layer norm, which fairseq does not
+    have, are compared with Post-LN.
     """
     like = _like(parse(ours(workload).words))
     return Side(name, (*_shared(workload), "--arch", "transformer", *like, *words))
@@ -85,7 +85,7 @@ def stock(workload: Workload, name: str = "stock", words: Sequence[str] = ()) ->
 def pair(
     workload: Workload, stock_words: Sequence[str], our_words: Sequence[str]
 ) -> dict[str, Side]:
-    """Both sides by name; raises AdminError where anything in their options is wrong."""
+    """Both sides by name; raises AdminError if any of their options is wrong."""
     check(workload)
     sides = (stock(workload, words=stock_words), ours(workload, words=our_words))
     for side in sides:
@@ -109,7 +109,7 @@ def _shared(workload: Workload) -> list[str]:
         *(["--cpu"] if workload.cpu else []),
         *("--max-tokens", str(workload.max_tokens), "--seed", str(workload.seed)),
         *("--optimizer", workload.optimizer, "--adam-betas", "(0.9, 0.98)"),
-        # too small a rate to leave the region where numbers stay finite
+        # small enough for all numbers to stay finite
         *("--lr", "1e-6", "--lr-scheduler", "fixed"),
         *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
         *("--share-decoder-input-output-embed", "--num-workers", "0"),
@@ -122,7 +122,7 @@ def _like(ours: Namespace) -> list[str]:
     """The options that give fairseq's ``transformer`` the sizes and norms of ours."""
     words = []
     for key in sorted(DECIDED_BY_ARCHITECTURE):
-        if not key.endswith(("input_dim", "output_dim")):  # always the embedding's
+        if not key.endswith(("input_dim", "output_dim")):  # always equal to embed_dim
             words += ["--" + key.replace("_", "-"), str(getattr(ours, key))]
     for stack in ("encoder", "decoder"):
         if getattr(ours, f"{stack}_normalize_before", False):

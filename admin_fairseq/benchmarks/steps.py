@@ -1,8 +1,7 @@
-"""Where the milliseconds of a training step go: stock and ours, by families of operators.
+"""Where the time of a training step goes, in stock and ours, by families of operators.
 
-Both live side by side and are measured in alternating order. The profiler itself takes time, most
-of it in steps with many small operators: the step's time without it is measured too and stands
-beside.
+Both are in memory together and measured in alternating order. The profiler itself takes time,
+especially with many small operators, so the step is also measured without it.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -29,7 +28,7 @@ from admin_fairseq.studies.pictures import Bars, Picture, Series
 from admin_fairseq.studies.study import Row, Study
 
 LONGEST = 30
-"""Operators that a result lists."""
+"""The number of operators listed in a result."""
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Options(FairseqDataclass):
 
 
 class ProfiledBlock(NamedTuple):
-    """One block of updates, seen by the profiler, and again without it."""
+    """One block of updates, with the profiler and again without it."""
 
     seconds: float
     seconds_without: float
@@ -66,7 +65,7 @@ class OperatorTime:
 
 @dataclass(frozen=True)
 class Step:
-    """Milliseconds of an update of one side, medians over the blocks; the longest first."""
+    """Milliseconds per update of one side: medians over the blocks, longest first."""
 
     command: str
     milliseconds_per_update: Spread
@@ -86,7 +85,7 @@ class Result:
 
     @property
     def families(self) -> list[str]:
-        """Those of both sides, the longest first."""
+        """The families of both sides, longest first."""
         names = {*self.stock.families, *self.ours.families}
         return sorted(names, key=lambda one: -max(s.milliseconds(one) for s in self.steps))
 
@@ -96,7 +95,7 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where the options are wrong or the memory does not suffice."""
+    """Raises AdminError if the options are wrong or there is not enough memory."""
     both = sides.pair(options.conditions, options.stock_words, options.our_words)
     with metrics.aggregate(new_root=True):
         run = both["stock"].run
@@ -105,11 +104,11 @@ def _measure(options: Options) -> Result:
         batches = first_batches(task, run, warmup + updates * options.blocks)
         trainers = warmed_up(both, task, batches[:warmup])
 
-        def told(name: str, i: int, found: ProfiledBlock) -> str:
+        def describe(name: str, i: int, found: ProfiledBlock) -> str:
             time = 1000 * found.seconds_without / updates
-            return f"block {i + 1} of {options.blocks}, {name}: {time:.1f} ms an update"
+            return f"block {i + 1} of {options.blocks}, {name}: {time:.1f} ms per update"
 
-        blocks = alternate(trainers, batches[warmup:], updates, _profiled, told)
+        blocks = alternate(trainers, batches[warmup:], updates, _profiled, describe)
     return Result(options, **{name: _step(both[name], blocks[name], options) for name in both})
 
 
@@ -151,7 +150,7 @@ def _families(blocks: Sequence[ProfiledBlock], updates: int) -> dict[str, Share]
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a family and side."""
+    """One row per family and side."""
     return [
         {"family": family, "side": name, "milliseconds": step.milliseconds(family)}
         for family in result.families
@@ -182,7 +181,7 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="where the milliseconds of a training step go, by families of operators of torch's "
+    help="where the time of a training step goes, by families of operators of torch's "
     "profiler: matrix products, attention, loss, dropout, layer norm, copies, optimiser, ...",
     options=Options,
     measure=_measure,

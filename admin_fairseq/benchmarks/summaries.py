@@ -1,4 +1,4 @@
-"""What measurements come to: medians, spreads, ratios, slopes."""
+"""Statistics of measurements: medians, spreads, ratios, slopes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from admin_fairseq.studies.pictures import Series
 
 @dataclass(frozen=True)
 class Spread:
-    """Numbers of several blocks: their median, middle half and ends, and themselves."""
+    """Median, quartiles, extremes and all of the values of several blocks."""
 
     median: float
     lower_quartile: float
@@ -28,7 +28,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
-    """Bars to the medians, with whiskers to the ends; none where nothing was measured."""
+    """Bars to the medians with whiskers to the extremes; None where nothing was measured."""
 
     def each(name: str) -> list[Optional[float]]:
         return [None if one is None else getattr(one, name) for one in spreads]
@@ -37,15 +37,15 @@ def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
 
 
 def ratios(ours: Sequence[float], stock: Sequence[float]) -> list[float]:
-    """Ours/stock of every pair, which were measured one after the other."""
+    """ours/stock of every pair of blocks, which were measured one after the other."""
     return [mine / theirs for mine, theirs in zip(ours, stock)]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """k of y ∝ x^k, by least squares of log y on log x; not a number for fewer than two points.
+    """k of y ∝ x^k, by least squares of log y on log x; NaN for fewer than two points.
 
-    What has a fixed part, y = a + b·x, is less steep than 1 over any x, and nears it where x is
-    large: see ``neighbour_slopes`` too.
+    With a fixed part, y = a + b·x, the slope is below 1 and approaches it for large x; see also
+    ``neighbour_slopes``.
     """
     if len(x) < 2:
         return float("nan")
@@ -55,5 +55,5 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def neighbour_slopes(x: Sequence[float], y: Sequence[float]) -> list[float]:
-    """The slope from every point to the next."""
+    """The slope between every two successive points."""
     return [slope(x[i : i + 2], y[i : i + 2]) for i in range(len(x) - 1)]

@@ -1,7 +1,7 @@
-"""Training through fairseq's own ``Trainer``, as ``fairseq-train`` does, on given batches.
+"""Train with fairseq's own ``Trainer``, as ``fairseq-train`` does, on given batches.
 
-ω stays 1: the model is built outside a run's configuration, so it neither needs nor makes a
-profile, and the multiplication costs the same with any ω.
+ω stays 1: the model is built without its run, so it neither reads nor measures a profile;
+multiplying by ω takes the same time whatever its value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.checkpoints import compare
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import blaming
-from admin_fairseq.fairseq_runs import Batch, build_model, running_out_of_memory
+from admin_fairseq.fairseq_runs import Batch, build_model, naming_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class TrainingBlock(NamedTuple):
     seconds: float
     skipped_updates: int  # gradients beyond float16's range
     parameters: int
-    peak_memory: Optional[int] = None  # bytes; None where it cannot be, or was not, measured
+    peak_memory: Optional[int] = None  # bytes; None if not measured
 
     @property
     def words_per_second(self) -> float:
@@ -47,19 +47,19 @@ class TrainingBlock(NamedTuple):
 
 
 def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] = None) -> Trainer:
-    """A trainer of a new model, which starts from ``weights`` or from its own of the run's seed.
+    """A trainer of a new model, with ``weights`` or those of the run's seed.
 
-    Raises AdminError where the weights do not fit the model, or the model the memory.
+    Raises AdminError if the weights do not fit the model, or the model does not fit in memory.
     """
     torch.manual_seed(run.common.seed)
-    with running_out_of_memory():
+    with naming_out_of_memory():
         model = build_model(run, task)
         if weights is not None:
             with blaming("weights to start from"):
                 compare.load_weights(model, weights)
         trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
     trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
-    trainer.save_checkpoint = lambda *args, **kwargs: None  # crash.pt, in a folder of the user's
+    trainer.save_checkpoint = lambda *args, **kwargs: None  # would write crash.pt
     return trainer
 
 
@@ -70,9 +70,9 @@ def compiled_graphs() -> int:
 
 
 def train(trainer: Trainer, batches: list[Batch]) -> int:
-    """One update a batch; returns how many were skipped. Raises OutOfMemory."""
+    """Make one update per batch; returns how many were skipped. Raises OutOfMemory."""
     done = trainer.get_num_updates()
-    with running_out_of_memory():
+    with naming_out_of_memory():
         for batch in batches:
             trainer.train_step([batch], raise_oom=True)
         if trainer.cuda:
@@ -83,7 +83,7 @@ def train(trainer: Trainer, batches: list[Batch]) -> int:
 def warmed_up(
     sides: Mapping[str, Side], task: FairseqTask, batches: list[Batch]
 ) -> dict[str, Trainer]:
-    """A trainer of each side, after an update on each of ``batches``, which do not count."""
+    """A trainer of each side after untimed updates, one on each of ``batches``."""
     trainers = {name: new_trainer(side.run, task) for name, side in sides.items()}
     for trainer in trainers.values():
         train(trainer, batches)
@@ -95,16 +95,16 @@ def alternate(
     batches: list[Batch],
     updates: int,
     measure: Callable[[Trainer, list[Batch]], T],
-    told: Callable[[str, int, T], str],
+    describe: Callable[[str, int, T], str],
 ) -> dict[str, list[T]]:
     """Measure every trainer on blocks of ``updates`` batches, in alternating order.
 
-    ``told`` gives the line about a block: trainer, number of the block, what was measured.
+    ``describe`` returns the log message for a trainer, block number and measurement.
     """
 
     def block_of(name: str, i: int) -> T:
         found = measure(trainers[name], batches[i * updates : (i + 1) * updates])
-        logger.info(told(name, i, found))
+        logger.info(describe(name, i, found))
         return found
 
     turns = {name: partial(block_of, name) for name in trainers}
@@ -112,8 +112,8 @@ def alternate(
 
 
 def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
-    """Train on the batches and look at the clock."""
-    gc.collect()  # now, rather than at some moment of the block
+    """Train on the batches and measure the time."""
+    gc.collect()  # now, not during the block
     start = time.perf_counter()
     skipped = train(trainer, batches)
     seconds = time.perf_counter() - start
@@ -128,7 +128,7 @@ def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
 def fresh_block(
     run: DictConfig, task: FairseqTask, batches: list[Batch], warmup: int
 ) -> TrainingBlock:
-    """Build a model, train it on the batches, of which the first do not count, forget it."""
+    """Build a model and train it on the batches; the first ``warmup`` of them are not timed."""
     on_gpu = torch.cuda.is_available() and not run.common.cpu
     before = peaks.reset_peak(on_gpu)
     trainer = new_trainer(run, task)
@@ -140,10 +140,7 @@ def fresh_block(
 def losses(
     run: DictConfig, task: FairseqTask, batches: list[Batch], weights: Optional[Weights] = None
 ) -> list[float]:
-    """The loss of every update, in bits per token as fairseq logs it, but not rounded.
-
-    Skipped updates have none.
-    """
+    """The loss of every update that was not skipped, in bits per token, unrounded."""
     trainer, seen = new_trainer(run, task, weights), []
     for batch in batches:
         with metrics.aggregate() as meters:
@@ -154,5 +151,5 @@ def losses(
 
 
 def initial_weights(run: DictConfig, task: FairseqTask) -> Weights:
-    """The weights that a run starts from."""
+    """The weights with which a run starts."""
     return {name: w.clone() for name, w in new_trainer(run, task).model.state_dict().items()}

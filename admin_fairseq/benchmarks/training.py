@@ -1,9 +1,8 @@
-"""Training speed of several configurations of ours, each in turns with stock; losses beside it.
+"""Training speed of several configurations of ours, each compared with stock, and their losses.
 
-For every configuration stock and ours are built once and live side by side; after some updates
-that do not count, both train on the same batches in blocks, one after the other. The ratio is
-that of a block of ours and the block of stock next to it. Words are target words with end of
-sentence, as in fairseq's ``wps``.
+For every configuration, stock and ours are built once; after some untimed updates, both train on
+the same batches in blocks, in alternating order. Ratios are of neighbouring blocks of ours and
+stock. Words are target words including end of sentence, as in fairseq's ``wps``.
 
 For the losses, stock and ours start from stock's weights and train on the same batches with a
 learning rate that warms up and decays. Dropout masks differ, since the kernels draw them
@@ -59,14 +58,14 @@ CONFIGURATIONS = {
     "+ autocast bfloat16": AUTOCAST,
     "+ autocast bfloat16 + compile": (*AUTOCAST, "--compile"),
 }
-"""Name → options that our side has alone; each is a step from an earlier one."""
+"""Name → options of our side only; each adds to an earlier one."""
 
 AVERAGED = 20
-"""Updates at the end whose loss counts."""
+"""The number of last updates over which losses are averaged."""
 
 
 def configuration(text: str) -> tuple[str, tuple[str, ...]]:
-    """``NAME`` of one that is known, or ``NAME: OPTIONS``."""
+    """Parse ``NAME`` of a known configuration, or ``NAME: OPTIONS``."""
     name, colon, options = text.partition(":")
     if not colon and name in CONFIGURATIONS:
         return name, CONFIGURATIONS[name]
@@ -86,8 +85,8 @@ class Options(FairseqDataclass):
     conditions: Workload = field(default_factory=Workload)
     configurations: Sequence[tuple[str, Sequence[str]]] = repeated(
         tuple(CONFIGURATIONS.items()),
-        "a configuration of ours: options that stock does not get; the name alone of one that is "
-        f"known: {', '.join(CONFIGURATIONS)} (may be repeated; default: all of these)",
+        "a configuration of ours: options for our side only, or just the name of a known one: "
+        f"{', '.join(CONFIGURATIONS)} (may be repeated; default: all of these)",
         names=("--config",),
         type=configuration,
         written=_as_typed,
@@ -97,7 +96,7 @@ class Options(FairseqDataclass):
     updates: int = common.updates(4)
     blocks: int = common.blocks(5)
     warmup_updates: int = common.warmup_updates(3)
-    loss_updates: int = option(0, "compare losses after so many updates; 0: do not", counting(0))
+    loss_updates: int = option(0, "compare losses after this many updates; 0: do not", counting(0))
     loss_of: Sequence[str] = repeated(
         (),
         "compare the loss of this configuration (may be repeated; default: of all)",
@@ -117,7 +116,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Compared:
-    """A configuration beside stock."""
+    """A configuration compared with stock."""
 
     name: str
     command: str
@@ -152,7 +151,7 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError where the options are wrong or the memory does not suffice."""
+    """Raises AdminError if the options are wrong or there is not enough memory."""
     named = dict(options.configurations)
     unknown = set(options.loss_of) - set(named)
     if unknown:
@@ -178,14 +177,14 @@ def _measure(options: Options) -> Result:
 def _compared(
     stock: Side, ours: Side, task: FairseqTask, batches: list[Batch], options: Options
 ) -> Compared:
-    def told(name: str, i: int, block: TrainingBlock) -> str:
+    def describe(name: str, i: int, block: TrainingBlock) -> str:
         speed = f"{block.words_per_second:.1f} words/s"
         return f"{ours.name}: block {i + 1} of {options.blocks}, {name}: {speed}"
 
     warmup, graphs = options.warmup_updates, [compiled_graphs()]
     trainers = warmed_up({"stock": stock, "ours": ours}, task, batches[:warmup])
     graphs.append(compiled_graphs())
-    blocks = alternate(trainers, batches[warmup:], options.updates, timed_block, told)
+    blocks = alternate(trainers, batches[warmup:], options.updates, timed_block, describe)
     speeds = {name: _speed(some) for name, some in blocks.items()}
     graphs.append(compiled_graphs())
     by_block = ratios(*(speeds[name].words_per_second.by_block for name in ("ours", "stock")))
@@ -214,7 +213,7 @@ def _losses(
     weights = initial_weights(stock.run, task)
     found: list[Loss] = []
     for side in (stock, *ours):
-        learning = side.but(*schedule)
+        learning = side.with_options(*schedule)
         curve = losses(learning.run, task, batches, weights)
         if not curve:
             raise AdminError(f"{side.name}: every update was skipped")
@@ -226,7 +225,7 @@ def _losses(
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a configuration, side and block."""
+    """One row per configuration, side and block."""
     return [
         {
             **{"configuration": one.name, "side": name, "block": block},
@@ -284,8 +283,8 @@ def _graphs(counts: dict[str, int]) -> str:
 
 
 STUDY = Study(
-    help="words per second of training, from the reference kernels to everything together, each "
-    "beside stock fairseq; with --loss-updates, the losses of both on the same batches too",
+    help="words per second of training, from the reference kernels to all fast paths, compared "
+    "with stock fairseq; with --loss-updates, also the losses of both on the same batches",
     options=Options,
     measure=_measure,
     rows=_rows,

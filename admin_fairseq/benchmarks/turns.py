@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def take_turns(sides: Mapping[str, Callable[[int], T]], blocks: int) -> dict[str, list[T]]:
-    """Call every side with the number of each block; returns what it gave, block by block.
+    """Call every side with the number of each block; returns its results, block by block.
 
-    The order is reversed from block to block, so that drift of the machine's speed, and what one
-    side leaves in the caches, affect all sides alike.
+    The order is reversed from block to block, so that drift of the machine's speed and leftovers in
+    its caches affect all sides alike.
     """
     given: dict[str, list[T]] = {name: [] for name in sides}
     for i in range(blocks):

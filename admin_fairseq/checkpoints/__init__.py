@@ -1,1 +1,1 @@
-"""Checkpoints: read, folded, averaged, brought over from the original release."""
+"""Tools for checkpoints: read, fold, average, compare, convert from the original release."""

@@ -1,4 +1,4 @@
-"""The mean of several checkpoints' weights, one file in memory at a time."""
+"""Average the weights of several checkpoints, with one file in memory at a time."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from admin_fairseq.errors import AdminError, blaming
 BY_EPOCH = r"checkpoint(\d+)\.pt"
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
 ANY = rf"{BY_EPOCH}|{BY_UPDATE}|checkpoint\.best_.*\.pt|checkpoint_(best|last)\.pt"
-"""Names under which fairseq-train saves; what else lies in the folder is not of the run."""
+"""Names of checkpoints that fairseq-train writes; other files in the folder are ignored."""
 
-OPTIONS_OF_THE_FUNCTION = (
+SHAPELESS_OPTIONS = (
     *("encoder_attention_heads", "decoder_attention_heads"),
     *("encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
 )
-"""Models of the same shapes that differ in these have nothing to do with each other."""
+"""Options that change what a model computes, but not the shapes of its weights."""
 
 
 def average(paths: Sequence[str]) -> dict[str, Any]:
-    """The last checkpoint with the mean of all their weights, and without optimiser state.
+    """The last checkpoint with the mean weights of all, without optimiser state.
 
-    Sums are in float32 (float64 for float64 weights), the means in the weights' own type; what
-    is not floating point comes from the last one. Raises AdminError where a checkpoint is of
+    Sums are in float32 (float64 for float64 weights), means in the weights' own dtype; tensors that
+    are not floating point come from the last checkpoint. Raises AdminError if a checkpoint is of
     another model or not finite.
     """
     sums: Weights = {}
     first: dict[str, Any] = {}
     for path in paths:
-        state: dict[str, Any] = {}  # the one before goes before the next is read
+        state: dict[str, Any] = {}  # frees the previous one before the next is read
         state = read_checkpoint(path)
-        function = {name: model_options(state).get(name) for name in OPTIONS_OF_THE_FUNCTION}
+        function = {name: model_options(state).get(name) for name in SHAPELESS_OPTIONS}
         first = first or function
         if function != first:
-            raise AdminError(f"{path}: another model than {paths[0]}: {function}, before {first}")
+            raise AdminError(f"{path}: not the model of {paths[0]}: {function}, there {first}")
         with blaming(path):
             _add(sums, state["model"])
     last: Weights = state["model"]
@@ -57,7 +57,7 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
         for name, weight in last.items()
     }
     averaged = {**without_training_state(state), "model": _tied_as(last, means)}
-    averaged["extra_state"]["val_loss"] = None  # nobody has validated the mean
+    averaged["extra_state"]["val_loss"] = None  # the mean has not been validated
     return averaged
 
 
@@ -66,7 +66,7 @@ def _add(sums: Weights, weights: Weights) -> None:
     floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     odd = sorted(sums.keys() ^ floating.keys()) if sums else []
     if odd:
-        where = "is missing" if odd[0] in sums else "is not in the checkpoints before"
+        where = "is missing" if odd[0] in sums else "is not in the earlier checkpoints"
         raise AdminError(f"another model: {odd[0]} {where}")
     for name, weight in floating.items():
         if name not in sums:
@@ -75,12 +75,12 @@ def _add(sums: Weights, weights: Weights) -> None:
         elif sums[name].shape == weight.shape:
             sums[name].add_(weight)
         else:
-            shapes = f"{tuple(weight.shape)}, before it was {tuple(sums[name].shape)}"
+            shapes = f"{tuple(weight.shape)}, in earlier ones {tuple(sums[name].shape)}"
             raise AdminError(f"another model: {name} is {shapes}")
 
 
 def _tied_as(tied: Weights, weights: Weights) -> Weights:
-    """``weights`` with one tensor wherever ``tied`` has one under several names."""
+    """``weights``, sharing one tensor between the names that share one in ``tied``."""
     first: dict[tuple[int, torch.Size], Tensor] = {}
     result: Weights = {}
     for name, weight in weights.items():
@@ -92,7 +92,7 @@ def _tied_as(tied: Weights, weights: Weights) -> Weights:
 def last_checkpoints(
     folder: str, count: int, pattern: str, upper_bound: Optional[int] = None
 ) -> list[str]:
-    """The last ``count`` by epoch or update, up to and with ``upper_bound``, oldest first."""
+    """The last ``count`` by epoch or update, up to ``upper_bound`` inclusive, oldest first."""
     found = [
         path
         for path, number in checkpoint_utils.checkpoint_paths(
@@ -104,9 +104,9 @@ def last_checkpoints(
 
 
 def best_checkpoints(folder: str, count: int) -> list[str]:
-    """The ``count`` best by the validation score that each was saved with, the best one last.
+    """The ``count`` best by the validation score saved in each, the best one last.
 
-    A checkpoint that lies there under several names (checkpoint_best.pt) counts once.
+    A checkpoint that is there under several names (checkpoint_best.pt) counts once.
     """
     costs: dict[int, tuple[float, str]] = {}  # number of updates → what to minimise, file
     for name in sorted(os.listdir(_folder(folder))):
@@ -115,14 +115,14 @@ def best_checkpoints(folder: str, count: int) -> list[str]:
         path = os.path.join(folder, name)
         state = read_checkpoint(path)
         score = (state.get("extra_state") or {}).get("val_loss")
-        score = plain(score)  # numpy's numbers among them
+        score = plain(score)  # it may be a number of numpy
         history = state.get("optimizer_history")
         if not isinstance(score, (int, float, type(None))):
             raise AdminError(f"{path}: damaged checkpoint: its val_loss is {score!r}")
         if score is not None and math.isfinite(score) and history:
             cost = -score if _maximizes(state) else score
             costs.setdefault(history[-1].get("num_updates", 0), (cost, path))
-    ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # the later of equals
+    ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # then the later
     return _enough([path for _, (_, path) in ranked], count, folder)[::-1]
 
 
@@ -140,5 +140,5 @@ def _folder(folder: str) -> str:
 
 def _enough(paths: list[str], count: int, folder: str) -> list[str]:
     if len(paths) < count:
-        raise AdminError(f"{folder}: {count} checkpoints were asked for, it has {len(paths)}")
+        raise AdminError(f"{folder}: {count} checkpoints were requested, it has {len(paths)}")
     return paths[:count]

@@ -1,4 +1,4 @@
-"""Two models side by side: built from their checkpoints, run on the same random sentences.
+"""Build models from checkpoints, and compare two of them on the same random sentences.
 
 Shapes: B sentences, S source and T target tokens, V types in the vocabulary.
 """
@@ -27,9 +27,9 @@ STACKS = ("encoder", "decoder")
 def build(
     options: Mapping[str, Any], weights: Weights, autocast: Optional[str] = None
 ) -> BaseFairseqModel:
-    """The model with these options and weights, for inference, in float32 at least.
+    """The model with these options and weights, for inference, at least in float32.
 
-    ``autocast`` is the precision of its products, in place of that of its training. Raises
+    ``autocast`` is the precision of its matrix products, instead of that in ``options``. Raises
     AdminError that names what does not fit.
     """
     model = empty_model({**options, "autocast": autocast}, weights)
@@ -38,7 +38,7 @@ def build(
 
 
 def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
-    """``model`` in eval mode, every layer of it computed in Python, fairseq's too."""
+    """``model`` in eval mode, without the fused inference path of fairseq's layers."""
     for module in model.modules():
         if hasattr(module, "ever_training"):
             # keeps fairseq 0.12.2 off its fast path, which fails on padding under torch 2
@@ -47,7 +47,7 @@ def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
 
 
 def resolved(options: Mapping[str, Any]) -> SchemeOptions:
-    """The complete options of one of our models; raises AdminError where they are none."""
+    """The complete options of one of our models; raises AdminError if they are none."""
     try:
         return resolve(Namespace(**options))
     except (AttributeError, TypeError, ValueError) as error:
@@ -55,11 +55,11 @@ def resolved(options: Mapping[str, Any]) -> SchemeOptions:
 
 
 def check_sizes(options: Mapping[str, Any], weights: Weights) -> None:
-    """Raise AdminError where the options ask for a model of another size than ``weights`` are.
+    """Raise AdminError if ``options`` describe a model of another size than ``weights``.
 
-    Found out before anything is built: options can ask for 10^9 layers in a small file.
+    Checked before anything is built: the options of a small file can ask for 10^9 layers.
     """
-    # "${task.tokens_per_sample}" stands for what another part of the run's options says
+    # "${task.tokens_per_sample}" refers to another part of the run's options
     said = {name: value for name, value in options.items() if not str(value).startswith("${")}
     with blaming("damaged checkpoint"):
         bounds.check(Namespace(**said), SIZES)
@@ -78,8 +78,8 @@ def check_sizes(options: Mapping[str, Any], weights: Weights) -> None:
 
 
 def empty_model(options: Mapping[str, Any], weights: Weights) -> BaseFairseqModel:
-    """The model with these options, its vocabulary as large as that of ``weights``."""
-    # weights come from the checkpoint: files of pretrained embeddings are not needed again
+    """The model with these options and the vocabulary size of ``weights``."""
+    # files of pretrained embeddings are not needed: their weights are in the checkpoint
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
     check_sizes(options, weights)
     task = _stand_in_task(weights)
@@ -106,7 +106,7 @@ def load_weights(model: BaseFairseqModel, weights: Weights) -> None:
 
 
 def _stand_in_task(weights: Weights) -> SimpleNamespace:
-    """As much of a task as a model asks for, its dictionaries as large as the embeddings."""
+    """The part of a task that models use: dictionaries of the size of the embeddings."""
     name = "decoder.embed_tokens.weight"
     if name not in weights:
         raise AdminError(f"{name} is missing: a damaged checkpoint, or one with --adaptive-input")
@@ -130,9 +130,8 @@ def largest_difference(
 ) -> float:
     """The largest difference of the two models' log-probabilities on random sentences.
 
-    Sentences have 1 to 40 tokens, padded as fairseq pads them; all of B x T x V is compared, but
-    for what follows padding. Both run on fairseq's kernels, so that no rounding is taken for a
-    difference of the weights.
+    Sentences have 1 to 40 tokens, padded as in fairseq; all of B x T x V is compared except
+    padding. Both run on the reference kernels, so that only their weights can differ.
     """
     generator = torch.Generator().manual_seed(seed)
     largest = 0.0
@@ -174,7 +173,7 @@ def _random_sentences(
     sentences: int = 8,
     longest: int = 40,
 ) -> tuple[Tensor, Tensor]:
-    """Tokens without padding (B x longest of them) and the lengths (B) that padding will leave."""
+    """Tokens without padding (B x the longest length) and the lengths (B) to pad them to."""
     dictionary, longest = stack.dictionary, min(longest, stack.max_positions())
     lengths = torch.randint(1, longest + 1, (sentences,), generator=generator)
     size = (sentences, int(lengths.max()))

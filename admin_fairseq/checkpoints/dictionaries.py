@@ -31,7 +31,7 @@ class DataBin:
             if types != rows:
                 raise AdminError(
                     f"{file}: {types} types, the checkpoint's {stack} has embeddings for {rows}; "
-                    "--data wants the folder that it was trained on"
+                    "--data must be the folder that it was trained on"
                 )
 
 
@@ -41,12 +41,12 @@ def data_bin(
     source_lang: Optional[str] = None,
     target_lang: Optional[str] = None,
 ) -> DataBin:
-    """``folder`` with the languages asked for, or else those of the ``task`` of a checkpoint.
+    """``folder`` with the given languages, by default those of a checkpoint's ``task``.
 
-    Raises AdminError where there is no such folder, or its languages are not to be found out.
+    Raises AdminError if there is no such folder, or its languages cannot be determined.
     """
     if not os.path.isdir(folder):
-        raise AdminError(f"{folder}: --data wants the folder that fairseq-preprocess wrote")
+        raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):
         source, target = data_utils.infer_language_pair(folder)

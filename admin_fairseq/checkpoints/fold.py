@@ -1,15 +1,15 @@
-"""Folding: the same function as a stock transformer, which has no ω and no α.
+"""Folding: express a model as a stock transformer, without ω and α, that computes the same.
 
-A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})), where a scheme may lack either.
+A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})); a scheme may lack ω or α.
 
-- ω_i goes into what made x_{i-1}: the layer norm before (γ ← ω_i ⊙ γ, b ← ω_i ⊙ b) or, under a
-  stack's first sub-layer, the embeddings. Whatever else reads x_{i-1} is divided by ω_i, column by
-  column: q, k and v of self-attention, q of encoder-decoder attention, fc1.
-- α_i goes into the branch's last linear map.
+- ω_i is folded into the module that outputs x_{i-1}: the layer norm before (γ ← ω_i ⊙ γ,
+  b ← ω_i ⊙ b) or, for a stack's first sub-layer, the embeddings. The maps that read x_{i-1} are
+  divided by ω_i, column by column: q, k, v of self-attention, q of encoder-decoder attention, fc1.
+- α_i is folded into the branch's last linear map.
 
-The output of a stack's last layer norm is read by no sub-layer of that stack, so the encoder's
-output and the logits stay what they were. The reparameterisation is promised in Liu et al. 2020,
-section 4.3; the treatment of the first sub-layer is ours.
+No sub-layer of a stack reads the output of its last layer norm, so the encoder's output and the
+logits do not change. The reparameterisation is announced in Liu et al. 2020, section 4.3; the
+treatment of the first sub-layer is ours.
 
 Shapes: C channels, V types in the vocabulary; ω is C (or 1), linear weights are out x in.
 """
@@ -55,15 +55,15 @@ OUTPUTS = {"self_attn": "self_attn.out_proj", "encoder_attn": "encoder_attn.out_
 """Sub-layer → the last linear map of its branch."""
 
 MORE_THAN_ROUNDING = 1e-3
-"""A difference of log-probabilities that no float32 model of any depth owes to rounding."""
+"""A difference in log-probabilities larger than float32 rounding causes at any depth."""
 
 LONGEST = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
-"""Stack → the option with the number of its positions."""
+"""Stack → the option with its number of positions."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A state dict in stock form, the model's options to go with it, and what was changed."""
+    """A state dict in stock form, its model's options, and descriptions of the changes."""
 
     weights: Weights
     options: ModelOptions
@@ -71,10 +71,10 @@ class Folded:
 
 
 def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) -> Folded:
-    """Fold every scale of ``weights``; ``options`` are the model's. Neither is touched.
+    """Fold all scales of ``weights``, given the model's ``options``; neither is modified.
 
-    ``scales``: those that every sub-layer must have, "omega" or "alpha". Folding a second time
-    changes nothing. Raises AdminError where there is no exact stock form.
+    ``scales`` ("omega", "alpha") must exist in every sub-layer. Folding a second time changes
+    nothing. Raises AdminError if there is no exact stock form.
     """
     check_weights(weights)
     compare.check_sizes(options, weights)
@@ -86,10 +86,10 @@ def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) ->
 
 
 def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A checkpoint of fairseq's own ``transformer`` that computes the same, and what was changed.
+    """The equivalent checkpoint of fairseq's own ``transformer``, and descriptions of the changes.
 
-    It has no optimiser state, which belonged to the weights as they were. Raises AdminError
-    where there is no exact stock form, and where fairseq could not load the result.
+    It has no optimiser state, which belonged to the old weights. Raises AdminError if there is no
+    exact stock form, or fairseq could not load the result.
     """
     options, scales = _stock_options(state)
     folded = fold(state["model"], options, scales)
@@ -97,14 +97,14 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
-        cfg["common"]["user_dir"] = None  # nothing of the plugin is needed any more
+        cfg["common"]["user_dir"] = None  # the plugin is no longer needed
     stock = {**without_training_state(state), "args": None, "cfg": cfg, "model": folded.weights}
     return stock, folded.changes
 
 
 def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
-    """The model's options as fairseq's own model has them, and the scales that it has itself."""
-    # files of pretrained embeddings are not needed any more: their weights are in the checkpoint
+    """The options for fairseq's own model, and the names of the scales that the scheme has."""
+    # files of pretrained embeddings are not needed: their weights are in the checkpoint
     options = {**model_options(state), "encoder_embed_path": None, "decoder_embed_path": None}
     scales: list[str] = []
     name = options["_name"]
@@ -125,7 +125,7 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
 
 @dataclass
 class _Folding:
-    """A state dict and options on their way to stock form."""
+    """A state dict and options that are being folded."""
 
     weights: Weights
     options: ModelOptions
@@ -141,10 +141,10 @@ class _Folding:
             self.changes.insert(0, f"folded the scales of {counts} sub-layers")
         left = next((name for name in self.weights if ".residuals." in name), None)
         if left is not None:
-            raise AdminError(f"{left} has no place in a stock transformer")
+            raise AdminError(f"{left} has no equivalent in a stock transformer")
 
     def check_all_or_none(self, kind: str, required: bool) -> None:
-        """Refuse a model where sub-layers lack a scale that the others have, or the scheme."""
+        """Refuse a model in which some sub-layers lack a scale that others have or need."""
         names = [
             f"{prefix}residuals.{sublayer}.{kind}"
             for stack in SUBLAYERS
@@ -155,7 +155,7 @@ class _Folding:
             raise AdminError(f"damaged checkpoint: {missing[0]} is missing")
 
     def _places(self, stack: str) -> Iterator[tuple[str, str, Optional[str]]]:
-        """Prefix, sub-layer and the norm that makes its input (None under the first)."""
+        """Prefix, sub-layer, and the norm that outputs its input (None for the first)."""
         encoder_attention = any(".encoder_attn." in name for name in self.weights)
         norm_before = None
         for layer in range(self.options.get(f"{stack}_layers") or 0):
@@ -201,10 +201,10 @@ class _Folding:
             self._scale(f"{norm_before}.bias", mul, omega)
 
     def _scale_embeddings(self, stack: str, omega: Tensor) -> None:
-        """Let the sum of token and position embeddings come out as ω ⊙ itself."""
+        """Scale the sum of token and position embeddings by ω."""
         if self.options.get("quant_noise_pq"):
             raise AdminError(
-                f"the first ω of the {stack} cannot pass the map that "
+                f"the first ω of the {stack} cannot be moved past the linear map that "
                 "--quant-noise-pq puts after the embeddings"
             )
         if f"{stack}.layernorm_embedding.weight" in self.weights:
@@ -223,13 +223,13 @@ class _Folding:
             self._scale_positions(stack, omega)
 
     def _untie(self, stack: str) -> None:
-        """Give the stack token embeddings of its own, so that no one else sees them scaled."""
+        """Give the stack token embeddings of its own, so that scaling them changes no other use."""
         options = self.options
         if options.get("merge_src_tgt_embed"):
             raise AdminError("--merge-src-tgt-embed ties embeddings that folding must untie")
         if options.get("share_all_embeddings"):
             options["share_all_embeddings"] = False
-            options["share_decoder_input_output_embed"] = True  # was implied
+            options["share_decoder_input_output_embed"] = True  # which it implied
             self.changes.append("untied the encoder's embeddings from the decoder's")
         if stack == "decoder" and options.get("share_decoder_input_output_embed"):
             options["share_decoder_input_output_embed"] = False
@@ -253,7 +253,7 @@ class _Folding:
         self._scale(table, mul, omega)
 
     def _sinusoids(self, stack: str) -> Tensor:
-        """The positions that the model can ask for: (longest + padding + 1) x C, float32."""
+        """All positions that the model can use: (longest + padding + 1) x C, float32."""
         longest = self.options[LONGEST[stack]]
         padding = Dictionary().pad()
         dim = self.options[f"{stack}_embed_dim"]
@@ -265,7 +265,7 @@ class _Folding:
         return self.weights[name]
 
     def _scale(self, name: str, operation: Callable, scale: Tensor) -> None:
-        """Multiply or divide a weight, in float64; it keeps its type, but float32 at least."""
+        """Multiply or divide a weight in float64; it keeps its dtype, but at least float32."""
         weight = self._weight(name)
         dtype = torch.promote_types(torch.promote_types(weight.dtype, scale.dtype), torch.float32)
         try:
@@ -279,9 +279,9 @@ class _Folding:
 
 
 def check(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
-    """The largest difference of log-probabilities, on random sentences, that folding made.
+    """The largest difference that folding made in log-probabilities of random sentences.
 
-    Raises AdminError where it is more than rounding.
+    Raises AdminError if it is more than rounding.
     """
     before = compare.build(model_options(state), state["model"])
     after = compare.build(model_options(stock), stock["model"])

@@ -1,4 +1,4 @@
-"""Checkpoints of the original Admin release (a fork of fairseq 0.8) become ours."""
+"""Convert checkpoints of the original Admin release, a fork of fairseq 0.8."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ NOT_OURS = UNSUPPORTED_OPTIONS | {"layer_wise_attention"}
 
 @dataclass(frozen=True)
 class Rename:
-    """Parameters whose whole name matches ``old`` get the names ``new``.
+    """Rename parameters whose whole name matches ``old`` to ``new``.
 
-    Several new names take the same tensor, or with ``split`` equal parts of it along its rows.
+    Several new names share the tensor or, with ``split``, get equal parts of its rows.
     """
 
     old: str
@@ -75,14 +75,14 @@ RENAMES = (
     ),
     Rename(r"(.*_attn)\.([qkv])_proj_weight", (r"\1.\2_proj.weight",)),
 )
-"""The release's parameter names → ours; fairseq itself brings over the rest of its old names."""
+"""The release's parameter names → ours; fairseq itself converts the rest of its old names."""
 
 
 def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
-    """A checkpoint of ours that computes what the release's computes.
+    """The equivalent checkpoint of ours.
 
-    Its optimiser state is left behind: it belongs to fused parameters. Raises AdminError for
-    what is no checkpoint of the release, lacks parameters, or was trained on other data.
+    It has no optimiser state, which belonged to fused parameters. Raises AdminError if it is not a
+    checkpoint of the release, lacks parameters, or was trained on other data.
     """
     data.check(state["model"])
     options = _options(state)
@@ -90,12 +90,12 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     weights: Weights = dict(state["model"])
     for rename in RENAMES:
         weights = rename.apply(weights)
-    # DeepNorm's α, which the release computes anew at every start
+    # DeepNorm's α, which the release does not save
     constants = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
     weights = {**constants, **weights}
     scales = (name for name in model.state_dict() if ".residuals." in name)
     missing = next((name for name in scales if name not in weights), None)
-    if missing is not None:  # fairseq's loading would fill it in
+    if missing is not None:  # fairseq would fill it in when loading
         raise AdminError(f"damaged checkpoint: nothing in it becomes {missing}")
     check_weights(weights)
     compare.load_weights(model, weights)

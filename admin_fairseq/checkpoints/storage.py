@@ -1,4 +1,4 @@
-"""Checkpoints as the tools see them: a dictionary read from a file, and written to one."""
+"""Read and write checkpoints as dictionaries."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Weights = dict[str, Tensor]
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """What fairseq saved in ``path``.
+    """The checkpoint in the file ``path``.
 
-    It is read at once, not mapped into memory: a training run may replace the file at any time.
-    Raises AdminError for what is no checkpoint of fairseq, and for what might run code.
+    Read as a whole, not memory-mapped: a training run may replace the file at any time. Raises
+    AdminError if it is not a checkpoint of fairseq, is damaged, or might run code.
     """
     state = reading.read(path)
     weights = state["model"]
@@ -48,9 +48,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _is_weight(value: Any) -> bool:
-    """Whether ``value`` has a number of its own for each of its elements.
+    """Whether ``value`` is an ordinary tensor that stores each of its elements.
 
-    A view can claim 10^9 rows that are one in memory, until somebody computes with it.
+    A view can have 10^9 rows that are one row in memory, until something computes with it.
     """
     return (
         isinstance(value, Tensor)
@@ -74,20 +74,20 @@ PARTS: dict[str, Callable[[Any], bool]] = {
         _holds(list)(history) and all(map(_holds(dict), history or []))
     ),
 }
-"""Part of a checkpoint → whether a value is what fairseq keeps there, beside None."""
+"""Part of a checkpoint → whether a value is None or of the type that fairseq stores there."""
 
 
 def write_checkpoint(state: Mapping[str, Any], path: str, force: bool = True) -> None:
     """Write ``state`` in plain types, whole or not at all.
 
-    Raises AdminError where it cannot, and without ``force`` where ``path`` is there.
+    Raises AdminError if it cannot be written, or ``path`` exists without ``force``.
     """
     with replacing(path, force) as file:
         save(plain(state), file)
 
 
 def plain(value: Any) -> Any:
-    """``value`` in types that torch reads without an allow-list."""
+    """``value`` converted to types that torch loads without an allow-list."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -102,9 +102,9 @@ def plain(value: Any) -> Any:
 
 
 def check_weights(weights: Weights) -> None:
-    """Raise AdminError that names a weight which is not finite, or an ω which is zero.
+    """Raise AdminError that names a weight that is not finite, or an ω that is zero.
 
-    ``_float_tensor`` is none: fairseq 0.12.2 leaves what it holds to chance, and reads its type.
+    ``_float_tensor`` is skipped: fairseq 0.12.2 leaves its values uninitialised and uses its dtype.
     """
     for name, weight in weights.items():
         if name.endswith("._float_tensor"):
@@ -122,31 +122,31 @@ def model_options(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the whole run, in plain types, also where fairseq < 0.10 wrote it.
+    """The configuration of the whole run in plain types, converted if fairseq < 0.10 wrote it.
 
-    Raises AdminError where fairseq cannot read its own old options.
+    Raises AdminError if fairseq cannot convert it.
     """
     if not state.get("args"):
         return plain(state.get("cfg"))
     try:
         args = argparse.Namespace(**dict(filter(_is_registered, vars(state["args"]).items())))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # hydra's, of fairseq's way to call it
+            warnings.simplefilter("ignore")  # hydra warns about how fairseq calls it
             nested = convert_namespace_to_omegaconf(args)
         return plain(OmegaConf.to_container(nested, resolve=True, enum_to_str=True))
-    except Exception as error:  # hydra's, omegaconf's and Python's own, for whatever stands there
+    except Exception as error:  # hydra, omegaconf and Python raise anything
         reason = shortened(" ".join(str(error).split()), 200)
         raise AdminError(f"the options of its run are damaged: {reason}") from None
 
 
 def _is_registered(option: tuple[str, Any]) -> bool:
-    """False for an optimiser, say, that only another fairseq knows."""
+    """False for what this fairseq does not have, such as an optimiser of another version."""
     name, value = option
     return name not in REGISTRIES or value is None or str(value) in REGISTRIES[name]["registry"]
 
 
 def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """``state`` without what belongs to the old parameters: optimiser, averages, statistics."""
+    """``state`` without what belongs to its parameters: optimiser state, averages, statistics."""
     kept = {key: value for key, value in state.items() if key != "last_optimizer_state"}
     extra = state.get("extra_state") or {}
     dropped = {"ema", "ema_fp32_params", "metrics", "train_meters"}

@@ -32,7 +32,10 @@ def _add_options(parser: ArgumentParser) -> None:
             f"--num-{kind}-checkpoints", metavar="K", type=positive, help=f"average the {which}"
         )
     parser.add_argument(
-        "--checkpoint-upper-bound", metavar="N", type=positive, help="no epoch or update after N"
+        "--checkpoint-upper-bound",
+        metavar="N",
+        type=positive,
+        help="none after epoch or update N",
     )
     add_force(parser)
 
@@ -53,10 +56,10 @@ def _inputs(args: Namespace) -> list[str]:
     chosen_by_number = args.num_epoch_checkpoints or args.num_update_checkpoints
     if bound and not chosen_by_number:
         raise AdminError(
-            "--checkpoint-upper-bound wants --num-epoch-checkpoints or --num-update-checkpoints"
+            "--checkpoint-upper-bound needs --num-epoch-checkpoints or --num-update-checkpoints"
         )
     if (chosen_by_number or args.num_best_checkpoints) and len(args.inputs) > 1:
-        raise AdminError("--inputs takes one folder where a --num option chooses from it")
+        raise AdminError("--inputs must be one folder with a --num option")
     if args.num_epoch_checkpoints:
         return average.last_checkpoints(first, args.num_epoch_checkpoints, average.BY_EPOCH, bound)
     if args.num_update_checkpoints:
@@ -67,7 +70,7 @@ def _inputs(args: Namespace) -> list[str]:
         return average.best_checkpoints(first, args.num_best_checkpoints)
     folder = next(filter(os.path.isdir, args.inputs), None)
     if folder is not None:
-        raise AdminError(f"{folder} is a folder; a --num option says which checkpoints of it")
+        raise AdminError(f"{folder} is a folder; choose its checkpoints with a --num option")
     return args.inputs
 
 

@@ -1,4 +1,4 @@
-"""What a subcommand is, and the options that several of them have."""
+"""The type of a subcommand, and options that several of them share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from admin_fairseq.errors import blaming
 
 
 class Command(NamedTuple):
-    """A subcommand; ``run`` gives the lines to print.
+    """A subcommand; ``run`` yields the lines to print.
 
-    What writes files does so before it gives the first line: nobody may be reading them. Lines are
-    printed with escapes for what steers a terminal, unless they are ``verbatim``: data that the
-    next program reads. One that ``passes_words_on`` finds those after ``--`` in ``args.words``.
+    Files are written before the first line is yielded, since nobody may be reading the output.
+    Lines are printed with terminal control characters escaped, unless they are ``verbatim``: data
+    for the next program. With ``passes_words_on``, ``args.words`` has the words after ``--``.
     """
 
     add_options: Callable[[ArgumentParser], None]
@@ -27,14 +27,14 @@ class Command(NamedTuple):
 
 
 positive = counting(1)
-"""The type of an option that counts something."""
+"""The argparse type of a count."""
 
 finite = Bounds(-sys.float_info.max)
-"""The type of an option that is any number."""
+"""The argparse type of any number."""
 
 
 def add_force(parser: ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="replace the output if it is there")
+    parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
 
 def add_data(parser: ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def add_data(parser: ArgumentParser) -> None:
 
 
 def data_of(args: Namespace, state: Mapping) -> DataBin:
-    """The data that ``add_data``'s options mean for a checkpoint."""
+    """The data folder and languages that ``add_data``'s options select for a checkpoint."""
     with blaming(args.input):
         task = run_options(state).get("task") or {}
     return data_bin(args.data, task, args.source_lang, args.target_lang)

@@ -12,7 +12,7 @@ from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refu
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--to", required=True, choices=("ctranslate2",), help="the engine")
+    parser.add_argument("--to", required=True, choices=("ctranslate2",), help="target engine")
     parser.add_argument("input", metavar="IN.pt", help="checkpoint to read")
     parser.add_argument("output", metavar="OUTDIR", help="folder to write")
     add_data(parser)
@@ -20,7 +20,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--sentencepiece-model",
         metavar="FILE",
-        help="subword model to put into OUTDIR, so that translate takes and gives plain text",
+        help="subword model to copy into OUTDIR, so that translate reads and writes plain text",
     )
     add_force(parser)
 

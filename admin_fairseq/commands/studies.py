@@ -1,4 +1,4 @@
-"""A table of studies as a command: ``admin-fairseq TABLE WHAT``."""
+"""Commands made of tables of studies: ``admin-fairseq TABLE WHAT``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.commands.command import Command, add_force, positive
-from admin_fairseq.fairseq_runs import running_out_of_memory
+from admin_fairseq.fairseq_runs import naming_out_of_memory
 from admin_fairseq.formats import Files, write
 from admin_fairseq.studies.files import check_folder, files_of, names_of
 from admin_fairseq.studies.options import add_options, command_line, values
 from admin_fairseq.studies.origin import origin
 from admin_fairseq.studies.study import Finding, Report, Study, Table
 
-EPILOG = "Words after -- are options of fairseq-train for every model: -- --dropout 0.3"
+EPILOG = "Arguments after -- are options of fairseq-train for every model: -- --dropout 0.3"
 
 
 def command(table: Table) -> Command:
@@ -34,7 +34,7 @@ def _add_options(table: Table, parser: ArgumentParser) -> None:
             what, help=asked.help, description=asked.help, allow_abbrev=False, epilog=EPILOG
         )
         add_options(sub, asked.options)
-        sub.add_argument("--threads", type=positive, help="of torch, if not as many as it takes")
+        sub.add_argument("--threads", type=positive, help="threads of torch (default: torch's own)")
         sub.add_argument(
             *("-o", "--output-dir", "--output"),
             metavar="OUTDIR",
@@ -67,19 +67,19 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
 def _measured(
     table: Table, args: Namespace, options: FairseqDataclass, what: str, part: FairseqDataclass
 ) -> Finding:
-    """One study, with ``part`` of the ``options`` that were given."""
+    """Run one study with ``part``, its share of the given ``options``."""
     study = table.studies[what]
-    # a report may measure what no command measures alone
+    # options of a report's part may have no command of their own
     alone = (what, part) if type(part) is study.options else (args.what, options)
     made_with: dict[str, Any] = {
         table.key: what,
         "command": _command(table.name, args.output_dir, *alone),
         **origin(torch.cuda.is_available() and not getattr(args, "cpu", False)),
     }
-    with running_out_of_memory():
+    with naming_out_of_memory():
         return Finding(what, study, made_with, study.measure(part))
 
 
 def _command(table: str, folder: str, what: str, options: FairseqDataclass) -> str:
-    """The command that makes this study, or the report that it is a part of."""
+    """The command that reproduces this study, or the report that it is part of."""
     return shlex.join(["admin-fairseq", table, what, "-o", folder, *command_line(options)])

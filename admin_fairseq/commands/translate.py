@@ -30,7 +30,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="OUTDIR", help="folder that admin-fairseq export wrote")
     add(
         "sentencepiece_model",
-        "subword model, if there is none in OUTDIR; without any, lines are pieces",
+        "subword model, if OUTDIR has none; without any, lines are pieces",
         metavar="FILE",
     )
     add("beam", "beam width")
@@ -38,12 +38,12 @@ def _add_options(parser: ArgumentParser) -> None:
     add("max_len_b", "longest translation, in pieces")
     add("max_tokens", "pieces in a batch")
     add("device", "where to translate", choices=("auto", "cpu", "cuda"))
-    add("inter_threads", "workers; if not given, one for every core or GPU")
+    add("inter_threads", "workers (default: one for every core or GPU)")
     add("intra_threads", "threads of every worker")
 
 
 def _standard_input() -> Iterator[str]:
-    """Its lines, in UTF-8 whatever the locale, without their ends."""
+    """The lines of standard input without line ends, in UTF-8 whatever the locale."""
     file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
     try:
         while line := file.readline(LONGEST_LINE):
@@ -59,7 +59,7 @@ def _run(args: Namespace) -> Iterable[str]:
         sys.stdout.reconfigure(encoding="utf-8")
     translations = translate(_standard_input(), TranslationOptions(**vars(args)))
     start, number = time.perf_counter(), 0
-    # a progress bar, on a terminal that does not show the translations too
+    # no progress bar on a terminal that shows the translations
     hidden = True if sys.stdout.isatty() else None
     for translation in tqdm(translations, unit=" sentences", disable=hidden):
         yield translation

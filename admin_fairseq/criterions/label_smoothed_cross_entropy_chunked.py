@@ -1,4 +1,4 @@
-"""fairseq's ``label_smoothed_cross_entropy`` that never holds the logits of all tokens."""
+"""fairseq's ``label_smoothed_cross_entropy`` without the logits of all tokens in memory."""
 
 import inspect
 from argparse import Namespace
@@ -22,8 +22,8 @@ from admin_fairseq.fast.precision import in_precision
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss, Losses
 
 NAME = "label_smoothed_cross_entropy_chunked"
-SHARDED = "weights spread over workers by --ddp-backend fully_sharded"
-UNUSED_SOUGHT = "--find-unused-parameters"
+SHARDED = "weights sharded by --ddp-backend fully_sharded"
+UNUSED = "--find-unused-parameters"
 BOUNDS = {
     "label_smoothing": SHARE,
     "ignore_prefix_size": counting(0),
@@ -35,16 +35,16 @@ BOUNDS = {
 class ChunkedConfig(LabelSmoothedCrossEntropyCriterionConfig):
     chunk_tokens: int = field(
         default=ChunkedLoss.chunk_tokens,
-        metadata={"help": "tokens whose logits are held at once; fewer take less memory"},
+        metadata={"help": "tokens whose logits are in memory at once; fewer take less memory"},
     )
 
 
 class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     """The same losses, gradients and logged numbers as fairseq's.
 
-    A run may go on with the other of the two from a checkpoint of the one.
+    Runs can be resumed with either of the two from a checkpoint of the other.
 
-    B batch, T target time, C channel; N = B·T target positions, less the ignored prefix.
+    Shapes: B batch, T target time, C channel; N = B·T target positions, less the ignored prefix.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
 
     @classmethod
     def check_model(cls, model: BaseFairseqModel, run: DictConfig) -> None:
-        """Raise AdminError where ``forward`` would in the coming ``run``, but at its start.
+        """Raise AdminError at the start of ``run`` if ``forward`` would raise it later.
 
-        Later, when threads read batches ahead, Python may abort as it exits.
+        Later, when threads load batches ahead, Python may abort while it exits.
         """
         decoder_of(model)
         if run.distributed_training.ddp_backend == "fully_sharded":
             _refuse(SHARDED)
         if run.distributed_training.find_unused_parameters:
-            _refuse(UNUSED_SOUGHT)
+            _refuse(UNUSED)
 
     def forward(
         self, model: BaseFairseqModel, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Loss (a sum; without ``reduce`` N x 1), sample size and what is logged.
+        """Returns the loss (a sum; without ``reduce`` N x 1), sample size and what is logged.
 
-        Raises AdminError where the model's logits are no product of features and one matrix.
+        Raises AdminError if the model's logits are not a product of features and one matrix.
         """
         decoder = decoder_of(model)
         output = model(**sample["net_input"], features_only=True)
@@ -100,7 +100,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     def _losses(
         self, decoder: FairseqDecoder, features: Tensor, target: Tensor, reduce: bool
     ) -> Tuple[Losses, int]:
-        """features: B x T x C, target: B x T. Also the number of targets that count."""
+        """features: B x T x C, target: B x T. Also returns the number of real targets."""
         target = target[:, self.ignore_prefix_size :].reshape(-1)
         features = features[:, self.ignore_prefix_size :].flatten(0, 1)
         kept = target.ne(self.padding_idx).nonzero().squeeze(1)
@@ -120,9 +120,9 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
 def decoder_of(model: BaseFairseqModel) -> FairseqDecoder:
     """The decoder of a possibly wrapped model, whose logits are ``output_projection(features)``.
 
-    Raises AdminError where it has no such projection, or its weight or gradient is out of reach.
+    Raises AdminError if it has no such projection, or its weight or gradient is not accessible.
     """
-    unused_are_sought = getattr(model, "find_unused_parameters", False)
+    finds_unused = getattr(model, "find_unused_parameters", False)
     while isinstance(getattr(model, "module", None), nn.Module):
         if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(model).__mro__):
             _refuse(SHARDED)
@@ -135,8 +135,8 @@ def decoder_of(model: BaseFairseqModel) -> FairseqDecoder:
         _refuse(f"a {name}, which has no linear decoder.output_projection")
     if not _takes(model.forward, "features_only"):
         _refuse(f"a {name}, which does not give its features")
-    if unused_are_sought:  # DDP takes for unused what the model's own forward does not touch
-        _refuse(UNUSED_SOUGHT)
+    if finds_unused:  # DDP takes parameters for unused that the model's own forward does not touch
+        _refuse(UNUSED)
     return decoder
 
 
@@ -150,9 +150,9 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 
 
 def _product_dtype(decoder: FairseqDecoder, features: Tensor) -> torch.dtype:
-    """What ``output_projection(features)`` would be, under the decoder's autocast or its caller's.
+    """The dtype of ``output_projection(features)``, under the decoder's autocast or its caller's.
 
-    A tiny product tells: the questions to ask for autocast differ between torch's versions.
+    Found with a tiny product, because torch's queries for autocast differ between versions.
     """
     one = features.detach().new_ones(1, 1)
     return in_precision(torch.mm, getattr(decoder, "autocast_dtype", None))(one, one).dtype
@@ -166,6 +166,6 @@ def _among(values: Tensor, kept: Tensor, length: int) -> Tensor:
 if NAME not in CRITERION_REGISTRY:  # the module may be imported twice
     register_criterion(NAME, dataclass=ChunkedConfig)(LabelSmoothedCrossEntropyChunked)
 
-# fairseq goes on with an optimiser's state only where the criterion's class has the name it had;
-# only now, as a second class of one name cannot be registered
+# fairseq resumes an optimiser's state only if the criterion's class has the name that it had; set
+# after registration, since two classes of one name cannot be registered
 LabelSmoothedCrossEntropyChunked.__name__ = LabelSmoothedCrossEntropyCriterion.__name__

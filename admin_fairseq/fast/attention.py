@@ -1,7 +1,7 @@
 """Multi-head attention: fairseq's parameters and keys, torch's fused kernel.
 
-Shapes: T target or S source time, B batch, C channel, H heads, D = C/H; while decoding R rows of
-the batch, K hypotheses of each of B sentences side by side.
+Shapes: T target or S source time, B batch, C channel, H heads, D = C/H; while decoding, R rows of
+the batch: K neighbouring hypotheses of each of B sentences.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ STATE = "attn_state"
 
 
 class Attention(MultiheadAttention):
-    """fairseq's attention; where it is told ``layouts``, the same mathematics in fewer steps.
+    """fairseq's attention; given ``layouts``, the same mathematics in fewer steps.
 
-    One matrix product makes queries, keys and values (keys and values, in attention to the
-    encoder) from what fairseq keeps as three maps, and torch's ``scaled_dot_product_attention``
-    does the rest. While decoding, keys and values are kept in place.
+    One matrix product computes queries, keys and values (keys and values, in attention to the
+    encoder) with what fairseq stores as three maps, and torch's ``scaled_dot_product_attention``
+    does the rest. While decoding, keys and values are updated in place.
     """
 
     def forward(
@@ -45,9 +45,9 @@ class Attention(MultiheadAttention):
     ) -> tuple[Tensor, Optional[Tensor]]:
         """query: T x B x C; key: S x B x C; each packed, if its layout packs.
 
-        ``layouts`` are those of queries and keys and take the masks' place; without them, all is
-        fairseq's. Returns what was found, like query, and, if asked for, the weights: B x T x S,
-        or H x B x T x S with ``need_head_weights``.
+        ``layouts``, of queries and of keys, replace the masks; without them, fairseq's own forward
+        runs. Returns a tensor shaped like query and, if requested, the weights: B x T x S, or
+        H x B x T x S with ``need_head_weights``.
         """
         if layouts is None:
             return super().forward(
@@ -75,7 +75,7 @@ class Attention(MultiheadAttention):
     def _at_once(
         self, query: Tensor, key: Tensor, mine: Layout, theirs: Layout, need_weights: bool
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """All positions. Returns what was found, like query, and the weights, B x H x T x S."""
+        """All positions. Returns a tensor shaped like query and the weights, B x H x T x S."""
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
             q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
@@ -97,11 +97,11 @@ class Attention(MultiheadAttention):
     ) -> tuple[Tensor, Optional[Tensor]]:
         """The next position, query: 1 x R x C. Returns 1 x R x C and the weights, R x H x 1 x S."""
         state = self.get_incremental_state(incremental_state, STATE)
-        if not state:  # an empty dict is what fairseq's own attention leaves when reordered
+        if not state:  # fairseq's own attention leaves an empty dict when reordered
             state = self._first_state(key, theirs)
             self.set_incremental_state(incremental_state, STATE, state)
         found: AttentionInputs = state.look_up(query[0], mine.padding)
-        # torch's kernel on a CPU is made for many positions: for one it takes twice as long
+        # torch's CPU kernel is made for many positions: for one it takes twice as long
         plainly = need_weights or query.device.type == "cpu"
         out, weights = self._attend(*found, False, plainly)
         out = out.transpose(1, 2).reshape_as(query)
@@ -120,7 +120,7 @@ class Attention(MultiheadAttention):
     def reorder_incremental_state(
         self, incremental_state: Optional[dict[str, Any]], new_order: Tensor
     ) -> Optional[dict[str, Any]]:
-        """fairseq calls this between two steps of beam search; our decoder sees to it itself."""
+        """Called by fairseq's decoder between steps of beam search; ours does it by itself."""
         state = self.get_incremental_state(incremental_state, STATE)
         if isinstance(state, (Past, Memory)):
             state.reorder(Selection(new_order))
@@ -146,10 +146,10 @@ class Attention(MultiheadAttention):
 
 
 def join(*maps: nn.Linear) -> Linear:
-    """One function for what ``maps`` make of the same input, their outputs side by side.
+    """A function that applies ``maps`` to the same input and concatenates their outputs.
 
-    Maps that are more than a product, as something stands in front of them (modules/inputs.py) or
-    fairseq's quantisation takes part, are called one by one.
+    Maps that are more than a product (with a module before them, see modules/inputs.py, or
+    fairseq's quantisation) are called one by one.
     """
     if any(calls_anything_before(m) or type(m).forward is not nn.Linear.forward for m in maps):
         return lambda x: torch.cat([linear(x) for linear in maps], dim=-1)
@@ -171,7 +171,7 @@ def attend(
 
     q: B x H x T x D; k, v: B x H x S x D; mask: B x 1 x (1 or T) x S, True on what is seen.
     """
-    # torch's kernel gives no weights, and on a CPU takes half precision four times as long
+    # torch's kernel returns no weights, and on a CPU takes four times as long in half precision
     if need_weights or (q.device.type == "cpu" and q.element_size() < 4):
         return attend_plainly(q, k, v, mask, causal, dropout)
     found = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
@@ -181,7 +181,7 @@ def attend(
 def attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """As ``attend``, step by step; the weights are those before dropout."""
+    """``attend`` step by step; returns the weights before dropout."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()

@@ -1,7 +1,7 @@
 """torch.compile for single layers.
 
-Layers of a kind share their code, and thus its compiled forms; a form serves all batches whose
-sizes differ, so that fairseq's buckets of lengths do not each have one compiled.
+Layers of a kind share their code and its compiled variants. Variants have dynamic shapes, so that
+fairseq's batches of different lengths do not each trigger a compilation.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import nn
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.private import dynamo
 
-MOST_FORMS = 64
-"""Of one kind of layer; torch stops at 8. Each stack's batch has one of three layouts (no padding,
-some, enough to pack), each with and without gradients where activations are checkpointed, and
-torch takes a batch of one sentence, or of one position, for another kind."""
+MOST_VARIANTS = 64
+"""Of one kind of layer; torch's own limit is 8. Each stack's batch has one of three layouts (no
+padding, some, enough to pack), each with and without gradients if activations are checkpointed, and
+torch compiles separately for a batch of one sentence, or of one position."""
 
 
 class CompilingError(AdminError, RuntimeError):
     """torch cannot compile here.
 
-    A RuntimeError, as torch's own is: for any other error of an update fairseq's trainer leaves a
+    A RuntimeError, like torch's own: on any other error in an update, fairseq's trainer writes a
     checkpoint, crash.pt.
     """
 
@@ -32,12 +32,12 @@ class CompilingError(AdminError, RuntimeError):
 def compile_for_training(layer: nn.Module) -> None:
     """Let ``layer`` run compiled on the fast paths of training.
 
-    Its parameters keep their names. Outside of training it runs as it is: decoding step by step
-    changes what it keeps in every step. So it does on fairseq's own paths, where hooks look on
-    (the profile), and where it shows its attention, which would double the forms of all layers.
-    Raises CompilingError where torch cannot.
+    Its parameters keep their names. It stays uncompiled outside of training, since incremental
+    decoding changes its state in every step; on fairseq's own paths, where hooks watch it (the
+    profile); and when it returns attention weights, which would double the variants of all layers.
+    Calling it raises CompilingError where torch cannot compile.
     """
-    layer.forward = partial(_forward, layer)  # no closure: a copy of the layer would call this one
+    layer.forward = partial(_forward, layer)  # not a closure: copies would call this layer
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +48,7 @@ def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     config, exc = dynamo()
 
     try:
-        with config.patch(cache_size_limit=MOST_FORMS):
+        with config.patch(cache_size_limit=MOST_VARIANTS):
             return _compiled(plain)(layer, *args, **kwargs)
     except exc.BackendCompilerFailed as error:
         raise CompilingError(_explained(error.inner_exception)) from error
@@ -62,7 +62,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def _explained(error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0]
     return (
-        f"torch.compile failed ({type(error).__name__}: {reason}). On a CPU it wants a C++ "
-        f"compiler, and torch in a folder without spaces (here: {torch.__path__[0]}); else leave "
-        "out --compile"
+        f"torch.compile failed ({type(error).__name__}: {reason}). On a CPU it needs a C++ "
+        f"compiler, and torch in a folder without spaces (here: {torch.__path__[0]}); otherwise "
+        "leave out --compile"
     )

@@ -1,6 +1,6 @@
-"""What attention keeps while a translation grows: one position a step, hypotheses in beam search.
+"""The state of attention during incremental decoding, one position a step, with beam search.
 
-Shapes: R rows of the decoder's batch, B sentences, K = R/B hypotheses of each, side by side;
+Shapes: R rows of the decoder's batch, B sentences with K = R/B neighbouring hypotheses each;
 S source time, t positions decoded so far, C channel, H heads, D = C/H.
 """
 
@@ -17,30 +17,30 @@ from admin_fairseq.fast.layout import visible
 
 Linear = Callable[[Tensor], Tensor]
 
-ROOM = 16  # positions added whenever all are used up
+ROOM = 16  # positions added whenever all are used
 
 
 class AttentionInputs(NamedTuple):
-    """What the new position's attention needs; in self-attention B is R and K is 1."""
+    """The inputs of attention at the new position; in self-attention, B is R and K is 1."""
 
     query: Tensor  # B x H x K x D
     keys: Tensor  # B x H x (t or S) x D
     values: Tensor  # like keys
-    mask: Optional[Tensor]  # B x 1 x 1 x (t or S), True on what is seen; None: everything
+    mask: Optional[Tensor]  # B x 1 x 1 x (t or S), True where visible; None: everywhere
 
 
 class Moves(NamedTuple):
-    """How t positions of R rows follow an order."""
+    """The copies that reorder R rows of t positions."""
 
-    origins: Tensor  # t x R: in which row each was decoded, once the order is followed
-    sources: Tensor  # places in t x capacity, flat: what is there goes to ...
-    targets: Tensor  # ... these
+    origins: Tensor  # t x R: the row in which each entry was decoded, after reordering
+    sources: Tensor  # flat indices into t x capacity to copy from ...
+    targets: Tensor  # ... and to
 
 
 class Selection:
-    """Which rows go on: row i of the next step was row ``order[i]`` of the last one.
+    """The hypotheses that survive a step: row i of the next step was row ``order[i]`` before.
 
-    Made once for a step and asked by every layer, since an answer makes a GPU wait.
+    Shared by all layers, which reuse its results: computing one makes the host wait for the GPU.
     """
 
     def __init__(self, order: Tensor) -> None:
@@ -49,10 +49,10 @@ class Selection:
         self._moves: dict[tuple[int, ...], tuple[Optional[Tensor], Moves]] = {}
 
     def of(self, sentences: int, hypotheses: int = 1) -> tuple[Optional[Tensor], int]:
-        """What becomes of ``sentences`` with so many ``hypotheses`` side by side.
+        """Reorder ``sentences`` that have ``hypotheses`` neighbouring rows each.
 
-        Returns the indices of those that go on (None: all stay as they are) and how many
-        hypotheses each has then: 1 where those of different sentences came to lie side by side.
+        Returns the indices of the sentences that survive (None: all, in the same order) and the
+        number of hypotheses of each: 1 if rows of different sentences have become neighbours.
         """
         case = sentences, hypotheses
         if case not in self._answers:
@@ -68,13 +68,13 @@ class Selection:
         return (None if stays else first), hypotheses
 
     def moves(self, origins: Optional[Tensor], length: int, rows: int, capacity: int) -> Moves:
-        """What has to move among ``length`` positions of ``rows`` rows, of ``capacity`` with room.
+        """The copies among ``length`` positions of ``rows`` rows, where ``capacity`` are allocated.
 
-        origins: t x R, t ≤ length, in which row each position was decoded; None, like positions
-        that it does not speak of: in its own.
+        origins: t x R, t ≤ length, the row in which each entry was decoded; entries that it does
+        not cover, or all if it is None, were decoded in their own row.
         """
         case = id(origins), length, rows, capacity
-        if case not in self._moves:  # kept with its origins, or another's might get their id
+        if case not in self._moves:  # keeps origins alive, so that their id stays unique
             self._moves[case] = origins, self._find_moves(origins, length, rows, capacity)
         return self._moves[case][1]
 
@@ -94,13 +94,12 @@ class Selection:
 class Past:
     """Keys and values of the positions decoded so far, in one tensor with room for more.
 
-    The hypotheses of a sentence have most of their past in common: when they are reordered, only
-    what differs moves, within the memory there is. The rows of one position follow one another, so
-    that each piece is whole; rows and heads lie without a gap, so that a product over all of them
-    needs no copy.
+    The hypotheses of a sentence share most of their past: reordering copies only the entries that
+    differ, in place. The rows of one position are adjacent, so that each entry is contiguous, and
+    there is no gap between rows and heads, so that a product over all of them needs no copy.
     """
 
-    kept: Tensor  # 2 x (t and room) x (R and room) x H x D, from the first position on
+    kept: Tensor  # 2 x (t + room) x (R + room) x H x D; set by the first look_up
 
     def __init__(self, project: Linear, head_dim: int) -> None:
         """``project``: R x C → queries, keys and values, R x 3C."""
@@ -112,7 +111,7 @@ class Past:
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
     def look_up(self, x: Tensor, padding: Optional[Tensor]) -> AttentionInputs:
-        """Keep what the new position has to say, x: R x C; padding: R x 1, True on padding."""
+        """Add the new position, x: R x C; padding: R x 1, True on padding."""
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
@@ -131,7 +130,7 @@ class Past:
             self.padding = self.padding[order]
         moves = selection.moves(self.origins, self.length, self.rows, capacity)
         self.origins, self.rows = moves.origins, len(order)
-        if len(order) > capacity or self.kept.requires_grad:  # autograd needs what was there
+        if len(order) > capacity or self.kept.requires_grad:  # autograd needs the old values
             self.kept = self.kept.index_select(2, order)
         elif len(moves.targets):
             for kept in self.kept.flatten(1, 2):
@@ -153,7 +152,7 @@ class Past:
 
 
 class Memory:
-    """Keys and values of the encoder's output: once for each sentence, not for each hypothesis."""
+    """Keys and values of the encoder's output, stored per sentence, not per hypothesis."""
 
     def __init__(
         self, project: Linear, keys: Tensor, values: Tensor, mask: Optional[Tensor], hypotheses: int

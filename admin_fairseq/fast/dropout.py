@@ -1,4 +1,4 @@
-"""Dropout that a CPU draws quickly."""
+"""Dropout with masks that are fast to draw on a CPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from admin_fairseq.repairs.private import is_compiling
 
 STEPS = 2**16
-"""A mask is drawn from 16 random bits an element."""
+"""A mask takes 16 random bits per element."""
 
 
 class Dropout(FairseqDropout):
     """fairseq's dropout. On a CPU, p is rounded to a multiple of 1/65536.
 
-    torch draws one number after the other there, and keeps four bytes of mask an element; here
-    one draw serves four elements, and a mask takes one byte. The factor of what is kept is that of
-    the rounded p, so that the mean is exact.
+    There, torch draws one number per element and keeps masks of four bytes per element; here one
+    draw serves four elements, and masks take one byte. Kept elements are scaled for the rounded p,
+    so that the mean is exact.
     """
 
     @classmethod
@@ -37,9 +37,9 @@ class Dropout(FairseqDropout):
 
 
 def name_as_in_fairseq(module: nn.Module) -> None:
-    """Name the dropouts of ``module`` by the class of fairseq's that it is made from.
+    """Name the dropouts of ``module`` after its base class in fairseq.
 
-    --retain-dropout-modules goes by these names.
+    --retain-dropout-modules selects by these names.
     """
     stock = next(c for c in type(module).__mro__ if c.__module__.startswith("fairseq."))
     for child in module.children():

@@ -1,6 +1,6 @@
-"""Where the tokens of a padded batch lie, which of them may see which, and leaving padding out.
+"""Where a padded batch has tokens, which of them attend to which, and packing without padding.
 
-Shapes: T time, B batch, C channel, N tokens that are no padding.
+Shapes: T time, B batch, C channel, N tokens that are not padding.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import torch
 from torch import Tensor
 
 PACKS_FROM = 0.05
-"""Share of padding from which packing is worth its copies (docs/speed.md)."""
+"""Share of padding above which packing is worth its copies (docs/speed.md)."""
 
 
 class Layout(NamedTuple):
     """The positions of one stack's batch.
 
-    A packed tensor is N x 1 x C: the tokens of all sentences as one, padding left out. Whatever
-    looks at one position at a time works on it as on T x B x C; attention unpacks.
+    A packed tensor is N x 1 x C: the tokens of all sentences as one sequence, without padding.
+    Position-wise modules work on it as on T x B x C; attention unpacks.
     """
 
-    padding: Optional[Tensor] = None  # B x T, True on padding; None where nothing is padded
-    mask: Optional[Tensor] = None  # B x 1 x (1 or T) x T, True on what is seen; None: everything
+    padding: Optional[Tensor] = None  # B x T, True on padding; None: no padding
+    mask: Optional[Tensor] = None  # B x 1 x (1 or T) x T, True where visible; None: everywhere
     rows: Optional[Tensor] = None  # N indices into T·B, if packed
-    causal: bool = False  # whether a position sees none after it; left to ``mask`` if there is one
-    hypotheses: int = 1  # rows of the batch, side by side, that share one sentence of this stack
+    causal: bool = False  # a position sees none after it; False if ``mask`` says so
+    hypotheses: int = 1  # neighbouring rows of the batch that share one sentence
 
     @classmethod
     def of(cls, padding: Optional[Tensor], causal: bool = False) -> Layout:
-        """Of a batch with ``padding`` (B x T, True on padding), as fairseq's stacks see it.
+        """The layout of a batch with ``padding`` (B x T, True on padding).
 
-        Nothing is masked where nothing is padded. Padding on the right needs no mask where
-        attention is causal: it comes after everything that counts.
+        Without padding there is no mask. Padding on the right needs none in causal attention, as it
+        comes after all tokens.
         """
         if padding is None:
             return cls(causal=causal)
-        followed = padding[:, :-1] & ~padding[:, 1:]  # padding that has a token behind it
+        followed = padding[:, :-1] & ~padding[:, 1:]  # padding followed by a token
         padded, left = torch.stack([padding.sum(), followed.sum()]).tolist()
         if not padded:
             return cls(causal=causal)
@@ -48,7 +48,7 @@ class Layout(NamedTuple):
         return cls(padding, visible(padding, causal), rows)
 
     def pack(self, x: Tensor) -> Tensor:
-        """T x B x C → N x 1 x C; as it is, if the layout does not pack. Without gaps in memory."""
+        """T x B x C → N x 1 x C, or unchanged if the layout does not pack; contiguous."""
         return x.contiguous() if self.rows is None else x.flatten(0, 1)[self.rows].unsqueeze(1)
 
     def unpack(self, x: Tensor) -> Tensor:
@@ -61,9 +61,9 @@ class Layout(NamedTuple):
 
 
 def visible(padding: Tensor, causal: bool = False) -> Tensor:
-    """Which positions attention sees: B x 1 x (1 or T) x T; padding: B x T, True on padding.
+    """The positions that attention sees: B x 1 x (1 or T) x T; padding: B x T, True on padding.
 
-    Where only padding could be seen, it is: a softmax needs a term.
+    Padding is visible where nothing else is, since a softmax needs a term.
     """
     seen = (~padding | padding.all(1, keepdim=True))[:, None, None]
     if not causal:

@@ -1,6 +1,6 @@
-"""Mixed precision for our layers: matrix products in bfloat16, all that is kept in float32.
+"""Mixed precision for our layers: matrix products in bfloat16, everything else in float32.
 
-Weights, residual stream and layer norm stay in float32. fairseq's --bf16 turns the weights
+Weights, residual stream and layer norm stay in float32. fairseq's --bf16 converts the weights
 themselves to bfloat16, and does not run on a CPU.
 """
 
@@ -14,17 +14,17 @@ from torch import Tensor
 
 
 def precision_of(options: Any) -> Optional[torch.dtype]:
-    """What --autocast asks for; None: the precision of the weights."""
+    """The precision of --autocast; None: that of the weights."""
     return getattr(torch, options.autocast) if options.autocast else None
 
 
 def in_precision(function: Callable[..., Any], dtype: Optional[torch.dtype]) -> Callable[..., Any]:
-    """``function(x, ...)`` with its matrix products in ``dtype``; None: as it is.
+    """``function(x, ...)`` with its matrix products in ``dtype``; None: ``function`` itself.
 
-    It is each layer's own affair, since activation checkpointing runs a layer again later. Where
-    x is in half precision, as the weights of a model made ``half()``, it stays in that.
+    Each layer does this itself, since activation checkpointing runs a layer again later. If x is in
+    half precision, like the weights of a ``half()`` model, it stays in that.
     """
-    # no closure: a copy of the layer whose method it is would call the method of this one
+    # not a closure: a copy of the layer would call the method of this layer
     return function if dtype is None else partial(_run, function, dtype)
 
 

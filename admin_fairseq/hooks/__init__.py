@@ -1,1 +1,1 @@
-"""Watching residual modules from outside, on reference kernels, which call every module."""
+"""Hooks that watch residual connections, on the reference kernels, which call every module."""

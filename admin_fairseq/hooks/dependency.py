@@ -1,14 +1,14 @@
 """Layer dependency: how much each residual branch contributes to each sub-layer's output.
 
-The output of sub-layer i is a sum of what the branches put into it, x_i = Σ_{j≤i} c_{i,j} + const,
-a_0 being the stack's input. β_{i,j} = Std[c_{i,j}] / Std[x_i] (Liu et al. 2020, sections 4.1 and
-4.2, Figures 1, 7 and 8), over the channels of all tokens but padding.
+The output of sub-layer i is a sum of the branches' contributions, x_i = Σ_{j≤i} c_{i,j} + const,
+where j = 0 is the stack's input. β_{i,j} = Std[c_{i,j}] / Std[x_i] (Liu et al. 2020, sections 4.1
+and 4.2, Figures 1, 7 and 8), over the channels of all tokens except padding.
 
-The paper multiplies standard deviations from row to row, which holds for independent branches
-without layer norm's weights. Here each c_{i,j} itself is carried through the network: layer norm
-at the statistics of this pass is linear, so are its weights, ω, α and the sums. const is what
-layer norm's biases have added. Where branches are independent, Σ_j β_{i,j}² = 1; what a row's
-sum differs from 1 is their correlation.
+The paper multiplies standard deviations from row to row, which is exact for independent branches
+and layer norm without weights. Here each c_{i,j} is propagated through the network: with the
+statistics of this pass fixed, layer norm is linear, and so are its weights, ω, α and the sums.
+const comes from layer norm's biases. For independent branches Σ_j β_{i,j}² = 1; the difference
+from 1 measures their correlation.
 
 Shapes: P parts (j), N tokens, C channels.
 """
@@ -26,12 +26,12 @@ from admin_fairseq.hooks.trace import TracedStack, TracedSubLayer
 from admin_fairseq.modules.connections import LinearCombination
 
 TOLERANCE = 1e-3
-"""How far the parts' sum may be from a sub-layer's output, in units of its standard deviation."""
+"""Largest error of the parts' sum, in standard deviations of a sub-layer's output."""
 
 
 @dataclass
 class Parts:
-    """What a tensor (N x C) is the sum of: the branches' parts (P x N x C) and ``rest`` (N x C)."""
+    """A tensor (N x C) as a sum: the branches' parts (P x N x C) and ``rest`` (N x C)."""
 
     parts: Tensor
     rest: Tensor
@@ -46,14 +46,14 @@ class Parts:
         return Parts(self.parts * factor, self.rest * factor)
 
     def joined(self, sublayer: TracedSubLayer, branch: Tensor) -> Parts:
-        """The parts of what the residual connection makes, the new branch (N x C) the last one."""
+        """The parts of the residual connection's output; the last is the new branch (N x C)."""
         nothing = torch.zeros_like(branch)
         old = sublayer.join(self.parts, torch.zeros_like(self.parts))
         new = sublayer.join(nothing, branch)
         return Parts(torch.cat([old, new[None]]), sublayer.join(self.rest, nothing))
 
     def normed(self, norm: nn.LayerNorm, read: Tensor) -> Parts:
-        """The parts of the layer norm's output; ``read`` (N x C) is what it reads, their sum."""
+        """The parts of the layer norm's output; ``read`` (N x C), their sum, is its input."""
         variance = read.var(-1, unbiased=False, keepdim=True)
         scale = norm.weight / (variance + norm.eps).sqrt()
         parts, rest = ((t - t.mean(-1, keepdim=True)) * scale for t in (self.parts, self.rest))
@@ -64,8 +64,8 @@ class Parts:
 def dependencies(stack: TracedStack, real: Tensor) -> Tensor:
     """β (rows i and columns j from 0 to the number of sub-layers; float64, 0 above the diagonal).
 
-    ``real``: T x B, False on padding. Raises AdminError where the outputs are not the sums of
-    the branches, in a model that joins them in a way of its own.
+    ``real``: T x B, False on padding. Raises AdminError if the outputs are not sums of the
+    branches, in a model that joins them differently.
     """
     size = len(stack.sublayers) + 1
     beta = torch.zeros(size, size, dtype=torch.float64)
@@ -104,12 +104,12 @@ def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor
 
 
 def _normed_input(connections: LinearCombination, number: int, read: Tensor, parts: Parts) -> Parts:
-    """What the connections read of layer ``number``'s output (0: the stack's input)."""
+    """The parts of LN_k(y_k) in ``LinearCombination``, k being ``number``."""
     return parts.normed(cast(nn.LayerNorm, connections.norms[number]), read)
 
 
 def _combined(history: list[Parts], weights: Tensor) -> Parts:
-    """The next layer's input: a weighted sum of what all layers before have given."""
+    """The next layer's input: a weighted sum of all earlier layers' outputs."""
     total = history[-1].scaled(weights[-1])
     for parts, weight in zip(history[:-1], weights):
         total = total + parts.scaled(weight)
@@ -127,5 +127,5 @@ def _check(
     if not error <= TOLERANCE:
         raise AdminError(
             f"{stack.name} layer {layer} {sublayer.name}: its output is not the sum of residual "
-            f"branches (off by {error:.2g} standard deviations); analyze does not know such a layer"
+            f"branches (off by {error:.2g} standard deviations); analyze does not support this"
         )

@@ -1,4 +1,4 @@
-"""Measuring the variances that Admin's ω comes from, by hooks attached from outside."""
+"""Hooks that measure the variances from which Admin's ω is computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from admin_fairseq.modules.residual import ScaledResidual
 
 
 class Site(NamedTuple):
-    """Where a residual connection stands; ``layer`` counts from 0, as in the state dict."""
+    """Where a residual connection is; ``layer`` counts from 0, as in the state dict."""
 
     stack: str
     layer: int
@@ -42,7 +42,7 @@ class Recorder:
     """Pools, over batches, the moments of every residual connection's input and branch.
 
     ``moments`` (sub-layers x 2 x 3, float64): for input and branch the number of elements, their
-    sum and the sum of their squares. They add up over batches and over workers.
+    sum and the sum of their squares. They can be added over batches and workers.
     """
 
     def __init__(self, sites: dict[Site, ScaledResidual]) -> None:
@@ -51,10 +51,10 @@ class Recorder:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Record one forward pass, on reference kernels: they call every residual module.
+        """Record one forward pass, which must be on reference kernels.
 
-        As in the release, ω_i is set just before sub-layer i adds its residual, from what this
-        batch has shown so far in the stack, so that later layers see the scaled network.
+        As in the release, ω_i is set just before sub-layer i adds its residual, from this batch's
+        statistics of the sub-layers before, so that later layers see the scaled network.
         """
         running = {site.stack: 1.0 for site in self.sites}
 
@@ -95,10 +95,10 @@ def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
 
 @torch.no_grad()
 def set_omega(residual: ScaledResidual, omega: float) -> None:
-    """Raises AdminError where ω is more than the model's precision holds."""
+    """Set ω, in place; raises AdminError if it exceeds the model's precision."""
     dtype = residual.omega.dtype
     if omega > torch.finfo(dtype).max:
-        raise AdminError(f"ω of {omega:.4g} is more than {dtype} holds: the network explodes")
+        raise AdminError(f"ω of {omega:.4g} is too large for {dtype}: the network explodes")
     residual.omega.fill_(omega)
 
 

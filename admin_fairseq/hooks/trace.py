@@ -1,8 +1,8 @@
-"""What runs through a transformer's residual connections, seen by hooks attached from outside.
+"""Hooks that record what passes through a transformer's residual connections.
 
-Works on our layers and on fairseq's own: both join a sub-layer's input x_{i-1} and its residual
+They work on our layers and on fairseq's: both join a sub-layer's input x_{i-1} and its residual
 branch a_i = f_i(x_{i-1}) in one place, ours in a residual module, fairseq's in the layer's method
-``residual_connection``. Watching changes no number, and leaves nothing behind.
+``residual_connection``. They change no result and are removed afterwards.
 
 Shapes: T time, B batch, C channel; fairseq is time-first (T x B x C).
 """
@@ -38,8 +38,8 @@ LAYER_CLASSES = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerD
 class TracedSubLayer:
     """One pass through one residual sub-layer; tensors are T x B x C, as the model made them.
 
-    Where a layer norm follows the sum, ``summed`` is what it reads and ``output`` what it gives;
-    elsewhere both are the sum.
+    If a layer norm follows the sum, ``summed`` is its input and ``output`` its output; otherwise
+    both are the sum.
     """
 
     name: str
@@ -68,7 +68,7 @@ class TracedStack:
 
 
 def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Encoder and decoder, or what of them ``model`` has; one without layers is none.
+    """Those of encoder and decoder that ``model`` has and that have layers, by name.
 
     Raises AdminError for a model whose layers are not those of a fairseq transformer.
     """
@@ -78,24 +78,24 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
         for layer in layers_of(stack):
             if not isinstance(layer, LAYER_CLASSES[name]):
                 raise AdminError(
-                    f"{type(model).__name__}: no fairseq transformer: its {name} has a "
+                    f"{type(model).__name__}: not a fairseq transformer: its {name} has a "
                     f"{type(layer).__name__}"
                 )
     if not found:
-        raise AdminError(f"{type(model).__name__}: no fairseq transformer")
+        raise AdminError(f"{type(model).__name__}: not a fairseq transformer")
     return found
 
 
 def layers_of(stack: nn.Module) -> list[Layer]:
-    """The layers themselves: iterating may give what our connections put around them."""
+    """The layers themselves, where iterating would yield them wrapped in connections."""
     return list(getattr(stack, "layers", nn.ModuleList()).children())
 
 
 @contextmanager
 def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
-    """Watch one forward pass; the result fills while the model runs.
+    """Record one forward pass in the yielded dictionary.
 
-    Tensors keep their place in autograd's graph. Raises AdminError as ``stacks_of``.
+    Tensors remain part of autograd's graph. Raises AdminError as ``stacks_of`` does.
     """
     trace = {}
     with on_reference_kernels(model), ExitStack() as hooks:
@@ -160,7 +160,7 @@ def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _norms_after(layer: Layer) -> list[nn.LayerNorm]:
-    """The layer norms that read a sum of input and branch."""
+    """The layer norms that follow a sum of input and branch."""
     ours = isinstance(layer, TransformerLayer)
     if not (layer.norm.after if ours else not layer.normalize_before):
         return []

@@ -1,1 +1,1 @@
-"""Pure tensor functions, fast, each beside its plain reference. Nothing here imports ours."""
+"""Fast, pure tensor functions. They import nothing else of the package."""

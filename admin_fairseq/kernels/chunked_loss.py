@@ -1,8 +1,8 @@
 """Label-smoothed cross entropy from features, a chunk of tokens at a time.
 
-The logits of all tokens are the largest matrix of a training step; here they are never held at
-once. A chunk's logits become their own gradient, in place, while they are at hand: the forward
-pass makes the gradients, the backward pass multiplies them with what comes from above.
+The logits of all tokens are the largest matrix of a training step; here they never exist at once.
+A chunk's logits are turned into their gradient in place, as soon as they are computed: the forward
+pass computes the gradients, the backward pass multiplies them by the incoming gradient.
 
 The loss of a token with logits x and target y (Szegedy et al. 2016, section 7,
 https://arxiv.org/abs/1512.00567, in fairseq's form) is, with smoothing ε over V types,
@@ -27,17 +27,17 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-ALIGNMENT = 64  # bytes; a CPU multiplies up to a third slower where rows begin between these
-CACHED = 2**20  # numbers that a CPU takes through all steps before it turns to the next
+ALIGNMENT = 64  # bytes; CPU products are up to a third slower if rows are not aligned
+CACHED = 2**20  # elements that fit in a CPU's cache through all steps
 
 Inputs = tuple[Tensor, Tensor, Optional[Tensor]]  # features, weight, bias
-Gradients = tuple[Optional[Tensor], ...]  # of the inputs; None where it is not wanted
+Gradients = tuple[Optional[Tensor], ...]  # of the inputs; None if not wanted
 
 
 class Losses(NamedTuple):
     loss: Tensor  # N, or their sum
     nll: Tensor  # −log p of the targets; N, or their sum
-    correct: Tensor  # number of targets with the largest logit; 0 if they are not counted
+    correct: Tensor  # number of targets with the largest logit; 0 if not counted
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ChunkedLoss:
 
     smoothing: float = 0.0  # ε
     chunk_tokens: int = 1024
-    product_dtype: Optional[torch.dtype] = None  # of the matrix products; None: the features'
+    product_dtype: Optional[torch.dtype] = None  # of the matrix products; None: that of features
     count_correct: bool = False
 
     def __call__(
@@ -57,12 +57,12 @@ class ChunkedLoss:
         target: Tensor,
         reduce: bool = True,
     ) -> Losses:
-        """features: N x C, weight: V x C, bias: V, target: N. ``reduce`` to sums over N.
+        """features: N x C, weight: V x C, bias: V, target: N. ``reduce`` sums over N.
 
-        Gradients flow through ``loss`` alone, and once.
+        Only ``loss`` has a gradient, and no second derivative.
         """
         inputs = features, weight, bias
-        if not torch.is_grad_enabled():  # a Function is not told so
+        if not torch.is_grad_enabled():  # which a Function cannot see
             return _summed(_sweep(self, inputs, target)[0], reduce)
         return Losses(*_Loss.apply(*inputs, target, self, reduce))
 
@@ -83,7 +83,7 @@ class _Loss(torch.autograd.Function):
         if reduce:
             losses, gradients = _sweep(options, inputs, target, ctx.needs_input_grad[:3])
             ctx.save_for_backward(*gradients)
-        else:  # from above comes a factor for every token, so that sums must wait for it
+        else:  # each token has its own incoming gradient, so that sums must wait for it
             losses, _ = _sweep(options, inputs, target)
             ctx.save_for_backward(*inputs, target)
         losses = _summed(losses, reduce)
@@ -92,14 +92,14 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, above: Tensor, *_: Any) -> tuple[Optional[Tensor], ...]:
-        if torch.is_grad_enabled():  # once_differentiable lets this pass, and is wrong then
+        if torch.is_grad_enabled():  # once_differentiable allows this, with wrong results
             raise RuntimeError("the chunked loss has no second derivatives (create_graph)")
         if ctx.reduce:
             gradients = tuple(None if g is None else g * above for g in ctx.saved_tensors)
         else:
             *inputs, target = ctx.saved_tensors
             _, gradients = _sweep(ctx.options, inputs, target, ctx.needs_input_grad[:3], above)
-        return (*gradients, None, None, None)  # autograd turns them to the inputs' dtypes
+        return (*gradients, None, None, None)  # autograd casts them to the inputs' dtypes
 
 
 def _summed(losses: Losses, reduce: bool) -> Losses:
@@ -113,9 +113,9 @@ def _sweep(
     wanted: tuple[bool, ...] = (False, False, False),
     factors: Optional[Tensor] = None,
 ) -> tuple[Losses, Gradients]:
-    """Once through all chunks: every token's loss, and the ``wanted`` gradients of their sum.
+    """Go through all chunks: every token's loss, and the ``wanted`` gradients of their sum.
 
-    ``factors`` (N) weigh the tokens in that sum.
+    ``factors`` (N) are the weights of the tokens in that sum.
     """
     features = inputs[0]
     rows = _slices(len(features), options.chunk_tokens)
@@ -137,7 +137,7 @@ def _sweep(
 
 
 class _Softmax:
-    """Of logits (n x V), in their place: Σ and max are per row, exp x' is of x' = x − max."""
+    """Softmax of logits (n x V) minus their row's maximum, in place."""
 
     def __init__(self, logits: Tensor, targets: Tensor, smoothing: float) -> None:
         """targets: n x 1."""
@@ -167,7 +167,7 @@ class _Softmax:
 
 
 class _Products:
-    """Features times weight, a chunk at a time, in memory that the next chunk uses again."""
+    """Features times weight, a chunk at a time, in memory that all chunks share."""
 
     def __init__(self, inputs: Inputs, dtype: torch.dtype, rows: list[slice]) -> None:
         features, weight, self.bias = inputs
@@ -187,14 +187,14 @@ class _Products:
         return logits if self.bias is None else logits.add_(self.bias)
 
     def operand(self, logits: Tensor) -> Tensor:
-        """``logits`` (n x V) as further products take them."""
+        """``logits`` (n x V) in the dtype of the matrix products."""
         if self.raw.dtype == logits.dtype:
             return logits
         return self.raw[: len(logits)].copy_(logits)
 
 
 class _Sums:
-    """Gradients of features, weight and bias, as far as they are ``wanted``."""
+    """The ``wanted`` ones of the gradients of features, weight and bias."""
 
     def __init__(
         self, products: _Products, wanted: tuple[bool, ...], factors: Optional[Tensor]
@@ -207,11 +207,11 @@ class _Sums:
         )
         self.scale = 1.0
         if products.raw.dtype == torch.float16 and factors is None:
-            # what float16 rounds to 0 or to few digits, and leaves room for sums over a chunk
+            # keeps small values above float16's rounding, with room for sums over a chunk
             self.scale = 2.0 ** (13 - len(products.raw).bit_length())
 
     def add(self, chunk: slice, gradient: Tensor) -> None:
-        """``gradient``: that of the chunk's logits, n x V, times the scale."""
+        """``gradient`` is that of the chunk's logits, n x V, times the scale."""
         if self.factors is not None:
             gradient.mul_(self.factors[chunk, None])
         if self.bias is not None:
@@ -234,7 +234,7 @@ class _Sums:
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write left · right, which may be of lower precision, to ``out``."""
+    """Write left · right to ``out``; the factors may have a lower precision."""
     if left.dtype == out.dtype:
         torch.mm(left, right, out=out)
     else:
@@ -242,7 +242,7 @@ def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
 
 
 def _add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Add left · right, which may be of lower precision, to ``out``."""
+    """Add left · right to ``out``; the factors may have a lower precision."""
     if left.dtype == out.dtype:
         out.addmm_(left, right)
         return
@@ -251,20 +251,20 @@ def _add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
 
 
 def _aligned(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An empty matrix whose rows all begin at multiples of ``ALIGNMENT``."""
+    """An empty matrix whose rows start at multiples of ``ALIGNMENT``."""
     rows, columns = size
     step = ALIGNMENT // torch.finfo(dtype).bits * 8
     return torch.empty(rows, -(-columns // step) * step, dtype=dtype, device=device)[:, :columns]
 
 
 def _at_once(matrix: Tensor) -> int:
-    """How many rows to take through several steps before the next; on a GPU steps cost more."""
+    """The number of rows to process together: all on a GPU, where more launches cost time."""
     on_cpu = matrix.device.type == "cpu"
     return max(1, CACHED // matrix.shape[1]) if on_cpu else max(1, len(matrix))
 
 
 def _slices(length: int, most: int) -> list[slice]:
-    """``length`` cut into as few pieces as can be of at most ``most``, of like size."""
+    """Split ``length`` into the fewest slices of at most ``most``, of about equal size."""
     count = -(-length // most)
     ends = [length * i // count for i in range(count + 1)] if count else [0]
     return [slice(*pair) for pair in zip(ends, ends[1:])]

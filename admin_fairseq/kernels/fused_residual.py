@@ -1,8 +1,8 @@
 """y = LN(ω ⊙ x + dropout(f)) in one pass over memory, forward and backward (Triton, CUDA).
 
-Step by step this reads and writes T x B x C tensors for dropout, sum and layer norm in turn, in
-float32 where ω is. Fused, x and f are read once and y is written once. The plain reference is
-``Residual.norm``: dropout, a residual module and layer norm.
+Step by step, dropout, sum and layer norm each read and write T x B x C tensors, in float32 with ω.
+Fused, x and f are read once and y is written once. The plain reference is ``Residual.norm``:
+dropout, a residual module and layer norm.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch.autograd.function import once_differentiable
 HAS_TRITON = find_spec("triton") is not None
 
 LARGEST_ROW = 8192
-"""Channels that one program holds in registers."""
+"""Channels that fit in the registers of one program."""
 
 TOGETHER = 4
-"""Rows that share their draws of a dropout mask: Philox makes four numbers at once."""
+"""Rows that share a draw for their dropout masks: Philox returns four numbers at once."""
 
 PROGRAMS = 512
-"""Programs of the backward pass; each leaves one row of partial sums for ω and the norm."""
+"""Programs of the backward pass; each writes one row of partial sums for ω and the norm."""
 
 
 def fuses(x: Tensor, branch: Tensor) -> bool:
-    """Whether the kernels can take what a sub-layer joins."""
+    """Whether the kernels support this input and branch of a sub-layer."""
     return (
         x.is_cuda
         and HAS_TRITON
-        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton knows none before
+        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton supports none before
         and x.shape == branch.shape
         and x.dtype != torch.float64
         and branch.dtype != torch.float64
@@ -50,7 +50,7 @@ def residual_norm(
 ) -> Tensor:
     """LN(ω ⊙ x + dropout(branch)) · weight + bias, computed in float32.
 
-    x, branch: T x B x C, of any precisions up to float32; omega (None: 1), weight, bias: C.
+    x, branch: T x B x C, of any precision up to float32; omega (None: 1), weight, bias: C.
     ``dropout`` is the probability that applies, 0 outside of training. Returns T x B x C in
     weight's precision.
     Equal seeds of torch's generator give equal results; the sums have one order.
@@ -60,7 +60,7 @@ def residual_norm(
 
 
 class _ResidualNorm(torch.autograd.Function):
-    """Keeps x, f and two numbers a row; the sum and the dropout mask are made again."""
+    """Saves x, f and two numbers per row; recomputes the sum and the dropout mask."""
 
     @staticmethod
     def forward(
@@ -119,8 +119,8 @@ class _ResidualNorm(torch.autograd.Function):
 
 
 def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -> dict[str, Any]:
-    """What the kernels are compiled for."""
-    block = 1 << (channels - 1).bit_length()  # a power of two, from C on
+    """The compile-time constants of the kernels."""
+    block = 1 << (channels - 1).bit_length()  # the power of two not below C
     return {
         "SCALES": omega is not None,
         "DROPS": seed is not None,

@@ -1,9 +1,9 @@
-"""Triton kernels of ``fused_residual``; imported where they run.
+"""Triton kernels of ``fused_residual``, imported only where they run.
 
-A row is one position's C channels. All arithmetic is float32. The dropout mask comes from Philox, a
-generator that counts (Salmon et al. 2011): position and seed give it again. One of its draws is
-four numbers, and costs more than all else that an element needs: with dropout, four rows
-(``ROWS``; else 1) are taken together, and each gets one of the numbers.
+A row is one position's C channels. All arithmetic is in float32. The dropout mask comes from
+Philox, a counter-based generator (Salmon et al. 2011), so that position and seed reproduce it. A
+draw gives four numbers and costs more than the rest of an element's work: with dropout, four rows
+(``ROWS``, otherwise 1) are processed together, and each uses one of the numbers.
 """
 
 import triton
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def _kept(seed_of, at, p):
-    """Which elements four rows keep: a bit each, the first row's the lowest."""
+    """Which elements of four rows are kept: one bit per row, the first row's the lowest."""
     a, b, c, d = tl.rand4x(tl.load(seed_of), at)
     kept = (a >= p).to(tl.int32) + (b >= p).to(tl.int32) * 2
     return kept + (c >= p).to(tl.int32) * 4 + (d >= p).to(tl.int32) * 8
@@ -50,7 +50,7 @@ def forward_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """``ROWS`` neighbouring rows a program."""
+    """Each program processes ``ROWS`` neighbouring rows."""
     group = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels
@@ -63,7 +63,7 @@ def forward_kernel(
         kept = _kept(seed_of, group * channels + columns, p)
     row = group * ROWS
     end = tl.minimum(row + ROWS, rows)
-    while row < end:  # Triton's interpreter cannot count to a tensor with numpy 2.4
+    while row < end:  # range() of a tensor fails in Triton's interpreter with numpy 2.4
         factor = 1.0
         if DROPS:
             factor = tl.where((kept & 1) == 1, scale, 0.0)
@@ -105,8 +105,8 @@ def backward_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Every ``programs``-th group of ``ROWS`` rows, the forward's groups; what it adds up for ω
-    and the norm is one row of theirs."""
+    """Each program processes every ``programs``-th of the forward kernel's groups of rows, and
+    writes its partial sums for ω and the norm as one row."""
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels

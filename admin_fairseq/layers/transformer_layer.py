@@ -1,9 +1,9 @@
 """The one encoder layer and the one decoder layer of every scheme.
 
 Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
-Parameters have the names that fairseq gives them; a scheme's residual modules add theirs under
-``residuals.<sub-layer>``. With layouts, which our stacks make, a layer takes its fast paths; with
-padding masks (B x T, True on padding) those of fairseq.
+Parameters keep fairseq's names; a scheme's residual modules add theirs under
+``residuals.<sub-layer>``. Given layouts, which our stacks make, a layer takes the fast paths; given
+padding masks (B x T, True on padding), those of fairseq.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
 
 class TransformerLayer(nn.Module):
-    """What both layers share: a residual sub-layer, and the feed-forward network."""
+    """What both layers share: residual sub-layers and the feed-forward network."""
 
     norm: Norm
     residuals: nn.ModuleDict
 
-    # of fairseq's layer, the other base class
+    # set by fairseq's layer, the other base class
     embed_dim: int
     self_attn: Attention
     encoder_attn: Any  # Attention, or None in a language model
@@ -47,7 +47,7 @@ class TransformerLayer(nn.Module):
     def set_scheme(
         self, cfg: TransformerConfig, normalize_before: bool, sublayers: Sequence[str]
     ) -> None:
-        """Place norms, residuals and inputs as the scheme says."""
+        """Set up layer norms, residuals and inputs of linear maps for the scheme."""
         scheme = scheme_of(cfg)
         name_as_in_fairseq(self)
         if not cfg.reference_kernels:
@@ -74,13 +74,13 @@ class TransformerLayer(nn.Module):
         bottom: Optional[Tensor] = None,
         fast: bool = False,
     ) -> Tensor:
-        """One residual sub-layer: x (T x B x C) and its branch f, joined and normed.
+        """One residual sub-layer: x (T x B x C) joined with f(x), and layer norm.
 
-        ``bottom`` is given to the layer's last sub-layer: what the layer read (T x B x C).
-        ``fast``: join and norm in one kernel, if the residual has one.
+        ``bottom`` is the layer's input (T x B x C), given to its last sub-layer for B2T. ``fast``
+        joins and normalises in one kernel, if the residual has one.
         """
         norm, dropout = getattr(self, LAYER_NORMS[name]), self.dropout_module
-        residual = cast(Residual, self.residuals[name])  # to torch, any module
+        residual = cast(Residual, self.residuals[name])  # torch types it as a module
         branch = f(layer_norm(norm, x) if self.norm.before else x)
         if fast and self.norm is Norm.POST:
             return residual.norm(x, branch, norm, dropout)
@@ -165,7 +165,7 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         )
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
-        """fairseq calls this before loading; raises AdminError for the other form of Sub-LN."""
+        """fairseq calls this before loading; raises AdminError for the other variant of Sub-LN."""
         norm, own = "{}.out_proj.before.weight".format, dict(self.named_parameters())
         is_subln = norm("self_attn") in own and f"{name}.{norm('self_attn')}" in state_dict
         has, wanted = f"{name}.{norm('encoder_attn')}" in state_dict, norm("encoder_attn") in own
@@ -198,9 +198,9 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         """x: T x B x C, or packed as ``layout`` says; encoder_out: S x B x C, or packed as
         ``memory_layout`` says.
 
-        Returns the layer's output (T x B x C), the attention to the encoder (B x T x S, or
-        heads x B x T x S with ``need_head_weights``; None unless asked for or decoding) and None,
-        where fairseq's layer has a state for ONNX.
+        Returns the layer's output (T x B x C), the weights of attention to the encoder (B x T x S,
+        or heads x B x T x S with ``need_head_weights``; None unless requested or decoding) and
+        None, where fairseq's layer returns a state for ONNX.
         """
         attention = None
 

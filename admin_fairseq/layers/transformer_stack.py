@@ -1,7 +1,7 @@
 """fairseq's encoder and decoder around our layers.
 
-Here it is chosen whether a pass takes the fast paths or fairseq's own ("reference kernels"): a
-fast pass tells its layers by ``Layout`` where tokens lie, another one by fairseq's masks.
+A stack chooses for each pass between the fast paths and fairseq's own ("reference kernels"): the
+former pass a ``Layout`` of the tokens to the layers, the latter fairseq's masks.
 
 Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
 """
@@ -42,13 +42,13 @@ class TransformerStack:
 
     reference_kernels: bool
 
-    # of fairseq's stack, the other base class
+    # set by fairseq's stack, the other base class
     cfg: TransformerConfig
     layers: nn.ModuleList
     dropout_module: FairseqDropout
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
-        """Connections between the layers, if the scheme has its own, and the choice of paths."""
+        """Set up the paths to take and the scheme's connections between layers, if any."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
         if not cfg.reference_kernels:
@@ -59,7 +59,7 @@ class TransformerStack:
             self.layers = ConnectedLayers(self.layers, self.connections)
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """torch.jit.script calls it, for a whole model too; it cannot read our layers."""
+        """Called by torch.jit.script, for a whole model too, which cannot compile our layers."""
         reason = scheme_of(self.cfg).no_stock_form
         fold = "script what `admin-fairseq fold` makes of a checkpoint"
         remedy = f"these have no stock form: {reason}" if reason else fold
@@ -67,7 +67,7 @@ class TransformerStack:
 
 
 class States(Sequence):
-    """What the layers of one pass made, T x B x C; unpacked when they are looked at."""
+    """The outputs of all layers in one pass, T x B x C, unpacked on access."""
 
     def __init__(self, states: list[Tensor], layout: Layout) -> None:
         self._states, self._layout = states, layout
@@ -96,7 +96,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         return_all_hiddens: bool = False,
         token_embeddings: Optional[Tensor] = None,
     ) -> dict[str, Sequence[Tensor]]:
-        """src_tokens: B x S. What fairseq's encoder returns; on padding it is not defined."""
+        """src_tokens: B x S. Returns what fairseq's encoder does, undefined on padding."""
         if self.reference_kernels:
             return super().forward_scriptable(
                 src_tokens, src_lengths, return_all_hiddens, token_embeddings
@@ -119,9 +119,9 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         }
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
-        """For beam search, which reads no embeddings and no inner states.
+        """For beam search, which does not use embeddings and inner states.
 
-        Beside what fairseq returns, ``sentences`` says which sentence each row has come from.
+        Adds ``sentences`` to what fairseq returns: the sentence that each row came from.
         """
         if self.reference_kernels:
             return super().reorder_encoder_out(encoder_out, new_order)
@@ -130,7 +130,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         sentences = known[0] if known else torch.arange(count, device=new_order.device)
         chosen = sentences[new_order]
         found = {**encoder_out, "encoder_embedding": [], "encoder_states": []}
-        if not torch.equal(chosen, sentences):  # rows of the same sentence are the same
+        if not torch.equal(chosen, sentences):  # rows of one sentence are equal
             found = super().reorder_encoder_out(found, new_order)
         return {**found, "sentences": [chosen]}
 
@@ -194,7 +194,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def _embed(
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B x T) → embeddings (B x T x C) and padding; the last one's while decoding."""
+        """Tokens (B x T) → embeddings (B x T x C), padding; of the last token while decoding."""
         positions: Any = 0.0
         if self.embed_positions is not None:
             positions = self.embed_positions(tokens, incremental_state=incremental_state)
@@ -221,7 +221,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         if self.reference_kernels or not all(isinstance(s, (Past, Memory)) for s in states):
             super().reorder_incremental_state_scripting(incremental_state, new_order)
             return
-        selection = Selection(new_order)  # one for all: what it finds out once, all layers know
+        selection = Selection(new_order)  # shared, so that layers reuse its results
         for state in states:
             state.reorder(selection)
 
@@ -233,7 +233,7 @@ def _read(
     if encoder_out is None or not encoder_out["encoder_out"]:
         return None, Layout()
     memory = encoder_out["encoder_out"][0]
-    if incremental_state:  # after the first step, attention has all it needs
+    if incremental_state:  # after the first step, attention has kept what it needs
         return memory, Layout()
     padding = encoder_out["encoder_padding_mask"]
     layout = Layout.of(padding[0] if padding else None)
@@ -253,7 +253,7 @@ def _hypotheses(encoder_out: EncoderOut) -> int:
 
 @contextmanager
 def on_reference_kernels(model: nn.Module) -> Iterator[None]:
-    """Take fairseq's own paths: every tensor is T x B x C then, every module is called."""
+    """Take fairseq's own paths: all tensors are T x B x C, and every module is called."""
     stacks = [module for module in model.modules() if isinstance(module, TransformerStack)]
     chosen = [stack.reference_kernels for stack in stacks]
     for stack in stacks:
@@ -266,10 +266,10 @@ def on_reference_kernels(model: nn.Module) -> Iterator[None]:
 
 
 def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
-    """Where --ddp-backend fully_sharded is at work, spread every layer over the workers.
+    """With --ddp-backend fully_sharded, shard every layer over the workers.
 
-    fairseq does so as it builds a layer; but what is spread can no more be initialised, nor
-    profiled. It has to be large enough, or checkpoint its activations, as in fairseq.
+    fairseq shards a layer when it builds it, but sharded parameters can no longer be initialised or
+    profiled. As in fairseq, a layer must be large enough, or checkpoint its activations.
     """
     least = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
     for stack in model.modules():
@@ -279,7 +279,7 @@ def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
 
 
 def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
-    """Compiled, in the precision asked for; activation checkpointing as in fairseq."""
+    """``layer`` with compilation, autocast and activation checkpointing as configured."""
     if cfg.compile:
         compile_for_training(layer)
     if cfg.autocast:

@@ -1,1 +1,1 @@
-"""Learning-rate schedules that the releases' recipes need and fairseq lacks."""
+"""Learning-rate schedules that the authors' recipes need and fairseq does not have."""

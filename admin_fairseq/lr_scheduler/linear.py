@@ -31,9 +31,9 @@ class LinearScheduleConfig(FairseqDataclass):
 class LinearSchedule(PerUpdateSchedule):
     """From warmup_init_lr up to lr in warmup_updates, then down to min_lr at max_update.
 
-    Source: the Admin release (its no-warm-up sweep on IWSLT). There --warmup-init-lr -1, its
-    default, stands for --lr, and so it does here. Its default for --min-lr, -1 too, makes the rates
-    negative towards the end; 0 is what was meant.
+    Source: the Admin release (its no-warm-up sweep on IWSLT). As there, --warmup-init-lr -1 (the
+    release's default) means --lr. Its default for --min-lr, also -1, makes the rates negative
+    towards the end; 0 must have been meant.
     """
 
     bounds: ClassVar = {

@@ -1,4 +1,4 @@
-"""What schedules that depend on nothing but the number of updates have in common."""
+"""The base class of schedules that depend only on the number of updates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from admin_fairseq.errors import AdminError
 class PerUpdateSchedule(FairseqLRScheduler):
     """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``.
 
-    ``bounds`` are those of its own options.
+    ``bounds`` are those of its options except --lr.
     """
 
     bounds: ClassVar[Mapping[str, Bounds]]
@@ -33,7 +33,7 @@ class PerUpdateSchedule(FairseqLRScheduler):
         self.step_update(0)
 
     def check(self) -> None:
-        """Raise AdminError where options within their bounds make no schedule."""
+        """Raise AdminError if options within their bounds contradict each other."""
 
     def lr_after(self, num_updates: int) -> float:
         raise NotImplementedError

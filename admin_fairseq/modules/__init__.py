@@ -1,1 +1,1 @@
-"""What a scheme names: residuals, inputs of linear maps, connections between layers."""
+"""What schemes are built of: residuals, inputs of linear maps, connections between layers."""

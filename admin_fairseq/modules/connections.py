@@ -1,4 +1,4 @@
-"""Connections between layers: what each of them reads, where it is not just the one before.
+"""Connections between layers: what a layer reads, if not just the output of the one before.
 
 Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
 """
@@ -17,9 +17,9 @@ class LinearCombination(nn.Module):
     """x_{l+1} = Σ_{k≤l} W_{l+1,k} LN_k(y_k): y_0 the embeddings, y_k the output of layer k.
 
     DLCL, the dynamic linear combination of layers (Wang et al. 2019, in its form for Pre-LN). Each
-    row of W starts as the average; the last row makes the stack's output. Checked against the
-    authors' code, which leaves the embeddings y_0 out of the norms, in the published runs too: the
-    option that would norm them cannot be switched on. We keep to the equation.
+    row of W starts as the average; the last row gives the stack's output. Checked against the
+    authors' code, which does not normalise the embeddings y_0, not even in the published runs: its
+    option for that cannot be switched on. We follow the equation.
     """
 
     def __init__(self, layers: int, dim: int) -> None:
@@ -31,7 +31,7 @@ class LinearCombination(nn.Module):
     def forward(self, history: list[Tensor], output: Tensor) -> Tensor:
         """The next layer's input (T x B x C), ``output`` being y_l.
 
-        ``history`` holds LN_k(y_k) of all layers k < l; LN_l(y_l) is put to it.
+        ``history`` holds LN_k(y_k) of all layers k < l; LN_l(y_l) is appended to it.
         """
         layer = len(history)
         history.append(self.norms[layer](output))
@@ -42,11 +42,11 @@ class LinearCombination(nn.Module):
 
 
 class ConnectedLayers(nn.ModuleList):
-    """Layers whose inputs ``connections`` makes from the outputs of all layers before.
+    """Layers whose inputs ``connections`` combines from the outputs of all earlier layers.
 
-    fairseq's stacks loop over their layers once in a forward pass, which is when a history begins;
-    what they get from the loop is called like a layer. The state dict is that of the plain list;
-    a slice of the layers is a plain list.
+    fairseq's stacks iterate over their layers once per forward pass: each iteration starts a new
+    history and yields functions that are called like layers. The state dict is that of the plain
+    list; a slice is a plain list.
     """
 
     def __init__(self, layers: nn.ModuleList, connections: nn.Module) -> None:
@@ -73,6 +73,6 @@ def _connected(
     **kwargs: Any,
 ) -> Any:
     output = layer(combine(x) if first else x, *args, **kwargs)
-    if isinstance(output, tuple):  # a decoder layer's attention comes along
+    if isinstance(output, tuple):  # a decoder layer returns its attention too
         return (combine(output[0]), *output[1:])
     return combine(output)

@@ -1,4 +1,4 @@
-"""What stands in front of a layer's linear maps, in the schemes that put something there."""
+"""Modules that some schemes put before a layer's linear maps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 class Shift(nn.Module):
     """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019).
 
-    We have one before each linear map, and vectors as the maps' own biases, 0 at the start. The
-    authors' code has no such vectors, and other scalars: a shift before q, k and v together (in
+    We put one before each linear map and keep the maps' own bias vectors, 0 at the start. The
+    authors' code has no bias vectors and other scalars: a shift before q, k and v together (in
     attention to the encoder before q alone), before fc1, before ReLU and before fc2; a shift and a
-    factor after the encoder, a shift after the decoder. All start where they change nothing.
+    factor after the encoder, a shift after the decoder. All start as the identity.
     """
 
     def __init__(self, dim: int) -> None:
@@ -28,10 +28,10 @@ class Shift(nn.Module):
 
 
 def put_before(layer: nn.Module, pattern: str, build: Callable[[int], nn.Module]) -> None:
-    """Let ``build(columns)`` see first what the linear maps with matching names read.
+    """Put ``build(in_features)`` before every linear map whose name matches ``pattern``.
 
-    It becomes the map's child ``before``. Attention then calls its maps one by one: torch's fused
-    function would read their weights and pass by what stands before them.
+    It becomes the map's child ``before``. Attention then calls its maps one by one, as torch's
+    fused function reads their weights and would skip it.
     """
     for name, linear in layer.named_modules():
         if isinstance(linear, nn.Linear) and re.fullmatch(pattern, name):

@@ -17,11 +17,11 @@ from admin_fairseq.repairs.private import is_compiling
 
 
 class Residual(nn.Module):
-    """What a scheme names as its residual: built as ``residual(dim)``, with C = ``dim``.
+    """A scheme's residual connection, built as ``residual(dim)`` with C = ``dim``.
 
-    A subclass defines ``forward``. It may also define ``norm``, if joining and layer norm can be
-    computed together. A class whose ``forward`` is newer than its ``norm`` gets the plain ``norm``
-    back: an inherited kernel would compute what its ``forward`` no longer does.
+    A subclass defines ``forward``. It may also define ``norm``, to compute joining and layer norm
+    together. A subclass that overrides ``forward`` alone gets the plain ``norm`` back: an inherited
+    kernel would still compute the inherited ``forward``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -41,15 +41,15 @@ class Residual(nn.Module):
 
 
 def _age(cls: type, method: str) -> int:
-    """How far up the method resolution order of ``cls`` its ``method`` comes from."""
+    """How far up the method resolution order of ``cls`` the ``method`` is defined."""
     return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     """``norm`` computed in the precision of ``x``; the result has the precision of ``norm``.
 
-    Where a residual connection left its sum in float32, the norm is taken in float32, before
-    the result returns to half precision.
+    If a residual connection left its sum in float32, it is normalised in float32 before the result
+    returns to half precision.
     """
     if x.dtype == norm.weight.dtype:
         return norm(x)
@@ -65,7 +65,7 @@ def _fused_norm(
     norm: nn.LayerNorm,
     dropout: FairseqDropout,
 ) -> Tensor:
-    """``Residual.norm`` of ω ⊙ x + f (None: ω = 1), in one kernel where there is one."""
+    """``Residual.norm`` of ω ⊙ x + f (None: ω = 1), in one kernel if possible."""
     if is_compiling() or not fuses(x, branch):  # torch.compile fuses the steps itself
         return Residual.norm(residual, x, branch, norm, dropout)
     drops = dropout.training or dropout.apply_during_inference
@@ -93,8 +93,8 @@ class ScaledResidual(Residual):
     ``trainable=False`` keeps ω as the scheme sets it, in a buffer: the α of DeepNorm (Wang et al.
     2022).
 
-    The sum is taken in float32 and left in float32, also where x and f are in half precision: ω
-    grows with depth, and ω x may pass float16's largest value before layer norm shrinks it again.
+    The sum is computed and returned in float32, even if x and f are in half precision: ω grows
+    with depth, and ω x may exceed float16's range before layer norm reduces it again.
     """
 
     omega: Tensor
@@ -123,7 +123,7 @@ class GatedResidual(Residual):
     """x + α f with one trainable number α.
 
     It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
-    The sum is taken in float32 and left in float32, as in ``ScaledResidual``.
+    The sum is computed and returned in float32, as in ``ScaledResidual``.
     """
 
     alpha: Tensor
@@ -145,9 +145,9 @@ class GatedResidual(Residual):
 class GrowingResidual(GatedResidual):
     """x + α_t f, α_t = min(1, t/T) with T = ``updates`` (BranchNorm; Liu et al. 2023).
 
-    That t is the number of updates done is our reading: the first one finds the branches shut, and
-    the output changes by no more than the embeddings do. α is in the state dict, so that a
-    checkpoint translates with what it was trained with.
+    We take t as the number of completed updates: in the first update the branches are closed, and
+    only the embeddings change the output. α is in the state dict, so that a checkpoint translates
+    with the α it was trained with.
     """
 
     def __init__(self, dim: int, updates: int) -> None:
@@ -156,17 +156,18 @@ class GrowingResidual(GatedResidual):
 
     @torch.no_grad()
     def set_num_updates(self, num_updates: int) -> None:
-        """fairseq calls this before every update with the number of those done.
+        """fairseq calls this before every update with the number of completed ones.
 
-        α never falls: a model that is trained further, from update 0 on, keeps its branches.
+        α never decreases: a model that is trained further, from update 0 on, keeps its branches.
         """
         self.alpha.clamp_(min=min(1.0, num_updates / self.updates))
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:
-    """Keep ``value`` in the state dict, where it is trained as a parameter.
+    """Register ``value`` as a parameter if it is trained, else as a buffer.
 
-    Not as a frozen parameter otherwise: FullyShardedDataParallel wants all of a layer's alike.
+    Not as a frozen parameter: FullyShardedDataParallel requires that all parameters of a layer are
+    trained, or none.
     """
     if trainable:
         module.register_parameter(name, nn.Parameter(value))

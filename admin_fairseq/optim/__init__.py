@@ -1,1 +1,1 @@
-"""Optimisers that the releases' recipes need and fairseq lacks."""
+"""Optimisers that the authors' recipes need and fairseq does not have, and a faster Adam."""

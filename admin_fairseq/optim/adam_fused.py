@@ -10,10 +10,9 @@ from admin_fairseq.optim.adam_steps import AdamSteps
 class FairseqAdamFused(AdamLike):
     """``--optimizer adam_fused``: options, steps and checkpoints of fairseq's ``--optimizer adam``.
 
-    A run may go on with the other of the two from a checkpoint of the one, without
-    --reset-optimizer. (fairseq's adam runs apex's where that is installed, which counts its
-    updates elsewhere: from ours to apex's, add --reset-optimizer.) Not for --use-old-adam,
-    --fp16-adam-stats, --tpu.
+    Runs can be resumed with either of the two from a checkpoint of the other, without
+    --reset-optimizer. (Except from ours to apex's, which fairseq's adam uses if it is installed and
+    which counts updates elsewhere.) Does not support --use-old-adam, --fp16-adam-stats, --tpu.
     """
 
     optimizer_class, name = AdamSteps, "adam_fused"
@@ -22,6 +21,6 @@ class FairseqAdamFused(AdamLike):
 if "adam_fused" not in OPTIMIZER_REGISTRY:  # the module may be imported twice
     register_optimizer("adam_fused", dataclass=AdamOptions)(FairseqAdamFused)
 
-# fairseq loads an optimiser's state only where the class of the one that saved it has this name;
-# only now, as a second class of one name cannot be registered
+# fairseq loads an optimiser's state only if the class that saved it has the same name; set after
+# registration, since two classes of one name cannot be registered
 FairseqAdamFused.__name__ = FairseqAdam.__name__

@@ -27,7 +27,7 @@ class AdamOptions(FairseqDataclass):
 
 
 class AdamLike(FairseqOptimizer):
-    """Hands the options to ``optimizer_class``, which is of torch's kind."""
+    """Passes the options to ``optimizer_class``, an optimiser of torch's interface."""
 
     optimizer_class: type[torch.optim.Optimizer]
     name: str
@@ -48,7 +48,7 @@ class AdamLike(FairseqOptimizer):
 
     @property
     def supports_memory_efficient_fp16(self) -> bool:
-        """fairseq asks before --memory-efficient-fp16 or -bf16; it would end in a traceback."""
+        """fairseq asks with --memory-efficient-fp16 and -bf16, and would end in a traceback."""
         raise AdminError(
             f"--optimizer {self.name} has no memory-efficient half precision; use --fp16 or --bf16"
         )

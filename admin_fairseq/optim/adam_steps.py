@@ -1,4 +1,4 @@
-"""The steps of fairseq's adam in torch's fused kernels: what adam_fused and radam share."""
+"""fairseq's adam in torch's fused kernels: the base of adam_fused and radam."""
 
 import functools
 import math
@@ -22,14 +22,14 @@ class AdamSteps(torch.optim.Optimizer):
     p ← p − lr · wd · p,  p ← p − lr · r_t · √(1 − β2^t) / (1 − β1^t) · m / (√v + ε)
 
     in the t-th update where p has a gradient; r_t is ``rectification(β2, t)``, 1 for Adam.
-    Where r_t = 0, the last of these steps is left out.
+    If r_t = 0, the last of these steps is skipped.
 
     The state is that of fairseq's adam: m is "exp_avg", v "exp_avg_sq", t "step". t is a Python
-    number, as reading it from the device would have the host wait for the device in every update;
-    so a CUDA graph cannot capture ``step``.
+    number, since reading it from the device would make the host wait in every update; so a CUDA
+    graph cannot capture ``step``.
     """
 
-    # fairseq asks with --fp16, where it makes one tensor of all weights
+    # fairseq asks with --fp16, where it flattens all weights into one tensor
     supports_flat_params = True
 
     def __init__(
@@ -49,31 +49,31 @@ class AdamSteps(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
-        """Raises ``AdminError`` for a sparse gradient."""
+        """Raises AdminError for a sparse gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for (step, device, fused), params in self._alike(group["params"]).items():
+            for (step, device, fused), params in self._grouped(group["params"]).items():
                 self._move(params, group, step, device, fused)
         return loss
 
-    def _alike(
+    def _grouped(
         self, params: Iterable[torch.Tensor]
     ) -> dict[tuple[int, torch.device, bool], list[torch.Tensor]]:
-        """Those with a gradient, by what they must share to be moved together: t, counting this
-        update, the device, and whether the fused kernel takes them.
+        """Group weights that have a gradient by what one call of the kernel needs them to share:
+        t (counting this update), the device, and whether the fused kernel supports them.
         """
-        alike = defaultdict(list)
+        groups = defaultdict(list)
         for p in params:
             if p.grad is not None:
                 state = self.state[p]
                 if not state:
                     state["step"] = 0
                     state.update({key: torch.zeros_like(p) for key in MOMENTS})
-                alike[state["step"] + 1, p.device, _fits_fused(p, p.grad, state)].append(p)
-        return alike
+                groups[state["step"] + 1, p.device, _fits_fused(p, p.grad, state)].append(p)
+        return groups
 
     def _move(
         self,
@@ -89,7 +89,7 @@ class AdamSteps(torch.optim.Optimizer):
         if group["weight_decay"]:
             # not torch's p · (1 − lr · wd): in float32, 1 − 1e-7 is 1 − 1.2e-7 in every update
             add_to_each(params, params, -group["lr"] * group["weight_decay"])
-        # torch divides √v, but not ε, by √(1 − β2^t); where nothing moves ε must only not be 0
+        # torch divides √v, but not ε, by √(1 − β2^t); with a factor of 0, any ε except 0 will do
         eps = group["eps"] / math.sqrt(1 - beta2**step) if factor else 1.0
         exp_avgs, exp_avg_sqs = ([state[key] for state in states] for key in MOMENTS)
         adamw(
@@ -112,8 +112,8 @@ class AdamSteps(torch.optim.Optimizer):
             state["step"] = step
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Also called for the state of a checkpoint, where "step" may be torch's tensor, or apex's
-        number in the group. Raises ``AdminError`` where it is not that of an Adam.
+        """Also called with the state of a checkpoint, where "step" may be a tensor (torch's Adam)
+        or a number in the group (apex's). Raises AdminError if it is not the state of an Adam.
         """
         super().__setstate__(state)
         for group in self.param_groups:
@@ -124,7 +124,7 @@ class AdamSteps(torch.optim.Optimizer):
 
 
 def _counts(number: int, value: int, device: torch.device) -> list[torch.Tensor]:
-    """One count for each weight, as torch adds 1 to each; made on the device, not copied to it."""
+    """One count for each weight, since torch increments each; made on the device, not copied."""
     return list(torch.full((number,), value, dtype=torch.float32, device=device).unbind())
 
 
@@ -133,15 +133,15 @@ def _of_adam(state: dict[str, Any], steps: Optional[int]) -> dict[str, Any]:
     if set(found) != {"step", *MOMENTS}:
         raise AdminError(
             f"the checkpoint's optimiser keeps {', '.join(sorted(map(str, state)))} for a weight, "
-            f"and not step, {', '.join(MOMENTS)}: add --reset-optimizer to start without"
+            f"not step, {', '.join(MOMENTS)}: add --reset-optimizer to start without its state"
         )
     return {**found, "step": int(found["step"])}
 
 
 def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) -> bool:
-    """torch's fused kernel for CPUs goes through memory, whatever the strides: they must agree.
+    """torch's fused CPU kernel ignores strides, so that those of all its tensors must agree.
 
-    (Moments are dense, so p is, too, where its strides are theirs.)
+    (Moments are dense, so p is dense too if it has their strides.)
     """
     if gradient.is_sparse:
         raise AdminError("a gradient is sparse, which this optimiser cannot use")
@@ -155,7 +155,7 @@ def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) 
 
 @functools.cache
 def has_fused_kernel(device: str, dtype: torch.dtype) -> bool:
-    """Found by trying, as torch has no public list. CPUs got theirs after CUDA, in torch 2.4."""
+    """Found by trying, as torch has no public list: CPUs have one since torch 2.4."""
     p = torch.zeros(1, device=device, dtype=dtype, requires_grad=True)
     p.grad = torch.zeros_like(p)
     try:

@@ -11,14 +11,14 @@ from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
 
 
 class NovoGrad(torch.optim.Optimizer):
-    """One second moment for each weight tensor W, that of its gradient's norm:
+    """Adam-like, with one second moment per weight tensor W, that of its gradient's norm:
 
     v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m,
 
-    but for the first step, where v = ‖g‖². m starts at 0.
+    except in the first step, where v = ‖g‖². m starts at 0.
 
-    The Admin release has a NovoGrad whose v starts at 0, so that its first step is longer by
-    1/√(1 − β2); no command line could ask for it, so that no published run has it.
+    The Admin release has a NovoGrad whose v starts at 0, so that its first step is larger by
+    1/√(1 − β2); its command line could not select it, so no published run used it.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class FairseqNovoGrad(AdamLike):
 
     @property
     def supports_flat_params(self) -> bool:
-        """fairseq asks where it has made one tensor of all weights, which has but one norm."""
+        """fairseq asks if it has flattened all weights into one tensor, which has only one norm."""
         raise AdminError(
-            "--optimizer novograd takes each weight by itself: "
+            "--optimizer novograd treats each weight separately: "
             "add --fp16-no-flatten-grads (fully_sharded cannot be used)"
         )
 

@@ -9,10 +9,10 @@ from admin_fairseq.optim.adam_steps import AdamSteps
 
 
 class RAdam(AdamSteps):
-    """Adam whose steps are rectified, as the release steps: while the rectification is undefined
-    (ρ_t ≤ 5), weights decay and do not move otherwise.
+    """Adam with rectified steps. As in the release, there is only weight decay while the
+    rectification is undefined (ρ_t ≤ 5).
 
-    torch takes plain momentum steps there: five of them with β2 = 0.98 or 0.999.
+    torch's RAdam takes plain momentum steps then: five of them with β2 = 0.98 or 0.999.
     """
 
     @staticmethod

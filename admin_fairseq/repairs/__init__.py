@@ -1,4 +1,4 @@
-"""What fairseq needs where it loses data, runs what it reads, or meets today's Python and torch.
+"""Repairs of fairseq where it loses data, runs code from files, or fails on today's packages.
 
-A module for each repair: what it mends, where in fairseq, and the version it was seen in.
+Each module repairs one fault and says where in fairseq it is, and in which versions it was seen.
 """

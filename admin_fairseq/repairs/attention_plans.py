@@ -1,19 +1,19 @@
-"""Attention without a pause at every new shape of a batch.
+"""Attention without a delay for every new batch shape.
 
-Where torch (2.5 or later) finds cuDNN's attention, as on an H100, it prefers it to its own flash
-attention. cuDNN makes a plan for every shape that it has not met: on an H100, about 0.3 s for a
-batch of a 6L-6L model, which then takes 0.06 s (torch 2.11). Batches of sentences differ in shape
-from update to update, so that training spends its time on plans.
+If cuDNN's attention is available, as on an H100, torch (2.5 or later) prefers it to its own flash
+attention. cuDNN builds a plan for every new shape: on an H100, this takes about 0.3 s for a batch
+of a 6L-6L model, whose update takes 0.06 s (torch 2.11). Batches of sentences differ in shape, so
+that training spends most of its time on plans.
 """
 
 import torch
 
 
 def apply() -> None:
-    """Leave cuDNN's attention out; torch's flash and memory-efficient ones need no plan.
+    """Disable cuDNN's attention; torch's flash and memory-efficient attention need no plans.
 
-    For models that are always given the same shapes,
-    ``torch.backends.cuda.enable_cudnn_sdp(True)`` brings it back.
+    For inputs that always have the same shapes, ``torch.backends.cuda.enable_cudnn_sdp(True)``
+    enables it again.
     """
     if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):  # torch 2.5
         torch.backends.cuda.enable_cudnn_sdp(False)

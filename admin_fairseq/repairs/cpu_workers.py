@@ -1,10 +1,10 @@
-"""Several workers on CPUs: fairseq counts GPUs to learn how many may run, and where.
+"""Several workers on CPUs, where fairseq counts GPUs to decide how many may run.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. Without GPUs, distributed/utils.py divides by
 their number under torchrun, refuses every --distributed-world-size (by an assertion), starts no
 process at all (and ends with status 0) where --distributed-init-method is given, and chooses a GPU
 under srun; its backend is NCCL, and torch's DistributedDataParallel is told the number of a GPU.
-Here it sees as many devices as workers are to run on the machine, and takes gloo for the backend.
+Here it sees one device per worker of the machine, and uses gloo as backend.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ fairseqs_infer_init_method = distributed_utils.infer_init_method
 
 
 def apply() -> None:
-    """Let runs without GPUs have workers; those with GPUs stay as they are."""
+    """Let runs without GPUs have several workers; those with GPUs do not change."""
     distributed_utils.call_main = call_main
     distributed_utils.distributed_main = distributed_main
     distributed_utils.infer_init_method = infer_init_method
@@ -39,7 +39,7 @@ def apply() -> None:
 
 
 def call_main(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
-    """Start the workers of a run, as fairseq's own function of this name."""
+    """Start the workers of a run, like fairseq's function of this name."""
     if not _without_gpus(cfg):
         return fairseqs_call_main(cfg, main, **kwargs)
     _choose_for_cpus(cfg.distributed_training)
@@ -51,9 +51,9 @@ def call_main(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None
 def distributed_main(
     i: int, main: Callable[..., None], cfg: DictConfig, kwargs: dict[str, Any]
 ) -> None:
-    """Run worker ``i``, as fairseq's own function of this name.
+    """Run worker ``i``, like fairseq's function of this name.
 
-    A process that fairseq starts finds this function, and with it the plugin, by unpickling it.
+    Processes that fairseq spawns unpickle this function, and thereby import the plugin.
     """
     if not _without_gpus(cfg):
         return fairseqs_distributed_main(i, main, cfg, kwargs)
@@ -62,19 +62,19 @@ def distributed_main(
 
 
 def infer_init_method(options: DictConfig, force_distributed: bool = False) -> None:
-    """Find out where workers meet, as fairseq's own function; its assertions are about options."""
+    """Like fairseq's function of this name; turns its assertions about options into AdminErrors."""
     try:
         fairseqs_infer_init_method(options, force_distributed)
     except AssertionError:
         raise AdminError(
             f"--distributed-world-size {options.distributed_world_size} does not fit: a machine "
-            "has at most as many workers as GPUs (with --cpu, as many as asked for), and under "
-            "Slurm there are nodes x tasks per node"
+            "has at most as many workers as GPUs (with --cpu, any number), and under "
+            "Slurm as many as nodes x tasks per node"
         ) from None
 
 
 def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
-    """torch's wrapper, which must not be told a device where the model is on the CPU."""
+    """torch's wrapper, without device numbers if the model is on the CPU."""
     if not any(p.is_cuda for p in module.parameters()):
         options.update(device_ids=None, output_device=None)
     return DistributedDataParallel(module, **options)
@@ -83,7 +83,7 @@ def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
 def all_gather_list(
     data: Any, group: Optional[dist.ProcessGroup] = None, max_size: Optional[int] = None
 ) -> list[Any]:
-    """The ``data`` of every worker; fairseq's own function needs a GPU's memory, and its limit."""
+    """The ``data`` of every worker; fairseq's function needs GPU memory and has a size limit."""
     group = distributed_utils.get_global_group() if group is None else group
     gathered = [None] * distributed_utils.get_world_size(group)
     dist.all_gather_object(gathered, utils.move_to_cpu(data), group=group)
@@ -95,7 +95,7 @@ def _without_gpus(cfg: DictConfig) -> bool:
 
 
 def _choose_for_cpus(options: DictConfig) -> None:
-    """Replace fairseq's defaults that are right for GPUs alone."""
+    """Replace fairseq's defaults that only suit GPUs."""
     if options.distributed_backend == "nccl":
         options.distributed_backend = "gloo"
     by_torchrun = all(name in os.environ for name in SET_BY_TORCHRUN)
@@ -104,7 +104,7 @@ def _choose_for_cpus(options: DictConfig) -> None:
 
 
 def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
-    """While this lasts, fairseq's distribution sees one device for each worker of this machine."""
+    """Let fairseq's distributed code see one device for each worker of this machine."""
     devices = StandIn(
         torch.cuda,
         device_count=lambda: _workers_here(options),
@@ -120,10 +120,10 @@ def _workers_here(options: DictConfig) -> int:
 
 
 def _share_cores(options: DictConfig) -> None:
-    """Give the workers that this process starts a share of the cores each, as torchrun does.
+    """Give each worker that this process starts a share of the cores, as torchrun does.
 
-    Else each has as many threads as there are cores, and threads that wait for one another while
-    others have their cores made updates 30 times as slow. They read the variable when they start.
+    By default each has as many threads as there are cores; waiting for threads without a core made
+    updates 30 times as slow. Workers read the variable when they start.
     """
     threads = max(1, torch.get_num_threads() // _workers_here(options))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))

@@ -1,9 +1,9 @@
-"""fairseq's reading of what fairseq-preprocess wrote: damaged files are told in one line.
+"""Damaged files of fairseq-preprocess are reported in one line.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. ``data/indexed_dataset.py`` answers a file that
-was cut, emptied or replaced with an AssertionError, with a ValueError about buffers or, in the
-middle of training, with wrong tokens; what is left of the half-made object adds an AttributeError.
-``data/dictionary.py`` raises anything, and waits for whoever writes to a FIFO.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. For truncated, empty or
+replaced files, ``data/indexed_dataset.py`` raises an AssertionError or a ValueError about buffers
+or, during training, returns wrong tokens; the half-built object adds an AttributeError.
+``data/dictionary.py`` raises various exceptions, and blocks on a FIFO.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ HEADER = struct.Struct("<9sQBQ")  # magic number, version, type of the tokens, s
 
 
 def apply() -> None:
-    """Have ``check`` asked wherever fairseq finds out a file's format or opens it.
+    """Run ``check`` wherever fairseq determines a file's format or opens it.
 
-    And let its dictionaries tell which file is none.
+    Errors about dictionaries name the file.
     """
-    Dictionary.add_from_file = _telling(Dictionary.add_from_file)
+    Dictionary.add_from_file = _reporting(Dictionary.add_from_file)
     for name in ("infer_dataset_impl", "make_dataset"):
         setattr(indexed_dataset, name, _checked(getattr(indexed_dataset, name)))
 
 
-def _telling(original: Callable[..., None]) -> Callable[..., None]:
+def _reporting(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def add_from_file(dictionary: Dictionary, file: Union[str, TextIO]) -> None:
         if not isinstance(file, str):
@@ -61,9 +61,9 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(path: str) -> None:
-    """Raise AdminError where the pair ``path``.idx, ``path``.bin is not what fairseq wrote.
+    """Raise AdminError if the pair ``path``.idx, ``path``.bin is not what fairseq wrote.
 
-    Where there is no such pair it is for fairseq to look for another format.
+    Without such a pair nothing is checked: fairseq looks for other formats then.
     """
     names = indexed_dataset.index_file_path(path), indexed_dataset.data_file_path(path)
     if not all(map(os.path.exists, names)):
@@ -79,20 +79,20 @@ def check(path: str) -> None:
 def _check_pair(index: BinaryIO, data: BinaryIO) -> None:
     header = index.read(HEADER.size)
     if header.startswith(OTHER_MAGIC):
-        return  # nothing here looks into them
+        return  # other formats are not checked
     magic, version, code, sentences = HEADER.unpack(header.ljust(HEADER.size))
     kind = type_of_tokens(code)
     if (magic, version) != (INDEX_MAGIC, 1) or kind is None:
-        _refuse(index, "no index that fairseq-preprocess wrote")
+        _refuse(index, "not an index that fairseq-preprocess wrote")
     if not sentences or not _size(data):
         _refuse(data, "holds no sentences")
-    if _size(index) < HEADER.size + 12 * sentences:  # a length of 4 bytes and a place of 8 for each
-        _refuse(index, f"too short for the {sentences} sentences that it speaks of")
+    if _size(index) < HEADER.size + 12 * sentences:  # 4 bytes of length, 8 of offset
+        _refuse(index, f"too short for the {sentences} sentences in its header")
     lengths = np.frombuffer(index.read(4 * sentences), np.int32)
     starts = np.frombuffer(index.read(8 * sentences), np.int64)
     room = (_size(data) - starts) // np.dtype(kind).itemsize
     if min(lengths.min(), starts.min()) < 0 or (lengths > room).any():
-        _refuse(data, f"does not hold all the sentences that {index.name} speaks of")
+        _refuse(data, f"does not contain all sentences that {index.name} lists")
 
 
 def _size(file: BinaryIO) -> int:

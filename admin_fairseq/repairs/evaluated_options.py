@@ -1,7 +1,7 @@
-"""Text that fairseq hands to ``eval``, which from a checkpoint or from data must not be code.
+"""Text in checkpoints and data that fairseq passes to ``eval`` must not be code.
 
-A checkpoint of plain types is data for torch, but fairseq builds a model from its options, and
-evaluates some that are text: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would run.
+To torch, a checkpoint of plain types is data; but fairseq builds a model from its options, and
+evaluates text in some: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would run.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ EVALUATED = {
     *("pipeline_balance", "pipeline_encoder_balance", "pipeline_decoder_balance"),
     *("pipeline_devices", "pipeline_encoder_devices", "pipeline_decoder_devices"),
 }
-"""Every option that a model, task, criterion or optimiser of fairseq 0.12 evaluates."""
+"""All options that a model, task, criterion or optimiser of fairseq 0.12 evaluates."""
 
 MOST_NODES, DEEPEST = 2_000_000, 100
-"""Bounds on what a checkpoint nests: one of 1,000 layers has some 50,000 values, 6 levels deep."""
+"""Limits on nested values: a checkpoint of 1,000 layers has some 50,000 in 6 levels."""
 LONGEST = 10_000  # characters of an expression
-MOST_REPEATED = 100_000  # elements of what "[(512, 3)] * 20" makes
+MOST_REPEATED = 100_000  # elements of a result like that of "[(512, 3)] * 20"
 RESOLVER = re.compile(r"\$\{[^}]*(?:\$\{|:)")
 OPERATORS = {
     ast.Add: operator.add,
@@ -48,22 +48,21 @@ VALUES = (type(None), bool, int, float, str)
 
 
 def apply() -> None:
-    """Read the lines of speech manifests as the dictionaries that they are; fairseq runs them."""
+    """Parse the lines of speech manifests, which are dictionaries; fairseq evaluates them."""
     codedataset.eval = ast.literal_eval
 
 
 def check(state: Any) -> None:
-    """Raise AdminError where the options in a checkpoint would run or read something.
+    """Raise AdminError if evaluating the options in a checkpoint would run or read something.
 
-    Texts that fairseq evaluates may be numbers, lists and the like, and what +, -, * and / make of
-    them, as convolutions are written; ``${name}`` may stand for another option, but not
-    ``${oc.env:NAME}`` for what a function returns. Bytes, which ``eval`` takes too, are no option
-    of fairseq's.
+    Text that fairseq evaluates may be numbers, lists and the like, combined with +, -, * and /, as
+    convolutions are written. ``${name}`` may refer to another option, but ``${oc.env:NAME}`` may
+    not call a function. Bytes, which ``eval`` accepts too, are never an option of fairseq.
     """
     for _ in _values(state):
-        pass  # bounded, whoever goes through it later
+        pass  # checks the limits
     if not isinstance(state, dict):
-        return  # for others to refuse
+        return  # refused elsewhere
     for name, value in _values([state.get("args"), state.get("cfg")]):
         code = isinstance(value, (bytes, bytearray)) or (
             name in EVALUATED and not _is_harmless(value)
@@ -71,7 +70,7 @@ def check(state: Any) -> None:
         if code:
             raise AdminError(
                 f"refused: its option {name} is {shortened(repr(value), 100)}, which "
-                "fairseq would run as code; only numbers, lists and None may stand there"
+                "fairseq would run as code; only numbers, lists and None are allowed there"
             )
         if isinstance(value, str) and RESOLVER.search(value):
             raise AdminError(
@@ -81,7 +80,7 @@ def check(state: Any) -> None:
 
 
 def _values(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value inside ``value``, with the key it has or that its list has."""
+    """Yield every value inside ``value`` with its key, or the key of the list it is in."""
     waiting = [(None, value, 0)]
     seen = 0
     while waiting:
@@ -97,18 +96,18 @@ def _values(value: Any) -> Iterator[tuple[Any, Any]]:
             continue
         seen += len(inside)
         if depth >= DEEPEST or seen > MOST_NODES:
-            raise AdminError("refused: its values are nested beyond any checkpoint's")
+            raise AdminError("refused: it has more values, or deeper ones, than any checkpoint")
         waiting += [(key, item, depth + 1) for key, item in inside]
 
 
 def _is_harmless(value: Any) -> bool:
-    """Whether ``value`` may stand where fairseq evaluates; what is inside it is asked by itself."""
+    """Whether fairseq may evaluate ``value``; values inside it are checked separately."""
     inside = (argparse.Namespace, Mapping, list, tuple, set, frozenset)
     return is_plain(value) if isinstance(value, str) else isinstance(value, (*VALUES, *inside))
 
 
 def is_plain(text: str) -> bool:
-    """Whether evaluating ``text`` makes a value and does nothing else."""
+    """Whether evaluating ``text`` only makes a value."""
     if len(text) > LONGEST:
         return False
     try:
@@ -119,7 +118,7 @@ def is_plain(text: str) -> bool:
 
 
 def _value(node: ast.AST) -> Any:
-    """What an expression of literals and ``OPERATORS`` is; raises ValueError for any other."""
+    """The value of an expression of literals and ``OPERATORS``; raises ValueError for others."""
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = _value(node.left), _value(node.right)
         lengths = [len(side) for side in (left, right) if isinstance(side, Sequence)]

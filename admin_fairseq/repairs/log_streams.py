@@ -1,7 +1,7 @@
-"""Log messages in what the stream can encode: ω is not in latin-1.
+"""Log messages with characters that the stream cannot encode, like ω in latin-1.
 
 Seen in Python 3.9 to 3.12 (``logging.StreamHandler``), with which fairseq 0.12.2 and fairseq-fixed
-0.12.3.1 log to standard output: in place of a message that cannot be encoded comes a traceback.
+0.12.3.1 log to standard output: instead of such a message, a traceback is printed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from admin_fairseq.errors import writable
 
 
 def apply() -> None:
-    """Let every log handler, also those that are made later, escape what its stream lacks."""
+    """Let all stream handlers, present and future, escape what their stream cannot encode."""
     logging.StreamHandler.format = _format
 
 

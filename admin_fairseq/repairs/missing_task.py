@@ -1,4 +1,4 @@
-"""A command without --task where fairseq has no default: ``fairseq-validate``.
+"""A missing --task in commands that have no default, like ``fairseq-validate``.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``options.parse_args_and_arch``): a traceback
 that ends with ``KeyError: None``.
@@ -16,16 +16,16 @@ from admin_fairseq.errors import AdminError
 
 def apply() -> None:
     """Let fairseq say in one line that --task is missing."""
-    options.parse_args_and_arch = _telling(options.parse_args_and_arch)
+    options.parse_args_and_arch = _reporting(options.parse_args_and_arch)
 
 
-def _telling(parse: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(parse: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(parse)
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         try:
             return parse(*args, **kwargs)
         except KeyError as error:
-            if error.args != (None,):  # the task that was named, where none was
+            if error.args != (None,):  # None: no task was given
                 raise
             raise AdminError(
                 "--task is missing, and this command has no default; add the one of training: "

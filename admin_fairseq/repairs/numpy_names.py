@@ -1,4 +1,4 @@
-"""fairseq's modules with what numpy has removed since.
+"""Names that numpy has removed and fairseq's modules still use.
 
 Seen in fairseq-fixed 0.12.3.1, and in fairseq 0.12.2 with a numpy newer than its own
 (https://github.com/facebookresearch/fairseq/issues/4945):
@@ -24,7 +24,7 @@ MODULES = (data_utils, dynamic_crf_layer, language_pair_dataset, token_block_dat
 
 
 def apply() -> None:
-    """Give these modules a ``np`` that has the old names; everybody else's stays as it is."""
+    """Give these modules an ``np`` with the old names; other modules keep theirs."""
     for module in MODULES:
         module.np = StandIn(
             np, int=int, float=float, compat=SimpleNamespace(long=int), percentile=percentile
@@ -32,5 +32,5 @@ def apply() -> None:
 
 
 def percentile(a: Any, q: Any, *, interpolation: str = "linear", **options: Any) -> Any:
-    """numpy's, where ``method`` is called ``interpolation``, as it was until numpy 1.22."""
+    """numpy's percentile, with ``method`` under its name before numpy 1.22."""
     return np.percentile(a, q, **{"method": interpolation, **options})

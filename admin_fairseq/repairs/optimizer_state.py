@@ -1,9 +1,9 @@
-"""A run does not go on with the state of another optimiser.
+"""Runs are not resumed with the state of another optimiser.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): it compares the
-classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. The state of
-Adam's moments then serves RAdam without a word, and NovoGrad's ends Adam with a KeyError; what is
-compared ends in an assertion's traceback.
+classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. RAdam then
+silently uses Adam's moments, and Adam fails on NovoGrad's with a KeyError; a difference that is
+found ends in the traceback of an assertion.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.repairs.stand_in import replaced
 
 SAME_STATE = {"adam_fused": "adam"}
-"""An optimiser → the one whose checkpoints it goes on from, and which goes on from its."""
+"""Optimiser → the one with the same state; each resumes from checkpoints of the other."""
 
 
 def apply() -> None:
-    """Let fairseq compare the optimisers' names, and say in one line what does not fit."""
+    """Let fairseq compare the optimisers' names, and report differences in one line."""
     Trainer.load_checkpoint = _comparing(Trainer.load_checkpoint)
 
 
@@ -50,7 +50,7 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
-    """Raise AdminError where the checkpoint's optimiser is not ``optimizer``.
+    """Raise AdminError if the checkpoint's optimiser is not ``optimizer``.
 
     A checkpoint without optimiser state passes, and so does an optimiser without a name.
     """
@@ -65,22 +65,22 @@ def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
 
 
 def _optimizer_of(state: Mapping[str, Any]) -> Optional[str]:
-    """The name that --optimizer had; before fairseq 0.10 options lay in "args"."""
+    """The value of --optimizer; before fairseq 0.10, options were in "args"."""
     if state.get("cfg") is not None:
         return _name(state["cfg"].get("optimizer"))
     return getattr(state.get("args"), "optimizer", None)
 
 
 def _name(options: Any) -> Optional[str]:
-    """Those of an optimiser without a dataclass, such as sgd, are a Namespace."""
+    """The optimiser's name; options without a dataclass, such as those of sgd, are a Namespace."""
     return options.get("_name") if isinstance(options, Mapping) else getattr(options, "_name", None)
 
 
 def _in_one_line(error: Exception, path: str) -> Exception:
-    """What fairseq and torch say of a state that does not fit; any other error as it is."""
+    """Errors of fairseq and torch about a state that does not fit in one line; others unchanged."""
     if "loaded state dict" in str(error):  # of another number of tensors
         return AdminError(
-            f"{path}: its optimiser's state is of other tensors, as with or without "
-            "--fp16-no-flatten-grads; go on as before, or add --reset-optimizer"
+            f"{path}: its optimiser's state is for other tensors, as with or without "
+            "--fp16-no-flatten-grads; use the same options as before, or add --reset-optimizer"
         )
     return AdminError(f"{path}: {error}") if "--reset-optimizer" in str(error) else error

@@ -1,10 +1,9 @@
-"""Going on within an epoch with another number of workers.
+"""Resuming within an epoch with another number of workers.
 
-fairseq (0.12.2 and fairseq-fixed 0.12.3.1, data/iterators.py) keeps how many batches each worker
-has had, and lets each of the new workers pass over as many: with more of them batches are left
-out, or the epoch ends before its beginning ("Cannot resume training due to dataloader mismatch");
-with fewer, some are seen twice. Workers are dealt the batches of an epoch in turns, so that what
-has been seen is a number of batches at its beginning, whoever has seen them.
+fairseq (0.12.2 and fairseq-fixed 0.12.3.1, data/iterators.py) stores how many batches each worker
+has had, and lets each of the new workers skip as many: with more workers, batches are left out or
+the run fails ("Cannot resume training due to dataloader mismatch"); with fewer, some are seen
+twice. Batches are dealt to workers in turn, so that those seen are always the first of the epoch.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ fairseqs_load_state_dict = EpochBatchIterator.load_state_dict
 
 
 def apply() -> None:
-    """Let checkpoints say how many workers there were; one that does not has had as many as now."""
+    """Let checkpoints record the number of workers; without it, the present number is assumed."""
     EpochBatchIterator.state_dict = state_dict
     EpochBatchIterator.load_state_dict = load_state_dict
 
 
 def state_dict(self: EpochBatchIterator) -> dict[str, Any]:
-    """fairseq's own, and the number of workers."""
+    """fairseq's state, and the number of workers."""
     return {**fairseqs_state_dict(self), "num_shards": self.num_shards}
 
 
 def load_state_dict(self: EpochBatchIterator, state: dict[str, Any]) -> None:
-    """fairseq's own, for these workers; what they cannot share evenly is seen again."""
+    """Load the state for these workers; batches that they cannot share evenly are seen again."""
     seen = state.get("iterations_in_epoch", 0) * state.get("num_shards", self.num_shards)
     fairseqs_load_state_dict(self, {**state, "iterations_in_epoch": seen // self.num_shards})

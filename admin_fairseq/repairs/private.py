@@ -1,7 +1,7 @@
-"""All private parts of other packages that we touch: a release of theirs may take them away.
+"""All private parts of other packages that we use, which a new release of theirs may remove.
 
-Some have another way, which is taken then. Where there is none, an error says in one line what is
-gone and which versions have it.
+Some have an alternative, which is used then. For the others, an error says in one line what is
+missing and which versions have it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SEEN = {
     "omegaconf": "omegaconf 2.0.6 to 2.3.0",
     "torch": "torch 2.1 to 2.13",
 }
-"""Package → where the parts below were seen; those of Python itself in 3.9 to 3.12."""
+"""Package → versions that have the parts below; those of Python are in 3.9 to 3.12."""
 
 
 def part(owner: Any, name: str) -> Any:
-    """``owner.name``; raises AdminError where it is gone.
+    """``owner.name``; raises AdminError if it is missing.
 
     ``owner`` is a module, a class or one of its instances.
     """
@@ -40,11 +40,11 @@ def part(owner: Any, name: str) -> Any:
         return getattr(owner, name)
     except AttributeError:
         kind = owner if hasattr(owner, "__name__") else type(owner)
-        module = getattr(kind, "__module__", None)  # which a module does not have
+        module = getattr(kind, "__module__", None)  # modules have none
         whole = f"{module}.{kind.__qualname__}" if module else kind.__name__
         seen = SEEN.get(whole.split(".")[0], "Python 3.9 to 3.12")
         raise AdminError(
-            f"{whole}.{name} is gone, which admin-fairseq needs; {seen} have it"
+            f"{whole}.{name} is missing, which admin-fairseq needs; {seen} have it"
         ) from None
 
 
@@ -57,26 +57,26 @@ else:  # torch 2.1 and 2.2
 
 
 class LoadsAsTorchDoes:
-    """Loads its weights as any module of torch, whatever a class of fairseq's adds to that.
+    """Restores torch's loading of weights in a class derived from one of fairseq's.
 
-    An encoder layer of fairseq 0.12.2 fills its mirrored weights there.
+    fairseq 0.12.2 overrides it in the encoder layer, to fill the mirrored weights.
     """
 
     _load_from_state_dict = part(nn.Module, "_load_from_state_dict")
 
 
 def dynamo() -> tuple[Any, Any]:
-    """The settings and the exceptions of torch.compile; importing them takes a second."""
+    """The configuration and the exceptions of torch.compile; importing them takes a second."""
     return import_module("torch._dynamo.config"), import_module("torch._dynamo.exc")
 
 
 def calls_anything_before(module: nn.Module) -> bool:
-    """Whether something is called before ``forward``."""
+    """Whether the module has hooks that run before ``forward``."""
     return bool(part(module, "_forward_pre_hooks"))
 
 
 def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: float) -> None:
-    """Add ``alpha`` times its neighbour in ``others`` to each of ``tensors``, in place."""
+    """Add ``alpha`` times ``others`` to ``tensors``, one by one and in place."""
     at_once = getattr(torch, "_foreach_add_", None)
     if at_once is not None:
         at_once(tensors, others, alpha=alpha)
@@ -86,7 +86,7 @@ def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: floa
 
 
 def allowed_globals() -> dict[str, Any]:
-    """torch's own list of what a file may name under weights_only=True."""
+    """torch's own list of names that a file may contain under weights_only=True."""
     return dict(part(import_module("torch._weights_only_unpickler"), "_get_allowed_globals")())
 
 
@@ -94,7 +94,7 @@ def allowed_globals() -> dict[str, Any]:
 
 
 def root_of(cfg: DictConfig) -> Any:
-    """The whole configuration of which ``cfg`` is a part."""
+    """The whole configuration that contains ``cfg``."""
     return part(cfg, "_get_root")()
 
 
@@ -111,22 +111,22 @@ OTHER_MAGIC: tuple[bytes, ...] = (
 
 
 def type_of_tokens(code: int) -> Optional[type[np.generic]]:
-    """The number type for which ``code`` stands in an index."""
+    """The number type that ``code`` means in an index."""
     return part(indexed_dataset, "_code_to_dtype").get(code)
 
 
 def prepared(trainer: Trainer, batch: Any) -> tuple[Any, bool]:
-    """``batch`` as the trainer hands it to the model, and whether it only fills a worker's turn."""
+    """``batch`` as the trainer passes it to the model, and whether it is only a dummy."""
     return part(trainer, "_prepare_sample")(batch)
 
 
 def texts(bar: BaseProgressBar, stats: Mapping[str, Any]) -> dict[str, str]:
-    """A bar's statistics as fairseq shows them; the method that no kind of bar has changed."""
+    """A bar's statistics as fairseq shows them, by the base class's method."""
     return part(BaseProgressBar, "_format_stats")(bar, stats)
 
 
 def in_one_line(bar: BaseProgressBar, shown: Mapping[str, str]) -> str:
-    """``shown``, which ``texts`` gave, as a bar that logs puts it."""
+    """``shown``, which ``texts`` returned, as fairseq's logging bars join it."""
     return part(bar, "_str_commas")(shown)
 
 
@@ -139,7 +139,7 @@ def send_objects_with(broadcast: Callable[..., Any]) -> None:
 # Python
 
 PythonUnpickler: Any = part(pickle, "_Unpickler")
-"""The unpickler in Python, whose steps can be replaced."""
+"""The unpickler written in Python, whose steps can be overridden."""
 
 NAMES_OF_PYTHON_2: Mapping[str, str] = part(import_module("_compat_pickle"), "IMPORT_MAPPING")
-"""A module's name in Python 2, which pickles of protocol 2 have → its name today."""
+"""A module's name in Python 2, as in pickles of protocol 2 → its name today."""

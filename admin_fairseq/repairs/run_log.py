@@ -1,8 +1,8 @@
-"""A log of every training run in its --save-dir, and its statistics, whatever the screen shows.
+"""A log of every training run, and its statistics, in --save-dir, whatever the screen shows.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1: --log-file takes what ``fairseq_cli.train`` says
-and not what models, trainers and checkpoints do, without times, from every worker; and on a
-terminal, where a bar shows them, training losses are not logged at all
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1: --log-file gets the messages of
+``fairseq_cli.train``, from every worker and without times, but not those of models, trainers and
+checkpoints; and on a terminal, where a bar shows them, training losses are not logged at all
 (``logging.progress_bar``).
 """
 
@@ -41,18 +41,18 @@ LOGGED = {
     progress_bar.TqdmProgressBar: ("print",),
     progress_bar.NoopProgressBar: (),
 }
-"""A bar of --log-format → its methods that log what they show."""
+"""Bar of --log-format → its methods that log what they show."""
 
 
 class Statistics(dict):
-    """What a line of train.jsonl tells: a message of its own kind, which no other log takes."""
+    """The content of a line of train.jsonl: a type of message that no other log accepts."""
 
 
 class RunLog(logging.FileHandler):
-    """Appends to the log of a run, from the record with the run's options on.
+    """Appends to the log of a run, starting with the record of the run's options.
 
-    That record is the first to tell whether the run is to write anything: with --no-save there
-    is no log. Raises AdminError where the file cannot be written.
+    That record is the first to tell whether the run may write files: with --no-save there is no
+    log. Raises AdminError if the file cannot be written.
     """
 
     begun = False
@@ -66,19 +66,19 @@ class RunLog(logging.FileHandler):
         if record.name == TRAINING and OmegaConf.is_config(message):
             self.begun = not OmegaConf.select(message, "checkpoint.no_save")
             if self.begun and self.stream is None:
-                self.stream = self._opened()  # not later, with updates already made
+                self.stream = self._opened()  # now, before any update
         return self.begun and self.takes(record) and super().filter(record)
 
     def takes(self, record: logging.LogRecord) -> bool:
         return not isinstance(record.msg, Statistics)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say once that nothing more is logged, as on a full disk: the run may do without."""
+        """Stop logging with one warning, for example on a full disk: the run can go on without."""
         self.begun = False
         logger.warning(f"{self.baseFilename}: the log ends here: {sys.exc_info()[1]}")
 
     def close(self) -> None:
-        with suppress(OSError):  # what could not be written at last
+        with suppress(OSError):  # the last lines could not be written
             super().close()
 
     def _opened(self) -> TextIOWrapper:
@@ -86,7 +86,7 @@ class RunLog(logging.FileHandler):
             if os.path.lexists(self.baseFilename) and not os.path.isfile(self.baseFilename):
                 raise OSError(errno.EINVAL, "not a regular file")
             stream = open(self.baseFilename, "a", **ENCODED)  # noqa: SIM115  close() does
-            if not _ends_a_line(self.baseFilename):  # killed while it wrote
+            if not _ends_a_line(self.baseFilename):  # the run was killed while writing
                 stream.write("\n")
         except OSError as error:
             reason = error.strerror or error
@@ -95,7 +95,7 @@ class RunLog(logging.FileHandler):
 
 
 class StatisticsLog(RunLog):
-    """A JSON object a line for each set of statistics, with its time and what it is of."""
+    """One JSON object per line for each set of statistics, with its time and origin."""
 
     def takes(self, record: logging.LogRecord) -> bool:
         return isinstance(record.msg, Statistics)
@@ -106,16 +106,16 @@ class StatisticsLog(RunLog):
 
 
 def apply() -> None:
-    """Let the log have the losses that are not logged, and the error that ended the training."""
+    """Add to the log losses that fairseq only shows, and the error that ended training."""
     for bar, logged in LOGGED.items():
         for method in ("log", "print"):
             setattr(bar, method, _recorded(getattr(bar, method), method in logged))
-    Trainer.train_step = _telling_its_end(Trainer.train_step)
+    Trainer.train_step = _logging_errors(Trainer.train_step)
 
 
 @contextmanager
 def kept_in(save_dir: str) -> Iterator[None]:
-    """While this lasts, append what is logged to train.log and train.jsonl in ``save_dir``."""
+    """Append what is logged inside to train.log and train.jsonl in ``save_dir``."""
     logs = [RunLog(os.path.join(save_dir, NAME)), StatisticsLog(os.path.join(save_dir, STATISTICS))]
     for log in logs:
         logging.getLogger().addHandler(log)
@@ -136,14 +136,14 @@ def _ends_a_line(path: str) -> bool:
 
 
 def _write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:
-    """Write to the run's logs alone, as if a logger of this name had said it."""
+    """Write to the run's logs only, as if by a logger of this name."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RunLog):
             handler.handle(logging.LogRecord(name, level, __file__, 0, message, None, None))
 
 
 def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
-    """A bar's method, whose statistics go to the logs too, as far as they are not ``logged``."""
+    """A bar's method that also writes its statistics to the logs, unless already ``logged``."""
 
     @functools.wraps(show)
     def shown(bar: Any, stats: Any, tag: Optional[str] = None, step: Optional[int] = None) -> None:
@@ -160,15 +160,15 @@ def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
 
 
 def number(text: str) -> Union[int, float, str]:
-    """What fairseq shows of a statistic; as it stands if JSON has no such number."""
+    """The number that fairseq shows for a statistic, or the text if JSON has no such number."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text) if math.isfinite(kind(text)) else text
     return text
 
 
-def _telling_its_end(train_step: Callable[..., Any]) -> Callable[..., Any]:
-    """``Trainer.train_step``, whose error goes to the log: its traceback goes to the screen."""
+def _logging_errors(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """``Trainer.train_step`` that also logs errors, whose traceback goes to the screen."""
 
     @functools.wraps(train_step)
     def step(*args: Any, **kwargs: Any) -> Any:

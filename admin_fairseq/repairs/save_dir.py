@@ -1,7 +1,7 @@
-"""One training run at a time in a --save-dir, which it finds without remains of killed ones.
+"""One training run at a time in a --save-dir, which is cleared of remains of killed runs.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): nothing keeps two runs
-from overwriting each other's checkpoints.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): nothing stops two
+runs from overwriting each other's checkpoints.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
-    """Let the run take its --save-dir where fairseq checks it, and leave it at its end.
+    """Let a run lock its --save-dir when fairseq checks the folder, and release it at the end.
 
-    It is taken by the first worker alone, before anything is written, and not by runs with
-    --no-save.
+    Only the first worker locks it, before anything is written; runs with --no-save do not.
     """
     held = ExitStack()
-    atexit.register(held.close)  # in a process that fairseq has started
+    atexit.register(held.close)  # for processes that fairseq has started
     verify = checkpoint_utils.verify_checkpoint_directory
     checkpoint_utils.verify_checkpoint_directory = _taking(verify, held)
     distributed_utils.call_main = _leaving(distributed_utils.call_main, held, verify)
@@ -75,15 +74,15 @@ def _leaving(
 
 @contextmanager
 def _lock(save_dir: str) -> Iterator[None]:
-    """Keep other runs out of ``save_dir`` for as long as this lasts.
+    """Keep other runs out of ``save_dir`` inside the block.
 
-    The lock is the process's own: workers that it forks to load data do not have it, and cannot
-    hold it when the process is killed. Raises AdminError where another process has it, OSError
-    where no file can be made.
+    The lock belongs to this process only: data-loading workers that it forks do not inherit it, and
+    cannot keep it when the process is killed. Raises AdminError if another process has it, OSError
+    if no file can be created.
     """
     path = os.path.join(save_dir, LOCK)
     descriptor = _locked(path, save_dir)
-    while not _lies_at(path, descriptor):  # a run that ended just now has removed it
+    while not _lies_at(path, descriptor):  # removed by a run that has just ended
         os.close(descriptor)
         descriptor = _locked(path, save_dir)
     try:
@@ -98,22 +97,22 @@ def _locked(path: str, save_dir: str) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # systems say the one or the other
+    except (BlockingIOError, PermissionError):  # depending on the system
         os.close(descriptor)
         raise AdminError(
-            f"{save_dir}: another training run uses it; wait for its end, "
+            f"{save_dir}: another training run is using it; wait for its end, "
             "or choose another --save-dir"
         ) from None
     except OSError as error:
         logger.warning(
             f"{save_dir}: its file system has no locks ({error.strerror}), "
-            "so nothing keeps a second run out of it"
+            "so nothing keeps a second run out"
         )
     return descriptor
 
 
 def is_taken(save_dir: str) -> bool:
-    """Whether a training run, of this machine at least, has ``save_dir`` at this moment."""
+    """Whether a training run, at least one of this machine, is using ``save_dir`` now."""
     try:
         descriptor = os.open(os.path.join(save_dir, LOCK), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -132,7 +131,7 @@ def _lies_at(path: str, descriptor: int) -> bool:
 
 
 def _clear(save_dir: str) -> None:
-    """Remove what killed runs left of checkpoints that they were about to write."""
+    """Remove temporary files of checkpoints that killed runs were writing."""
     for name in os.listdir(save_dir):
         temporary = re.fullmatch(TEMPORARY, name)
         if temporary:

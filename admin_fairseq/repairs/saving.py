@@ -1,8 +1,8 @@
-"""Checkpoints that are whole under their names, whenever a run is killed.
+"""Checkpoint files are always complete, whenever a run is killed.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): checkpoint_best.pt and
 checkpoint_last.pt are overwritten in place, so that a kill leaves them empty; and after an
-interrupt or a write error ``torch.save`` starts again behind what it had written.
+interrupt or a write error ``torch.save`` tries again, but appends to what it has written.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from fairseq.file_io import PathManager
 from admin_fairseq.files import replacing
 
 TRIES, PAUSE = 3, 2.5
-"""How often fairseq tries to write a checkpoint, and the seconds in between."""
+"""The number of attempts to write a checkpoint, as in fairseq, and seconds between them."""
 
 
 def apply() -> None:
-    """Write and copy checkpoints under temporary names, which are renamed at the end.
+    """Write and copy checkpoints under temporary names that are renamed at the end.
 
-    Paths that iopath looks after, and --write-checkpoints-asynchronously, stay with fairseq.
+    Paths handled by iopath, and --write-checkpoints-asynchronously, are left to fairseq.
     """
     checkpoint_utils.torch_persistent_save = _whole(checkpoint_utils.torch_persistent_save)
     checkpoint_utils.PathManager = WholeCopies
 
 
 def _whole(write: Callable[..., None]) -> Callable[..., None]:
-    """fairseq's ``torch_persistent_save``, which leaves the whole file or the old one."""
+    """fairseq's ``torch_persistent_save`` that leaves the whole new file or the old one."""
 
     @functools.wraps(write)
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
@@ -46,7 +46,7 @@ def _whole(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def save_patiently(content: Any, file: BinaryIO) -> None:
-    """``save``, from the start of the file again where writing fails for a while."""
+    """``save``, repeated from the start of the file if writing fails."""
     for left in reversed(range(TRIES)):
         try:
             file.seek(0)
@@ -60,7 +60,7 @@ def save_patiently(content: Any, file: BinaryIO) -> None:
 
 
 def save(content: Any, file: BinaryIO) -> None:
-    """``torch.save``, whose writer hides what stopped it: a full disk, or an interrupt."""
+    """``torch.save`` that raises the real error (a full disk, an interrupt), which torch hides."""
     try:
         torch.save(content, file)
     except RuntimeError as error:
@@ -68,10 +68,10 @@ def save(content: Any, file: BinaryIO) -> None:
 
 
 class WholeCopies(PathManager):
-    """fairseq's ``PathManager``, whose copies replace what was there when they are whole.
+    """fairseq's ``PathManager``, whose copies replace the old file once they are complete.
 
-    They are copies, not hard links: what lies under one name must not change with the other
-    where somebody writes over it in place, as ``cp`` and fairseq without this plugin do.
+    They are copies, not hard links: one file must not change when the other is overwritten in
+    place, as ``cp`` and fairseq without this plugin do.
     """
 
     @staticmethod

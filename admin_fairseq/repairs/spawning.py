@@ -1,7 +1,7 @@
-"""The end of a run whose workers fairseq started itself: one line where one line says it all.
+"""Errors of workers that fairseq spawned are reported in one line, if they are ours.
 
-Where a worker ends with an error, or is killed, the process that started it raises its traceback as
-text (``torch.multiprocessing.spawn``, seen in torch 2.1 to 2.13).
+If a worker fails or is killed, the process that started it raises the worker's traceback as text
+(``torch.multiprocessing.spawn``, seen in torch 2.1 to 2.13).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def apply() -> None:
 def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: bool = True) -> None:
     """Run ``fn(i, *args)`` in ``nprocs`` processes, and wait for them.
 
-    Raises the AdminError that one of them has ended with, and one where a signal has ended it;
-    other exceptions come as torch's own report.
+    Raises the AdminError of a process, or one that names the signal that ended it; reports other
+    exceptions as torch does.
     """
     refused = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
@@ -48,7 +48,7 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
 def run_worker(
     i: int, refused: SimpleQueue, fn: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
-    """``fn(i, *args)``; the text of an AdminError goes to ``refused``, not into torch's report."""
+    """``fn(i, *args)``; the text of an AdminError goes to ``refused``, not to torch's report."""
     try:
         fn(i, *args)
     except AdminError as error:

@@ -1,4 +1,4 @@
-"""Replacing a name of one module as another module sees it, and nowhere else."""
+"""Replace names of a module as one other module sees it, and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class StandIn(ModuleType):
     """``original`` with some names replaced.
 
     ``fairseq.checkpoint_utils.torch = StandIn(torch, load=...)`` changes what fairseq's reader
-    calls, and leaves ``torch.load`` as it is for everybody else.
+    calls, and leaves ``torch.load`` unchanged for all others.
     """
 
     def __init__(self, original: ModuleType, **replaced: Any) -> None:
@@ -25,7 +25,7 @@ class StandIn(ModuleType):
 
 @contextmanager
 def replaced(module: ModuleType, **names: Any) -> Iterator[None]:
-    """Let ``module`` have other values under these names for as long as this lasts."""
+    """Give names of ``module`` other values inside the block."""
     before = {name: getattr(module, name) for name in names}
     vars(module).update(names)
     try:

@@ -1,7 +1,7 @@
-"""An error of ours that nobody catches ends fairseq's commands in one line, with status 1.
+"""Uncaught AdminErrors end fairseq's commands with one line and status 1.
 
-fairseq's commands catch nothing, so that Python would show a traceback; hydra shows one of its own,
-in front of it a line about its overrides (seen in hydra 1.0.7 to 1.3.2).
+fairseq's commands catch nothing, so that Python would print a traceback; hydra prints its own,
+after a line about its overrides (seen in hydra 1.0.7 to 1.3.2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Show = Callable[[type[BaseException], BaseException, Optional[TracebackType]], N
 
 
 def apply() -> None:
-    """Where one of fairseq's commands runs, let Python and hydra tell our errors in one line."""
+    """In fairseq's commands, let Python and hydra report our errors in one line."""
     if COMMANDS in sys.modules:
         sys.excepthook = _in_one_line(sys.excepthook)
         _keep_hydra_from_reporting()
@@ -32,7 +32,7 @@ def _keep_hydra_from_reporting() -> None:
     if isinstance(kept, property):  # hydra 1.1 and later
         JobReturn.return_value = ending_in_one_line(kept)
     else:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # has it leave errors to Python
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # leaves errors to Python
 
 
 def _in_one_line(show: Show) -> Show:
@@ -49,7 +49,7 @@ def _in_one_line(show: Show) -> Show:
 
 
 def ending_in_one_line(return_value: property) -> property:
-    """``JobReturn.return_value``, to which hydra gives what a job returns or raises."""
+    """``JobReturn.return_value``, which hydra sets to what a job returns or raises."""
 
     def keep(job: JobReturn, value: Any) -> None:
         if isinstance(value, AdminError):

@@ -1,4 +1,4 @@
-"""What differs between a checkpoint and the model that is to go on from it.
+"""Report what differs between a checkpoint and the model that is to resume from it.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): a traceback that
 ends with "please ensure that the architectures match", whatever differs. Translating with other
@@ -28,7 +28,7 @@ SHAPING = re.compile(
     r"(encoder|decoder)_(layers|.*embed_dim|(in|out)put_dim|learned_pos|normalize_before)|"
     r"max_(source|target)_positions|tokens_per_sample"
 )
-"""Options on which the names and the shapes of weights depend."""
+"""Options that determine the names and shapes of weights."""
 
 DICTIONARIES = {
     "encoder.embed_tokens.weight": "source",
@@ -42,15 +42,15 @@ MOST_NAMED = 5
 
 
 def apply() -> None:
-    """Let fairseq say in one line which options differ, whatever the architecture."""
-    Trainer.load_checkpoint = _telling(Trainer.load_checkpoint)
+    """Let fairseq report in one line which options differ, whatever the architecture."""
+    Trainer.load_checkpoint = _reporting(Trainer.load_checkpoint)
     checkpoint_utils.load_model_ensemble_and_task = _blaming_the_data(
         checkpoint_utils.load_model_ensemble_and_task
     )
 
 
 def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
-    """A checkpoint's model has the checkpoint's options: only dictionaries are the command's."""
+    """Models are built with the checkpoint's options, so that only dictionaries can differ."""
 
     @functools.wraps(load)
     def load_model_ensemble_and_task(filenames: list[str], *args: Any, **kwargs: Any) -> Any:
@@ -63,13 +63,13 @@ def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
             name, there, here = sizes.groups()
             raise AdminError(
                 f"{', '.join(filenames)}: does not fit the dictionaries of this data: {name} has "
-                f"{int(there):,} types there, {int(here):,} here; give the data folder of training"
+                f"{int(there):,} types there, {int(here):,} here; use the data folder of training"
             ) from None
 
     return load_model_ensemble_and_task
 
 
-def _telling(load: Callable[..., Any]) -> Callable[..., Any]:
+def _reporting(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
     def load_checkpoint(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -77,7 +77,7 @@ def _telling(load: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if SAID not in str(error):
                 raise
-            if isinstance(error.__context__, AdminError):  # a layer has said what it lacks
+            if isinstance(error.__context__, AdminError):  # raised by a layer, with the reason
                 raise error.__context__ from None
             model = self.get_model()
             raise _unfit(filename, self.cfg.model, model.state_dict()) from None
@@ -86,25 +86,25 @@ def _telling(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unfit(path: str, model: Any, weights: Mapping[str, Tensor]) -> AdminError:
-    """The error for a checkpoint that does not fit a model of these options and weights."""
+    """The error for a checkpoint that does not fit a model with these options and weights."""
     state = reading.read(path)
     found = [*_of_dictionaries(state["model"], weights), *_of_options(_model_of(state), model)]
     found = found or [_of_weights(state["model"], weights)]
     named, more = found[:MOST_NAMED], len(found) - MOST_NAMED
-    told = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
+    differences = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
     return AdminError(
-        f"{path}: does not fit the model: {told}; go on with the checkpoint's options and data, "
-        "or choose another --save-dir to start afresh"
+        f"{path}: does not fit the model: {differences}; use the checkpoint's options and data, "
+        "or choose another --save-dir to start again"
     )
 
 
 def _model_of(state: Mapping[str, Any]) -> Any:
-    """The model's options in a checkpoint, of today's form or as fairseq 0.9 had them."""
+    """The model's options in a checkpoint, in today's format or that of fairseq 0.9."""
     return (state.get("cfg") or {}).get("model") or state.get("args")
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    """Option → value; ``model._name``, or ``arch``, is the architecture's name."""
+    """Option → value; ``_name`` or ``arch`` is the architecture."""
     if OmegaConf.is_config(options):
         options = OmegaConf.to_container(options, resolve=True, enum_to_str=True)
     if isinstance(options, Namespace):
@@ -134,7 +134,7 @@ def _of_dictionaries(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -
 
 
 def _of_weights(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
-    """The first weight that one side lacks, or that has another shape: where no option says why."""
+    """The first weight that is missing or has another shape, where no option explains it."""
     for name in sorted(set(theirs) | set(ours)):
         there, here = (_shape(side.get(name)) for side in (theirs, ours))
         if there != here:

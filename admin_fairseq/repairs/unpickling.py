@@ -1,7 +1,7 @@
-"""Reading a file of ``torch.save`` that may come from anyone: damage is noticed, nothing is run.
+"""Read files of ``torch.save`` from untrusted sources: detect damage, run nothing.
 
-torch reads on past a wrong check sum, takes flipped bits for weights, and before 2.6 (or told by
-``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``) calls whatever a file names.
+torch ignores wrong checksums, loads flipped bits as weights and, before 2.6 (or with
+``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``), calls any function that a file names.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.private import NAMES_OF_PYTHON_2, PythonUnpickler, allowed_globals
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-"""How files of ``torch.save`` begin, of today and of before torch 1.6."""
+"""How files of ``torch.save`` begin, since and before torch 1.6."""
 METERS = (AverageMeter, StopwatchMeter, TimeMeter)
 INSTANCES = (argparse.Namespace, np.ndarray, np.dtype, *METERS, OrderedDict, torch.Tensor)
-"""Of what a pickle may set the state."""
+"""Types whose state a pickle may set."""
 KEEPS_AN_ALLOW_LIST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
-"""Whether torch can be told what to allow beside tensors; it takes pairs from 2.6 on."""
+"""Whether torch's allow-list accepts pairs of type and name."""
 
 
 def allowed_types() -> list[Any]:
-    """What fairseq keeps in a checkpoint beside tensors and plain containers.
+    """What fairseq stores in a checkpoint besides tensors and plain containers.
 
-    Options as a Namespace; numpy numbers and arrays (--eval-bleu logs its counts as such), under
-    the names of numpy 1 and of numpy 2, as a checkpoint may come from either; and the meters that
-    fairseq up to 0.8 kept, the original release among it.
+    Options as a Namespace; numpy numbers and arrays (from --eval-bleu's counts), under their names
+    in numpy 1 and in numpy 2; and the meters of fairseq up to 0.8, including the original release.
     """
     makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
     kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
@@ -50,22 +49,22 @@ def allowed_types() -> list[Any]:
 
 
 def load(file: BinaryIO) -> Any:
-    """What ``torch.save`` put into ``file``, on the CPU.
+    """The content of a file of ``torch.save``, on the CPU.
 
-    Raises AdminError for what is no such file, is damaged, or would run code.
+    Raises AdminError if it is not such a file, is damaged, or would run code.
     """
     try:
         _check_sums(file)
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
-        # its own protection takes no pickle_module; this one refuses all that it would
+        # torch's own protection takes no pickle_module; ours refuses as much
         restricted = _restricted_pickle()
         return torch.load(file, map_location="cpu", weights_only=False, pickle_module=restricted)
     except AdminError:
         raise
     except MemoryError:
         raise AdminError("does not fit into memory") from None
-    except Exception as error:  # bytes that may be anything make torch raise anything
+    except Exception as error:  # for arbitrary bytes torch raises anything
         raise AdminError(_reason(error)) from None
 
 
@@ -82,11 +81,10 @@ def _reason(error: Exception) -> str:
 
 
 def _check_sums(file: BinaryIO) -> None:
-    """Raise AdminError where a member of torch's zip archive is not what was written.
+    """Raise AdminError if a member of torch's zip archive is damaged.
 
-    torch stores members as they are: compressed ones, or more bytes of members than the file has,
-    are somebody's attempt at a file that grows when it is read. torch's older format, a pickle,
-    has no sums.
+    torch stores members uncompressed: compressed ones, or members larger than the file, are an
+    attempt at a file that grows when it is read. torch's older format, a pickle, has no checksums.
     """
     head = file.read(4)
     if not head.startswith((ZIP, PICKLE)):
@@ -97,10 +95,10 @@ def _check_sums(file: BinaryIO) -> None:
             members = archive.infolist()
             grows = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if grows or sum(member.file_size for member in members) > size:
-                raise AdminError("not a checkpoint of torch, whose members lie there plainly")
+                raise AdminError("not a checkpoint of torch, whose members are uncompressed")
             damaged = archive.testzip()
             if damaged is not None:
-                raise AdminError(f"damaged: the check sum of {damaged} is wrong")
+                raise AdminError(f"damaged: the checksum of {damaged} is wrong")
     file.seek(0)
 
 
@@ -109,20 +107,20 @@ def _restricted_pickle() -> SimpleNamespace:
 
     ``find_class`` is asked for every function and class that a pickle names, and for no other.
     """
-    allowed = allowed_globals()  # which before torch 2.6 nobody could extend
+    allowed = allowed_globals()  # which cannot be extended before torch 2.6
     allowed.update({"builtins.set": set, "torch.device": torch.device})
-    allowed["_codecs.encode"] = codecs.encode  # numpy keeps bytes as text
+    allowed["_codecs.encode"] = codecs.encode  # numpy stores bytes as text
     for entry in allowed_types():
         kind, name = entry if isinstance(entry, tuple) else (entry, _name(entry))
         allowed[name] = kind
 
     class Unpickler(PythonUnpickler):
         def load_build(self) -> None:
-            if not isinstance(self.stack[-2], INSTANCES):  # a class or function would be changed
-                raise pickle.UnpicklingError("a state for what is no value")
+            if not isinstance(self.stack[-2], INSTANCES):  # not a class or function
+                raise pickle.UnpicklingError("a state for something other than a value")
             super().load_build()
 
-        def load_bytearray8(self) -> None:  # takes as much memory as the file says
+        def load_bytearray8(self) -> None:  # would allocate whatever size the file says
             raise pickle.UnpicklingError("a bytearray, which no checkpoint has")
 
         dispatch: ClassVar = {

@@ -1,4 +1,4 @@
-"""admin_fairseq.json of an exported model: what CTranslate2's own files do not say about it."""
+"""admin_fairseq.json of an exported model: what CTranslate2's own files do not record."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PARTS = {
     *("model.bin", "config.json", SENTENCEPIECE_MODEL),
     *(f"{name}.json" for name in VOCABULARIES),
 }
-"""Everything that an exported model consists of, but its description."""
+"""All files of an exported model except its description."""
 OTHER_PARTS = {f"{name}.txt" for name in VOCABULARIES}
-"""What models may have that earlier versions of CTranslate2 converted."""
+"""Files of models that earlier versions of CTranslate2 converted."""
 
 BLOCK = 1 << 20  # bytes read at a time
 Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
@@ -34,7 +34,7 @@ Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 
 @dataclass(frozen=True)
 class Positions:
-    """How many pieces a sentence may have, its end among them; fairseq's default if unknown."""
+    """The most pieces of a sentence, including its end; fairseq's default if unknown."""
 
     source: Count = DEFAULT_MAX_SOURCE_POSITIONS
     target: Count = DEFAULT_MAX_TARGET_POSITIONS
@@ -42,7 +42,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Description:
-    """``checksums``: CRC-32 of the parts that were exported; earlier versions told none."""
+    """``checksums``: CRC-32 of the exported files; earlier versions recorded none."""
 
     positions: Positions
     languages: dict[str, str] = field(default_factory=dict)
@@ -54,20 +54,20 @@ class Description:
         write_json(asdict(self), os.path.join(folder, DESCRIPTION))
 
     def check(self, folder: str) -> None:
-        """Raise AdminError where a part cannot be read, or is no longer what was exported.
+        """Raise AdminError if a file cannot be read, or has changed since the export.
 
-        CTranslate2 takes damaged weights for weights, and some numbers end its process.
+        CTranslate2 loads damaged weights without noticing, and some values crash the process.
         """
         for name, found in checksums(folder).items():
             if found != self.checksums.get(name, found):
                 path = os.path.join(folder, name)
-                raise AdminError(f"{path}: not what was exported, or damaged; export it again")
+                raise AdminError(f"{path}: changed or damaged since the export; export it again")
 
 
 def read_description(folder: str) -> Description:
-    """That of a model which something else has made says nothing.
+    """Read the description; empty for a model that admin-fairseq export did not make.
 
-    Raises AdminError where it is damaged.
+    Raises AdminError if it is damaged.
     """
     path = os.path.join(folder, DESCRIPTION)
     if not os.path.lexists(path):
@@ -76,7 +76,7 @@ def read_description(folder: str) -> Description:
 
 
 def checksums(folder: str) -> dict[str, int]:
-    """Those of the parts that are there; raises AdminError where one cannot be read."""
+    """Those of the files that exist; raises AdminError if one cannot be read."""
     paths = {name: os.path.join(folder, name) for name in sorted(PARTS | OTHER_PARTS)}
     return {name: _checksum(path) for name, path in paths.items() if os.path.lexists(path)}
 

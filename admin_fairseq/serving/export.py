@@ -1,4 +1,4 @@
-"""A checkpoint becomes a CTranslate2 model: folded, then converted by CTranslate2 itself."""
+"""Export a checkpoint: fold it, then have CTranslate2 convert it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ IGNORED_BY_CTRANSLATE2 = (
     "no_cross_attention",
     "quant_noise_pq",
 )
-"""Options that CTranslate2's converter overlooks."""
+"""Options that CTranslate2's converter ignores."""
 
 
 def ctranslate2() -> ModuleType:
-    """The package, which is an optional extra; raises AdminError where it is not installed."""
+    """The package, an optional extra; raises AdminError if it is not installed."""
     try:
         import ctranslate2
     except ImportError:
@@ -65,14 +65,14 @@ def export_ctranslate2(
 ) -> list[str]:
     """Write ``folder`` for CTranslate2 and return what folding changed.
 
-    ``path`` is the checkpoint's file, named in errors. The subword model, if one is given, is
-    copied along. Raises AdminError where the model has no stock form or CTranslate2 does not
-    know one of its options, and where ``folder`` must not be replaced.
+    ``path`` is the checkpoint's file, named in errors. The subword model, if given, is copied into
+    ``folder``. Raises AdminError if the model has no stock form, CTranslate2 does not support one
+    of its options, or ``folder`` must not be replaced.
     """
     refuse_to_replace(folder, force)
     package = ctranslate2()
     if sentencepiece_model:
-        pieces.load(sentencepiece_model)  # better told now than when translating
+        pieces.load(sentencepiece_model)  # fails now rather than when translating
     with blaming(path):
         data.check(state["model"])
         stock, changes = fold_checkpoint(state)
@@ -86,7 +86,7 @@ def export_ctranslate2(
             data.folder,
             data.source_lang,
             data.target_lang,
-            unsafe_deserialization=True,  # the file is our own, of a moment ago
+            unsafe_deserialization=True,  # we wrote the file just now
         )
         try:
             converter.convert(new, quantization=quantization, force=True)
@@ -100,7 +100,7 @@ def export_ctranslate2(
 
 
 def refuse_other_tasks(state: Mapping[str, Any]) -> None:
-    """Raise AdminError for a checkpoint of a language model: nothing can be translated with it."""
+    """Raise AdminError for a checkpoint of a language model, which cannot translate."""
     name = model_options(state)["_name"]
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
     if kind is not None and kind.task != "translation":
@@ -110,9 +110,9 @@ def refuse_other_tasks(state: Mapping[str, Any]) -> None:
 
 
 def refuse_to_replace(folder: str, force: bool) -> None:
-    """Raise AdminError if ``folder`` is there, unless ``force`` may replace it.
+    """Raise AdminError if ``folder`` exists and must not be replaced.
 
-    That is only so where nothing lies in it but an exported model.
+    Even ``force`` replaces only folders that contain nothing but an exported model.
     """
     refuse_to_overwrite(folder, force)
     if not os.path.lexists(folder):
@@ -120,7 +120,7 @@ def refuse_to_replace(folder: str, force: bool) -> None:
     content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     if DESCRIPTION not in content or content - {DESCRIPTION, *PARTS}:
         raise AdminError(
-            f"{folder}: holds other things than an exported model, and will not be replaced by one"
+            f"{folder}: contains more than an exported model, and will not be replaced"
         )
 
 
@@ -148,7 +148,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
-    """CTranslate2's converter knows the form of fairseq up to 0.9: options in one Namespace."""
+    """CTranslate2's converter expects the format of fairseq up to 0.9, options in a Namespace."""
     options = model_options(stock)
     task = {**(run_options(stock).get("task") or {}), "data": data.folder}
     task_name = task.pop("_name", "translation")

@@ -1,4 +1,4 @@
-"""Translating a stream of lines with a model that was exported to CTranslate2."""
+"""Translate a stream of lines with a model exported to CTranslate2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAILURES = (LookupError, MemoryError, RuntimeError, ValueError)
 
 @dataclass(frozen=True)
 class TranslationOptions:
-    """How to translate; the search has fairseq-generate's defaults."""
+    """How to translate; the defaults of beam search are fairseq-generate's."""
 
     model: str
     sentencepiece_model: Optional[str] = None  # None: the one in the model's folder, if any
@@ -46,12 +46,11 @@ class TranslationOptions:
 
 
 def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str]:
-    """Load the model; give a translation for every line, in order, while lines are being read.
+    """Load the model and yield a translation for every line, in order, while lines are being read.
 
-    Lines are split into sentencepiece pieces and put together again, unless there is no subword
-    model: then they are pieces already, separated by spaces. An empty line stays empty; one that
-    is longer than the model's positions is cut, with a warning. Raises AdminError where the model
-    cannot be loaded or used.
+    Lines are split into sentencepiece pieces, and translations joined; without a subword model,
+    lines are pieces separated by spaces. An empty line stays empty; one that exceeds the model's
+    positions is cut, with a warning. Raises AdminError if the model cannot be loaded or used.
     """
     description = read_description(options.model)
     description.check(options.model)
@@ -65,7 +64,7 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
             pieces = encode(line)
             empty.append(not pieces)
             if len(pieces) > longest_source:
-                message = "line %d has %d pieces, the model takes %d: its end is left out"
+                message = "line %d has %d pieces, the model takes %d: the rest is left out"
                 logger.warning(message, number, len(pieces), longest_source)
             yield pieces[:longest_source]
 
@@ -76,19 +75,19 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
         beam_size=options.beam,
         length_penalty=options.lenpen,
         max_decoding_length=min(options.max_len_b, longest_target),
-        max_input_length=0,  # sources() has seen to it
+        max_input_length=0,  # sources() cuts them
     )
     found = _usable(results, options.model)
     return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in found)
 
 
 def _usable(results: Iterable[ResultT], model: str) -> Iterator[ResultT]:
-    """``results``; raises AdminError where only translating shows what is wrong with a model."""
+    """``results``; raises AdminError if translating shows that the model is unusable."""
     try:
         yield from results
     except FAILURES as error:
         raise AdminError(
-            f"{model}: cannot translate: {error} (is the model whole? is there memory for "
+            f"{model}: cannot translate: {error} (is the model complete? is there memory for "
             "--max-tokens and --beam?)"
         ) from None
 
@@ -117,7 +116,7 @@ def _translator(options: TranslationOptions) -> Any:
 
 
 def _cores(device: str) -> int:
-    """Workers where nothing was asked for: one for every core, but one only on a GPU."""
+    """The default number of workers: one for every core, or one on a GPU."""
     on_gpu = device == "cuda" or (device == "auto" and ctranslate2().get_cuda_device_count() > 0)
     return 1 if on_gpu else os.cpu_count() or 1
 

@@ -1,4 +1,4 @@
-"""One way to measure: a study has options, measures, and its result is shown in several forms.
+"""The framework for measurements: a study has options, a measurement, and views of its result.
 
 ``analysis`` and ``benchmarks`` are two tables of studies.
 """

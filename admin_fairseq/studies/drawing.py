@@ -1,6 +1,6 @@
-"""Drawing what ``pictures`` describes, as PNG and SVG.
+"""Draw what ``pictures`` describes, as PNG and SVG.
 
-The one module that imports matplotlib; a command imports it when a picture is asked for.
+The one module that imports matplotlib; commands import it only when they draw.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ except ImportError:
     raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
 
 Framed = Union[Panel, HeatMap]
-"""What stands in a grid, with an axis on each side."""
+"""Panels that are placed in a grid, with x and y axes."""
 
-# Okabe and Ito's, which the colour-blind can tell apart; yellow, faint on white, comes last
+# Okabe and Ito's palette for the colour-blind; yellow, faint on white, comes last
 PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000", "#F0E442"),
@@ -40,34 +40,34 @@ PALETTE = (
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^", "D", "v")
 FEW = 12  # points that are hard to see as a line alone
-HEAT = "cividis"  # even steps for the eye, the colour-blind's too
+HEAT = "cividis"  # perceptually uniform, for the colour-blind too
 
 WIDE, NARROW, FULL = 5.0, 3.2, 15.0
-"""Inches: a panel's width, its width where many stand side by side, the row to be filled then."""
+"""Inches: the largest and the smallest width of a panel, and the width of a row of many."""
 HEIGHT = 0.9  # of a panel, in widths of it
 SPACE = 0.1  # inches around everything
-TITLE, LABEL = 9, 11  # letters that fit in an inch
-LEGEND = 40  # letters in a line of the legend
-LONGEST = 300  # letters of any text
-LARGEST = 1e100  # beyond it matplotlib finds no places for ticks
+TITLE, LABEL = 9, 11  # characters per inch
+LEGEND = 40  # characters in a line of the legend
+LONGEST = 300  # characters of any text
+LARGEST = 1e100  # matplotlib cannot place ticks beyond it
 BARS_WIDE, BAR, AROUND_BARS = 8.0, 0.26, 1.2
-"""Inches: the width of a picture of bars, the height of a bar, what title and axis take."""
-FULL_GROUP = 0.8  # of a group's room, filled by its bars
+"""Inches: the width of a picture of bars, the height of a bar, and of title and axis."""
+FULL_GROUP = 0.8  # the share of a group's height that its bars fill
 ENDS = {
     (False, False): "neither",
     (True, False): "min",
     (False, True): "max",
     (True, True): "both",
 }
-"""Whether numbers lie below and above a colour bar → which of its ends are pointed."""
+"""Whether values are below and above the colour bar's range → which of its ends are pointed."""
 
 
 def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool = True) -> Figure:
-    """A grid of panels, side by side unless ``columns`` says how many; one legend on the right.
+    """Draw panels in a grid (default: one row) with one legend on the right; bars in one column.
 
-    With ``share``, lines are drawn over the same ranges (those on logarithmic axes apart from the
-    others), and heat maps of the same scale (label, low and high) have the same colours, with one
-    colour bar in each row. Bars stand one below the other, and with nothing else.
+    With ``share``, panels of lines have the same ranges (logarithmic and linear ones separately),
+    and heat maps of the same scale (label, low and high) have the same colours, with one colour bar
+    per row. Bars cannot be combined with other panels.
     """
     bars = [panel for panel in panels if isinstance(panel, Bars)]
     if bars:
@@ -96,7 +96,7 @@ def _place(
 ) -> list[Axes]:
     """Empty axes for the panels, row by row."""
     grid = figure.add_gridspec(rows, columns)
-    first: dict[tuple[bool, bool], Axes] = {}  # of those on the same kinds of axes
+    first: dict[tuple[bool, bool], Axes] = {}  # per combination of logarithmic axes
     placed = []
     for number, panel in enumerate(panels):
         if isinstance(panel, HeatMap):
@@ -120,29 +120,29 @@ def _write_labels(axes: Axes, panel: Framed, width: float) -> None:
 
 
 def _wrapped(text: str, letters: float) -> str:
-    """``text`` in lines of so many letters, dollars shown as they are: they begin no formula."""
+    """``text`` wrapped to lines of ``letters``, with dollars escaped, as they begin formulas."""
     lines = textwrap.fill(printable(shortened(text, LONGEST)), int(letters), break_on_hyphens=False)
     return lines.replace("$", r"\$")
 
 
 def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
-    """Draw the lines; the result is the legend's labels and what stands beside them."""
+    """Draw the lines; returns the legend's labels and their handles."""
     handles: dict[str, Line2D] = {}
     for axes, panel in placed:
         for line in panel.lines:
             handles.setdefault(line.label, _draw_line(axes, line))
         _mark_whole_numbers(axes, panel)
         axes.grid(alpha=0.3)
-    for axes, panel in placed:  # when all lines are there: panels may share their ranges
+    for axes, panel in placed:  # after all lines are drawn: panels may share their ranges
         if panel.top is not None:
             _cut(axes, panel.top)
     return handles
 
 
 def _mark_whole_numbers(axes: Axes, panel: Panel) -> None:
-    """Put the ticks of layers and updates on them: none lies between two of them.
+    """Place ticks on whole numbers if all x (layers, updates) are whole.
 
-    On a logarithmic axis, a few of them are told themselves, not powers of ten.
+    On a logarithmic axis, a few x are labelled themselves instead of powers of ten.
     """
     places = sorted({x for line in panel.lines for x in line.x})
     if not all(float(x).is_integer() for x in places):
@@ -184,7 +184,7 @@ def _draw_line(axes: Axes, line: Line) -> Line2D:
 
 
 def _cut(axes: Axes, top: float) -> None:
-    """End the y axis at ``top``; what is higher must not widen the margin at the bottom either."""
+    """End the y axis at ``top``, with a bottom margin that ignores what is higher."""
     axes.autoscale(axis="y", tight=True)
     bottom, _ = axes.get_ylim()
     margin = 0 if axes.get_yscale() == "log" else 0.05 * (top - bottom)
@@ -213,13 +213,13 @@ def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
         for axes, heat_map in row:
             image = _draw_heat_map(axes, heat_map, scale)
         all_axes = [axes for axes, _ in row]
-        # the gap is told in widths of the whole row
+        # the gap is a fraction of the whole row's width
         bar = axes.figure.colorbar(image, ax=all_axes, extend=ENDS[beyond], pad=0.04 / len(row))
         bar.set_label(_wrapped(some.scale_label, LEGEND))
 
 
 def _row(axes: Axes) -> int:
-    """The row of the grid in which ``axes`` stand."""
+    """The row of ``axes`` in the grid."""
     spec = axes.get_subplotspec()
     return spec.rowspan.start if spec else 0
 
@@ -238,7 +238,7 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage
 
 
 def _draw_bars(pictures: Sequence[Bars]) -> Figure:
-    """One below the other."""
+    """Draw bars one below the other."""
     heights = [AROUND_BARS + BAR * len(bars.groups) * len(bars.series) for bars in pictures]
     figure = Figure((BARS_WIDE, sum(heights)), layout="constrained")
     grid = figure.add_gridspec(len(pictures), 1, height_ratios=heights)
@@ -292,7 +292,7 @@ def _bar_end(series: Series, row: int) -> float:
 
 
 def _three_digits(value: Optional[float]) -> str:
-    """Three digits, without an exponent."""
+    """``value`` to three digits, without an exponent."""
     if value is None:
         return "n/a"
     before = int(math.log10(abs(value))) + 1 if abs(value) >= 1 else 1
@@ -300,13 +300,13 @@ def _three_digits(value: Optional[float]) -> str:
 
 
 def _numbers(values: Sequence) -> np.ndarray:
-    """The numbers, NaN for what cannot be drawn."""
+    """``values`` as an array, NaN for those that cannot be drawn."""
     numbers = np.asarray(values, dtype=float)
     return np.where(np.abs(numbers) < LARGEST, numbers, np.nan)
 
 
 def _add_legend(figure: Figure, handles: dict[str, Line2D]) -> None:
-    """Widen the figure by a legend to the right of the panels, in as many columns as it takes."""
+    """Widen the figure by a legend to the right of the panels, in as many columns as it needs."""
     room = figure.bbox.height - 2 * SPACE * figure.dpi
     columns, legend = 1, _legend(figure, handles, 1)
     while columns < len(handles) and legend.get_window_extent().height > room:
@@ -324,7 +324,7 @@ def _legend(figure: Figure, handles: dict[str, Line2D], columns: int) -> Legend:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """Ending → the picture in that format, the same bytes for the same figure."""
+    """Ending → the picture in that format; the same figure gives the same bytes."""
     pictures = {}
     for ending in ENDINGS:
         file, metadata = BytesIO(), {"Date": None} if ending == "svg" else {}

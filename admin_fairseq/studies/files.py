@@ -1,4 +1,4 @@
-"""A study's files: everything (JSON), a table (CSV) and pictures (PNG, SVG)."""
+"""The files of a study: its result (JSON), a table (CSV) and pictures (PNG, SVG)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ logger = logging.getLogger(__name__)
 
 
 def names_of(name: str, study: Study) -> list[str]:
-    """The names of all files that a study may have."""
+    """The names of all files that a study may write."""
     pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in ENDINGS]
     return [f"{name}.json", f"{name}.csv", *pictures]
 
 
 def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
-    """Raise AdminError if files cannot be written, or are there and ``force`` was not asked for."""
+    """Raise AdminError if files cannot be written, or exist and ``force`` is not set."""
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there) or not os.access(there, os.W_OK):
-        raise AdminError(f"{folder}: cannot be written to ({there} is no folder to write to)")
+        raise AdminError(f"{folder}: cannot be written to ({there} is not a writable folder)")
     for name in names:
         refuse_to_overwrite(os.path.join(folder, name), force)
 
 
 def files_of(finding: Finding) -> Files:
-    """Its files; numbers and table alone where pictures cannot be drawn, and a line says why."""
+    """Name → content. If pictures cannot be drawn they are left out, and the reason is logged."""
     name, study, result = finding.name, finding.study, finding.result
     files = {
         f"{name}.json": f"{as_json(finding.plain)}\n".encode(),
@@ -50,14 +50,14 @@ def files_of(finding: Finding) -> Files:
 def _rendered(name: str, picture: Picture, drawing: ModuleType) -> Files:
     try:
         pictures = drawing.rendered(drawing.draw(picture.panels, picture.columns, picture.share))
-    except Exception as error:  # the numbers took long, and must not be lost to a picture
+    except Exception as error:  # numbers that took long must not be lost to a picture
         logger.warning("no picture %s: %s: %s", name, type(error).__name__, error)
         return {}
     return {f"{name}.{ending}": content for ending, content in pictures.items()}
 
 
 def drawing_or_none() -> Optional[ModuleType]:
-    """The module that draws; None, and a line that says so, where matplotlib is missing."""
+    """The module that draws; None, with a log message, if matplotlib is missing."""
     try:
         from admin_fairseq.studies import drawing  # matplotlib, which only pictures need
     except AdminError as error:

@@ -1,7 +1,7 @@
-"""The options of a study: a dataclass that says everything about each of them once.
+"""The options of a study, declared once as the fields of a dataclass.
 
-From its fields come the parser (through fairseq's own generator), the values, their bounds, and
-the command line that gives the same values again.
+The fields give the parser (through fairseq's own generator), the values, their bounds, and the
+command line that reproduces the values.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 
 REQUIRED = "???"
 """The default of an option that must be given (omegaconf's MISSING)."""
-UNSAID = (None, False, True, (), REQUIRED)
-"""Defaults that a help text does not tell."""
+NOT_SHOWN = (None, False, True, (), REQUIRED)
+"""Defaults that help texts do not show."""
 
 
 class Depth(NamedTuple):
-    """Encoder and decoder layers; a language model has the second alone."""
+    """Encoder and decoder layers; a language model only uses the second."""
 
     encoder: int
     decoder: int
@@ -46,12 +46,13 @@ def option(
     written: Callable[[Any], str] = str,
     **argparse: Any,
 ) -> Any:
-    """A field: an option with this default, whose numbers lie within ``bounds``.
+    """A field for an option with this default, whose numbers must be within ``bounds``.
 
-    ``written`` gives the text of a value; ``argparse`` is what fairseq's generator does not know of
-    (``metavar``, ``choices``, ``nargs``, ...), and ``names`` if it is not called --FIELD-NAME.
+    ``written`` converts a value to text. ``argparse`` are arguments of ``add_argument`` that
+    fairseq's generator does not support (``metavar``, ``choices``, ``nargs``, ...), and ``names``
+    if the option is not called --FIELD-NAME.
     """
-    if default not in UNSAID and argparse.get("action") != "append":
+    if default not in NOT_SHOWN and argparse.get("action") != "append":
         help += f" (default: {written(default)})".replace("%", "%%")
     return field(
         default=default,
@@ -60,18 +61,18 @@ def option(
 
 
 def repeated(default: Sequence[Any], help: str, **argparse: Any) -> Any:
-    """An option that may be given several times; the values are a tuple."""
+    """An option that may be given several times; its value is a tuple."""
     return option(tuple(default), help, **{"type": str, "action": "append", **argparse})
 
 
 def quoted(default: Sequence[str], help: str, **argparse: Any) -> Any:
-    """An option whose text holds options: ``--ours "--criterion foo"``."""
+    """An option whose value is a quoted list of options: ``--ours "--criterion foo"``."""
     argparse = {"metavar": "OPTIONS", **argparse}
     return option(tuple(default), help, type=words, written=shlex.join, **argparse)
 
 
 def trailing_words(help: str) -> Any:
-    """The words after ``--``."""
+    """The arguments after ``--``."""
     return option((), help, names=("words",), metavar="-- OPTION", nargs="*", type=str)
 
 
@@ -90,14 +91,14 @@ def depth(text: str) -> Depth:
         encoder, decoder = (int(LAYERS(layers)) for layers in stacks)
     except (ArgumentTypeError, ValueError):
         raise ArgumentTypeError(
-            f"{shortened(text, 100)!r} is no depth such as 18, or 60-12 (encoder, decoder), each "
+            f"{shortened(text, 100)!r} is not a depth like 18, or 60-12 (encoder, decoder), each "
             f"{LAYERS}"
         ) from None
     return Depth(encoder, decoder)
 
 
 def depths(default: Optional[str], help: str) -> Any:
-    """An option of several depths: ``--depths 6,12,60-12``."""
+    """An option for several depths: ``--depths 6,12,60-12``."""
 
     def read(text: str) -> tuple[Depth, ...]:
         return tuple(sorted({depth(part) for part in text.split(",")}))
@@ -111,12 +112,12 @@ def depths(default: Optional[str], help: str) -> Any:
 
 
 def add_options(parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
-    """Give ``parser`` the options of a dataclass, and of the dataclasses that are its fields."""
+    """Add the options of a dataclass to ``parser``, and those of dataclasses in its fields."""
     gen_parser_from_dataclass(_Refining(parser, options), options())
 
 
 class _Refining:
-    """What fairseq's generator takes for the parser; adds what the fields say beyond it."""
+    """Takes the parser's place in fairseq's generator, and adds the fields' ``argparse``."""
 
     def __init__(self, parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
         self.parser = parser
@@ -125,7 +126,7 @@ class _Refining:
     def add_argument(self, name: str, **how: Any) -> None:
         key = name.lstrip("-").replace("-", "_")
         own = dict(self.fields[key].metadata["argparse"])
-        names = own.pop("names", (spelled(key),))  # fairseq makes ``data`` a positional one
+        names = own.pop("names", (spelled(key),))  # fairseq would make ``data`` positional
         if own.get("action") == "append":
             how["default"] = None  # argparse would append to it
         if names[0].startswith("-"):
@@ -137,7 +138,7 @@ def _leaves(options: type[FairseqDataclass]) -> Iterator[Field]:
     for each in fields(options):
         if group := _group(each):
             yield from _leaves(group)
-        elif each.name != "_name":  # fairseq's own, which every such dataclass has
+        elif each.name != "_name":  # added by fairseq to every such dataclass
             yield each
 
 
@@ -149,7 +150,7 @@ def _group(each: Field) -> Optional[type[FairseqDataclass]]:
 
 
 def values(options: type[OptionsT], args: Namespace) -> OptionsT:
-    """The options that ``args`` gives; raises AdminError where a number is out of its bounds."""
+    """The options in ``args``; raises AdminError if a number is out of its bounds."""
     given = {}
     for each in fields(options):
         if group := _group(each):
@@ -163,20 +164,20 @@ def values(options: type[OptionsT], args: Namespace) -> OptionsT:
 
 
 def check(options: FairseqDataclass) -> None:
-    """Raise AdminError that names a number that is out of its bounds."""
+    """Raise AdminError that names a number out of its bounds."""
     known = {each.name: each.metadata.get("bounds") for each in fields(options)}
     bounds.check(options, {name: admitted for name, admitted in known.items() if admitted})
 
 
 def shared(source: FairseqDataclass, options: type[OptionsT], **changed: Any) -> OptionsT:
-    """``options`` with the values that ``source`` has under the same names, but for ``changed``."""
+    """``options`` with the values of ``source`` under the same names, except ``changed``."""
     names = {each.name for each in fields(source)} & {each.name for each in fields(options)}
     kept = {name: getattr(source, name) for name in names - {"_name"}}
     return options(**{**kept, **changed})
 
 
 def command_line(options: FairseqDataclass) -> list[str]:
-    """The words that give these options, where they are not the defaults; those after -- last."""
+    """The arguments that differ from the defaults, with those after -- last."""
     named, after = _words(options)
     return [*named, *(["--", *after] if after else [])]
 

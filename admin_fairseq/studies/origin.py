@@ -1,4 +1,4 @@
-"""What a measurement was made with: packages, commit, machine."""
+"""What a measurement was made with: package versions, commit, machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def origin(on_gpu: bool) -> dict[str, Any]:
 
 
 def _source() -> Optional[dict[str, Any]]:
-    """The commit of the package's own repository; None where it lies in none."""
+    """The commit of the package's repository; None if it is not in one."""
     if _git("ls-files", "--error-unmatch", "admin_fairseq/__init__.py") is None:
         return None
     changes = _git("status", "--porcelain", "--", "admin_fairseq")
@@ -40,7 +40,7 @@ def _source() -> Optional[dict[str, Any]]:
 
 
 def _git(*words: str) -> Optional[str]:
-    """What git says about the repository; None where it fails or is not installed."""
+    """The output of git in the repository; None if it fails or is not installed."""
     try:
         done = subprocess.run(
             ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
@@ -51,7 +51,7 @@ def _git(*words: str) -> Optional[str]:
 
 
 def _memory() -> Optional[int]:
-    """Bytes; None where the system does not say."""
+    """Bytes; None if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -59,7 +59,7 @@ def _memory() -> Optional[int]:
 
 
 def _cpu() -> str:
-    """The processor's name, on Linux; elsewhere its kind."""
+    """The processor's name on Linux, its type elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a picture shows: panels of labelled lines, heat maps, bars; ``drawing`` draws them."""
+"""Descriptions of pictures: panels of labelled lines, heat maps, bars; see ``drawing``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import Optional, Sequence, Union
 
 ENDINGS = ("png", "svg")
-"""Of the files that a picture is drawn to."""
+"""File formats of a picture."""
 
 
 @dataclass
 class Line:
-    """A line through (x, y), with gaps where y is not finite; its label stands in the legend once.
+    """A line through (x, y) with gaps where y is not finite; equal labels share a legend entry.
 
-    ``color`` and ``style`` are numbers; beyond the palette, colours come again with a marker.
-    ``low`` and ``high``, given both, are the edges of a band around it. ``steps`` makes it a
-    staircase with x in the middle of each step, as histograms are drawn.
+    ``color`` and ``style`` are indices; colours beyond the palette repeat it with markers. ``low``
+    and ``high``, if both given, bound a band around the line. ``steps`` draws a staircase, as for
+    histograms, with x in the middle of each step.
     """
 
     x: Sequence[float]
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """Lines over the same axes. ``top`` cuts off what is higher."""
+    """Lines in the same axes. Values above ``top`` are cut off."""
 
     title: str
     x_label: str
@@ -45,8 +45,8 @@ class Panel:
 class HeatMap:
     """Numbers as colours, the first row on top, blank where they are not finite.
 
-    The colours go from ``low`` to ``high``, or as far as the numbers do. ``extent`` says where the
-    outer edges lie (left, right, bottom, top); without it, rows and columns count from 0.
+    Colours range from ``low`` to ``high`` (default: the values' range). ``extent`` is the position
+    of the outer edges (left, right, bottom, top); by default, rows and columns count from 0.
     """
 
     title: str
@@ -64,7 +64,7 @@ Numbers = Sequence[Optional[float]]
 
 @dataclass(frozen=True)
 class Series:
-    """A bar in every group, None where there is none; ``low`` to ``high`` is its whisker."""
+    """One bar per group (None: no bar), with a whisker from ``low`` to ``high``."""
 
     label: str
     values: Numbers
@@ -74,7 +74,7 @@ class Series:
 
 @dataclass
 class Bars:
-    """Horizontal bars in groups, from top to bottom; a dashed line at ``mark``, if there is one."""
+    """Horizontal bars in groups, from top to bottom; ``mark`` is the place of a dashed line."""
 
     title: str
     x_label: str
@@ -88,7 +88,7 @@ AnyPanel = Union[Panel, HeatMap, Bars]
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels in a grid of ``columns``; ``share``: over the same ranges. Bars have one column."""
+    """Panels in a grid of ``columns``, or bars in one; ``share``: with the same ranges."""
 
     caption: str
     panels: Sequence[AnyPanel]

@@ -1,4 +1,4 @@
-"""What a study is: options, a measurement, and the views of its result, which only read it."""
+"""A study: options, a measurement, and views of its result, which only read it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 ResultT = TypeVar("ResultT")
 
 Row = Mapping[str, Any]
-"""A line of a table: column → value. Not every row has every column."""
+"""A row of a table: column → value. Columns may be missing."""
 
 
 @dataclass(frozen=True)
 class Study(Generic[OptionsT, ResultT]):
     """One WHAT of ``admin-fairseq analyze`` or ``admin-fairseq benchmark``.
 
-    ``measure`` gives a dataclass of plain values. The views read nothing else: ``rows`` is the CSV
-    file, ``draw`` its pictures by name (at most those that ``pictures`` names), ``read`` says in
-    words what was found.
+    ``measure`` returns a dataclass of plain values. The views read nothing else: ``rows`` gives the
+    CSV file, ``draw`` the pictures by name (only names in ``pictures``), ``read`` the findings in
+    words.
     """
 
     help: str
@@ -36,7 +36,7 @@ class Study(Generic[OptionsT, ResultT]):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study found; ``made_with``: command, versions, machine, conditions."""
+    """The result of a study; ``made_with`` is its command, versions and machine."""
 
     name: str
     study: Study
@@ -50,13 +50,13 @@ class Finding:
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A dataclass as dictionaries, without the ``_name`` that fairseq gives its dataclasses."""
+    """A dataclass as dictionaries, without the ``_name`` of fairseq's dataclasses."""
     return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k != "_name"})
 
 
 @dataclass(frozen=True)
 class Report(Generic[OptionsT]):
-    """Several studies in one page: ``parts`` gives the options of each."""
+    """Several studies on one page: ``parts`` maps the options to those of each study."""
 
     help: str
     options: type[OptionsT]
@@ -69,8 +69,8 @@ class Report(Generic[OptionsT]):
 class Table:
     """The studies of one command, ``admin-fairseq NAME WHAT``.
 
-    ``key``: what a result's JSON calls the study's name; ``folder``: where files go if nothing is
-    said, None if it must be said.
+    ``key`` is the field for the study's name in the JSON file; ``folder`` is the default output
+    folder, None if it must be given.
     """
 
     name: str

@@ -166,14 +166,18 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
     [
         ({}, ["nonsense"], "unknown --arch nonsense"),
         ({}, ["postln_transformer_tiny", "--foo"], "unrecognized arguments: --foo"),
-        ({"data": "nowhere"}, ["transformer"], "nowhere: --data wants the folder"),
+        ({"data": "nowhere"}, ["transformer"], "nowhere: --data must be the folder"),
         ({"subset": "nope"}, ["transformer"], "nope"),
         ({"max_tokens": 1}, ["transformer"], "no sentence fits into --max-tokens 1"),
         ({}, ["transformer_lm"], "dict.txt: cannot be read: No such file"),
         ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
         ({}, ["transformer", "--seed", "-1"], "--seed takes a whole number from 0"),
         pytest.param(
-            *({}, ["transformer", "--task", "denoising"], "--task denoising: none of translation"),
+            *(
+                {},
+                ["transformer", "--task", "denoising"],
+                "--task denoising: must be one of translation",
+            ),
             marks=pytest.mark.skipif(
                 fairseq.__version__ == "0.12.2", reason="options of the task contradict its model's"
             ),

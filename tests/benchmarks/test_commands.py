@@ -141,7 +141,7 @@ def test_a_process_of_its_own():
         vocabulary=5000,
         max_tokens=300,
     )
-    peak = peak_of(sides.ours(workload)._replace(name="ours").but("--cpu"), updates=2)
+    peak = peak_of(sides.ours(workload)._replace(name="ours").with_options("--cpu"), updates=2)
     assert peak.error in (None, "cannot be measured here")
     assert peak.parameters > 5000 * 64
     if peak.error is None:  # weights, gradients, two averages

@@ -140,7 +140,7 @@ def test_admin_needs_no_profile_and_leaves_no_file(tmp_path, monkeypatch):
     [
         ({"arch": "transformer"}, "unknown --arch transformer"),
         ({"init_type": "magic"}, "magic"),
-        ({"precisions": ("fp16",)}, "fairseq trains in float32 alone"),
+        ({"precisions": ("fp16",)}, "fairseq trains only in float32"),
         ({"updates": 0}, "--updates takes a whole number from 1"),
         ({"warmup_updates": -1}, "--warmup-updates takes a whole number from 0"),
         ({"vocabulary": 5}, "--vocabulary takes a whole number from 31"),
@@ -148,7 +148,7 @@ def test_admin_needs_no_profile_and_leaves_no_file(tmp_path, monkeypatch):
         ({"max_tokens": 10**18}, "--max-tokens takes"),
         ({"seed": -1}, "--seed takes"),
         ({"max_tokens": 5}, "no sentence fits into --max-tokens 5"),
-        ({"data": "/nowhere"}, "/nowhere: no folder that fairseq-preprocess made"),
+        ({"data": "/nowhere"}, "/nowhere: not a folder that fairseq-preprocess wrote"),
         ({"arch": "preln_transformer_tiny", "init_type": "adaptive"}, "stands for Pre-LN"),
     ],
 )

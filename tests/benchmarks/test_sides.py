@@ -33,7 +33,7 @@ def test_stock_takes_norms_from_our_scheme():
 
 
 def test_the_last_words_win():
-    side = sides.ours(workload(encoder_layers=5)).but("--encoder-layers", "1")
+    side = sides.ours(workload(encoder_layers=5)).with_options("--encoder-layers", "1")
     assert side.run.model.encoder_layers == 1
 
 

@@ -100,7 +100,7 @@ def test_one_checkpoint_is_let_go_before_the_next_is_read(tmp_path, monkeypatch)
     [
         ({"w": torch.ones(2)}, "v is missing"),
         ({"w": torch.ones(2), "v": torch.ones(1), "z": torch.ones(1)}, "z is not in"),
-        ({"w": torch.ones(3), "v": torch.ones(1)}, r"w is \(3,\), before it was \(2,\)"),
+        ({"w": torch.ones(3), "v": torch.ones(1)}, r"w is \(3,\), in earlier ones \(2,\)"),
         ({"w": torch.tensor([1.0, float("nan")]), "v": torch.ones(1)}, "w is not finite"),
     ],
 )
@@ -148,7 +148,7 @@ def test_best_checkpoints_each_once(run_folder):
     fifth = names(best_checkpoints(str(run_folder), 5))[0]
     assert fifth in ("checkpoint10.pt", "checkpoint_last.pt")  # the later of equals
     assert len(best_checkpoints(str(run_folder), 8)) == 8
-    with pytest.raises(AdminError, match="9 checkpoints were asked for, it has 8"):
+    with pytest.raises(AdminError, match="9 checkpoints were requested, it has 8"):
         best_checkpoints(str(run_folder), 9)
 
 
@@ -173,7 +173,7 @@ def test_models_of_one_shape_and_different_functions_are_refused(tmp_path):
         checkpoint(tmp_path, f"{n}.pt", {"w": torch.ones(1)}, encoder_attention_heads=n)
         for n in (2, 4)
     ]
-    with pytest.raises(AdminError, match=r"4.pt: another model than .*2.pt"):
+    with pytest.raises(AdminError, match=r"4.pt: not the model of .*2.pt"):
         average.average(paths)
 
 
@@ -184,7 +184,7 @@ def test_double_precision_is_summed_in_float64(tmp_path):
 
 
 def test_too_few_checkpoints_or_no_folder(run_folder, tmp_path):
-    with pytest.raises(AdminError, match="5 checkpoints were asked for, it has 4"):
+    with pytest.raises(AdminError, match="5 checkpoints were requested, it has 4"):
         last_checkpoints(str(run_folder), 5, BY_EPOCH)
     for choose in (best_checkpoints, last_checkpoints):
         extra = () if choose is best_checkpoints else (BY_EPOCH,)

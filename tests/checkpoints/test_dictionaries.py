@@ -54,7 +54,7 @@ def test_languages_are_found_out_where_they_can_be(folder):
 
 
 def test_what_is_no_data_folder(folder, tmp_path):
-    with pytest.raises(AdminError, match="wants the folder that fairseq-preprocess wrote"):
+    with pytest.raises(AdminError, match="must be the folder that fairseq-preprocess wrote"):
         data_bin(str(tmp_path / "none"), TASK)
     with pytest.raises(AdminError, match=r"dict.fr.txt: cannot be read"):
         data_bin(str(folder), TASK, "fr").check(embeddings(7, 9))

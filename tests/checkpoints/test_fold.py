@@ -252,7 +252,7 @@ ENCODER_OMEGA = "encoder.layers.1.residuals.ffn.omega"
         (lambda w: w.pop(ENCODER_OMEGA), f"damaged checkpoint: {ENCODER_OMEGA} is missing"),
         (
             lambda w: w.update({"encoder.layers.0.residuals.ffn.beta": torch.ones(1)}),
-            "encoder.layers.0.residuals.ffn.beta has no place",
+            "encoder.layers.0.residuals.ffn.beta has no equivalent",
         ),
     ],
 )

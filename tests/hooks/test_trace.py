@@ -155,7 +155,7 @@ def test_recomputed_layers_are_seen_once(bench):
 
 def test_other_models_are_refused():
     model = nn.Module()
-    with pytest.raises(AdminError, match="no fairseq transformer"):
+    with pytest.raises(AdminError, match="not a fairseq transformer"):
         stacks_of(model)
     model.decoder = nn.Module()
     model.decoder.layers = nn.ModuleList([nn.LSTMCell(2, 2)])

@@ -78,6 +78,6 @@ def test_a_second_run_at_once_is_refused(run, data, tmp_path):
         fcntl.lockf(file, fcntl.LOCK_EX)
         refused = run.train(data, tmp_path, "--init-type", "adaptive-auto", status=1)
     line = refused.errors.strip().splitlines()[-1]
-    assert line.startswith(f"admin-fairseq: error: {tmp_path}: another training run uses it")
+    assert line.startswith(f"admin-fairseq: error: {tmp_path}: another training run is using it")
     assert "Traceback" not in refused.errors
     assert list(tmp_path.iterdir()) == [lock]

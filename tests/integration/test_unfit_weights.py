@@ -63,5 +63,5 @@ def test_a_dictionary_of_another_size_is_named(resume, trained, run, data, tmp_p
     failed = run.generate(other, checkpoint, "--user-dir", "admin_fairseq", status=1)
     line = failed.errors.strip().splitlines()[-1]
     assert line.startswith(f"admin-fairseq: error: {checkpoint}: does not fit the dictionaries")
-    assert "88 types there, 8 here; give the data folder" in line
+    assert "88 types there, 8 here; use the data folder" in line
     assert "Traceback" not in failed.errors

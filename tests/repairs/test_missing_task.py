@@ -2,7 +2,7 @@ import pytest
 from fairseq import options
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.repairs.missing_task import _telling
+from admin_fairseq.repairs.missing_task import _reporting
 
 
 def test_validation_without_a_task_is_told_in_one_line():
@@ -12,4 +12,4 @@ def test_validation_without_a_task_is_told_in_one_line():
 
 def test_another_missing_key_stays_what_it_is():
     with pytest.raises(KeyError, match="other"):
-        _telling(lambda: {}["other"])()
+        _reporting(lambda: {}["other"])()

@@ -116,14 +116,14 @@ def test_the_scan_finds_changes():
 @pytest.mark.parametrize(
     ("owner", "told"),
     [
-        (torch, r"^torch\._gone is gone, .* torch 2\.1 to"),
-        (nn.Linear(1, 1), r"^torch\.nn\.modules\.linear\.Linear\._gone is gone"),
+        (torch, r"^torch\._gone is missing, .* torch 2\.1 to"),
+        (nn.Linear(1, 1), r"^torch\.nn\.modules\.linear\.Linear\._gone is missing"),
         (
             SimpleProgressBar,
-            r"fairseq\.logging.*SimpleProgressBar\._gone is gone.*fairseq 0\.12\.2",
+            r"fairseq\.logging.*SimpleProgressBar\._gone is missing.*fairseq 0\.12\.2",
         ),
-        (OmegaConf.create(), r"omegaconf\..*DictConfig\._gone is gone"),
-        (pickle, r"^pickle\._gone is gone, .* Python 3\.9 to"),
+        (OmegaConf.create(), r"omegaconf\..*DictConfig\._gone is missing"),
+        (pickle, r"^pickle\._gone is missing, .* Python 3\.9 to"),
     ],
 )
 def test_what_is_gone_is_told_in_one_line(owner, told):

@@ -64,7 +64,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
         checkpoint_utils.load_checkpoint_to_cpu,
         checkpoint_utils.load_ema_from_checkpoint,
     ):
-        with pytest.raises(AdminError, match=f"{path}: damaged: the check sum"):
+        with pytest.raises(AdminError, match=f"{path}: damaged: the checksum"):
             read(path)
 
 

@@ -10,7 +10,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.repairs.run_log import RunLog, _telling_its_end, kept_in
+from admin_fairseq.repairs.run_log import RunLog, _logging_errors, kept_in
 from admin_fairseq.results.logs import read_log
 
 TRAINING = logging.getLogger("fairseq_cli.train")
@@ -129,5 +129,5 @@ def test_what_ended_the_training_is_in_the_log(tmp_path):
     assert hasattr(Trainer.train_step, "__wrapped__")
     with kept_in(str(tmp_path)), pytest.raises(FloatingPointError):
         TRAINING.info(options())
-        _telling_its_end(fail)()
+        _logging_errors(fail)()
     assert read_log(str(tmp_path / "train.log")).overflowed

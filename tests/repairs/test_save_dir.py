@@ -45,7 +45,7 @@ def test_whether_a_folder_is_taken(tmp_path, request):
 
 def test_two_runs_at_once(other_run, tmp_path):
     (tmp_path / ".checkpoint1.pt-12345678").touch()
-    with pytest.raises(AdminError, match=r"another training run uses it; .*--save-dir$"):
+    with pytest.raises(AdminError, match=r"another training run is using it; .*--save-dir$"):
         checkpoint_utils.verify_checkpoint_directory(str(tmp_path))
     assert (tmp_path / ".checkpoint1.pt-12345678").exists()
     other_run.kill()
@@ -79,7 +79,7 @@ def test_runs_that_save_nothing_share_a_folder(other_run, tmp_path):
     cfg = OmegaConf.structured(FairseqConfig())
     cfg.common.cpu = cfg.checkpoint.no_save = True
     distributed_utils.call_main(cfg, lambda cfg: verify(tmp_path))
-    with pytest.raises(AdminError, match="another training run uses it"):
+    with pytest.raises(AdminError, match="another training run is using it"):
         verify(tmp_path)
 
 

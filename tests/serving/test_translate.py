@@ -67,7 +67,7 @@ def test_too_long_a_line_is_cut_with_a_warning(model, caplog):
     long = " ".join(["word3"] * 40)
     with caplog.at_level(logging.WARNING, "admin_fairseq"):
         found = list(translate(["word1", long], options(model)))
-    assert "line 2 has 40 pieces, the model takes 11: its end is left out" in caplog.text
+    assert "line 2 has 40 pieces, the model takes 11: the rest is left out" in caplog.text
     assert found[1] == next(translate([" ".join(["word3"] * 11)], options(model)))
     assert all(len(line.split()) <= 9 for line in found)  # as many positions as the model has
 
@@ -132,7 +132,7 @@ def test_a_flipped_bit_is_told_before_anything_is_translated(model, name):
         content = bytearray(file.read())
     content[len(content) // 2] ^= 1
     damage(model, name, content)
-    with pytest.raises(AdminError, match=f"{name}: not what was exported, or damaged"):
+    with pytest.raises(AdminError, match=f"{name}: changed or damaged since the export"):
         translate(LINES, options(model))
 
 

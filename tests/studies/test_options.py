@@ -35,7 +35,7 @@ def test_a_depth_as_typed(one):
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "2-3-4", "6-", "1e9", "10001", "9" * 5000])
 def test_what_is_no_depth(text):
-    with pytest.raises(ArgumentTypeError, match="is no depth such as 18, or 60-12"):
+    with pytest.raises(ArgumentTypeError, match="is not a depth like 18, or 60-12"):
         depth(text)
 
 

@@ -1,4 +1,4 @@
-"""Amplification: how the effect of a small change of the weights grows with depth."""
+"""Amplification: how the effect of a small weight change grows with depth."""
 
 # no postponed annotations: fairseq's parser generator reads types
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ Y_LABEL = "‖F(x₀,W*) − F(x₀,W)‖² / ‖F(x₀,W)‖²"
 
 
 SIZE = Bounds(1e-12)
-"""Of a change; float32 knows no smaller one."""
+"""The relative size of a change; smaller ones vanish in float32."""
 
 
 @dataclass
 class Options(ModelsByDepth):
-    seeds: int = option(5, "models of each depth", counting(1, 1000))
-    draws: int = option(3, "random changes of each", counting(1, 1000))
-    size: float = option(0.01, "of a random change, relative to each matrix", SIZE)
+    seeds: int = option(5, "models of each depth, with different seeds", counting(1, 1000))
+    draws: int = option(3, "random changes of each model", counting(1, 1000))
+    size: float = option(0.01, "size of a random change, relative to each matrix", SIZE)
     gradient_size: float = option(
-        0.0001, "of a step down the gradient, relative to each matrix", SIZE
+        0.0001, "size of a step down the gradient, relative to each matrix", SIZE
     )
 
 
@@ -44,7 +44,7 @@ class AmplifiedModel(MeasuredModel):
 
 @dataclass(frozen=True)
 class Curve:
-    """A model by depth: geometric mean over the seeds, and its band; fits where there are any."""
+    """A model against depth: geometric mean over seeds, its band, and fits if there are any."""
 
     model: str
     kind: str
@@ -93,8 +93,8 @@ def _changes(specimen: Specimen, options: Options, seed: int) -> dict[str, dict[
 def _curves(models: list[AmplifiedModel]) -> list[Curve]:
     """For each subject, kind and stack: mean and spread over seeds at each depth, and the growth.
 
-    A seed's value is the mean of its draws; the mean over seeds is geometric, since one seed may
-    be worth ten others, and the band is one standard deviation of the logarithms to each side.
+    A seed's value is the mean of its draws. The mean over seeds is geometric, since one seed can
+    outweigh ten others; the band is one standard deviation of the logarithms on each side.
     """
     curves = []
     for subject, title in curve_titles(models).items():
@@ -115,7 +115,7 @@ def _curve(title: str, kind: str, stack: str, models: list[AmplifiedModel]) -> C
 
 
 def _spread(values: list[float]) -> tuple[float, ...]:
-    """Geometric mean, and it divided and multiplied by the geometric standard deviation."""
+    """The geometric mean, and it divided and multiplied by the geometric standard deviation."""
     if min(values) <= 0:  # branches that start at zero
         return 0.0, 0.0, 0.0
     logs = np.log(values)
@@ -198,7 +198,7 @@ def _growth(curve: Curve) -> str:
 
 
 STUDY = Study(
-    help="how a small change of the weights changes the output, against depth (Admin's Figure 4)",
+    help="how much a small weight change changes the output, against depth (Admin's Figure 4)",
     options=Options,
     measure=_measure,
     rows=_rows,

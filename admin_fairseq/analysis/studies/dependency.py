@@ -1,4 +1,4 @@
-"""Layer dependency β: who contributes how much to whose output."""
+"""Layer dependency β: how much each branch contributes to each sub-layer's output."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _read(result: Result) -> list[str]:
             )
     return [
         *lines,
-        "By Admin's Theorem 2, Σ β_ii² is about what a small random change of the weights is "
-        "amplified by. Rows' squares sum to 1 where branches are independent.",
+        "By Admin's Theorem 2, a small random weight change is amplified by about Σ β_ii². The "
+        "squares of a row sum to 1 if branches are independent.",
     ]
 
 

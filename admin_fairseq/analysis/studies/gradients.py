@@ -1,4 +1,4 @@
-"""Gradients: where they vanish at the start, and what the optimiser makes of them."""
+"""Gradients: where they vanish at the start, and the updates that the optimiser makes."""
 
 # no postponed annotations: fairseq's parser generator reads types
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
 from admin_fairseq.studies.study import Row, Study
 
-VANISHING = 0.1  # our threshold, the paper has none: smallest to largest norm in a stack
-BINS = np.linspace(-5, 0, 26)  # of log10 of a relative norm; what is below counts in the first
+VANISHING = 0.1  # smallest to largest norm in a stack; our threshold, the paper has none
+BINS = np.linspace(-5, 0, 26)  # of log10 of relative norms; smaller ones count in the first bin
 QUANTITIES = {"gradients": "gradient", "updates": "update"}
 
 
 def training_updates() -> Any:
-    """The option that says how many updates are trained."""
+    """The option for the number of updates to train."""
     return option(
         10,
-        "then train so many updates (Adam, lr 5e-4 without warm-up, or as said after --) and look "
-        "at gradients and updates; 0: none",
+        "then train for this many updates (Adam, lr 5e-4 without warm-up, or the options after --) "
+        "and measure gradients and updates; 0: do not train",
         counting(0, 100_000),
     )
 
@@ -64,7 +64,7 @@ class Result:
 
     @property
     def trained(self) -> list[tuple[int, str, Steps]]:
-        """Place, title and updates of the models that were trained."""
+        """Index, title and norms of the models that were trained."""
         return [(i, t, m.steps) for i, (t, m) in enumerate(self.named) if m.steps is not None]
 
 
@@ -89,7 +89,7 @@ def _steps(specimen: Specimen, updates: int) -> Optional[Steps]:
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a sub-layer at the start, one a matrix and update during training."""
+    """One row per sub-layer at the start, one per matrix and update during training."""
     return [
         row
         for title, model in result.named
@@ -186,7 +186,7 @@ def _histogram(norms: Sequence[float]) -> list[float]:
 
 
 def _layers(result: Result) -> Picture:
-    """For each model, layers down and updates across: gradients and relative updates."""
+    """Two heat maps per model, layers by updates: gradients and relative updates."""
     panels = []
     for _, title, steps in result.trained:
         weights = np.asarray(steps.weights)
@@ -203,7 +203,7 @@ def _layers(result: Result) -> Picture:
                     "layer (encoder, then decoder)",
                     by_layer,
                     label,
-                    extent=(0.5, len(values) + 0.5, len(by_layer) + 0.5, 0.5),  # both from 1
+                    extent=(0.5, len(values) + 0.5, len(by_layer) + 0.5, 0.5),  # both count from 1
                 )
             )
     caption = "Size of gradients and updates by layer over the first updates (median of matrices)"
@@ -239,11 +239,11 @@ def _read(result: Result) -> list[str]:
                 f"{title}: at update {len(model.steps.updates)} the middle 80 % of the "
                 f"matrices' gradient norms span {gradients}, of their update norms {updates}"
             )
-    return [*lines, f"Gradients are said to vanish where the smallest is below {VANISHING}."]
+    return [*lines, f"Gradients are said to vanish if the smallest is below {VANISHING}."]
 
 
 def _span(norms: Sequence[float]) -> str:
-    """The ratio of the 90th to the 10th percentile, of what is not zero."""
+    """The ratio of the 90th to the 10th percentile of the norms that are not zero."""
     some = [norm for norm in norms if norm > 0]
     if not some:
         return "nothing (all are 0)"

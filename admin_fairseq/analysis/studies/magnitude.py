@@ -1,12 +1,12 @@
-"""Magnitudes: how large activations are, and what a layer norm there does to gradients.
+"""Magnitudes: the size of activations, and the effect of layer norm on gradients there.
 
-The backward pass of a layer norm multiplies the gradient by a matrix of norm O(√d/‖x‖), x being
-what it reads (Xiong et al. 2020, https://arxiv.org/abs/2002.04745, Lemma 3). Adam's first updates
-are as large as the learning rate whatever the gradients are, so without a warm-up they make x
-large, and gradients vanish on their way down (Huang et al. 2020, T-Fixup, section 3, and slides 6
-to 10 of their talk). Without layer norm nothing holds x back, unless it starts small: T-Fixup.
+The backward pass of layer norm multiplies the gradient by a matrix of norm O(√d/‖x‖), where x is
+its input (Xiong et al. 2020, https://arxiv.org/abs/2002.04745, Lemma 3). Adam's first updates are
+as large as the learning rate whatever the gradients are. Without warm-up they make x large, so that
+gradients vanish towards lower layers (Huang et al. 2020, T-Fixup, section 3, and slides 6 to 10 of
+their talk). Without layer norm, x stays bounded only if it starts small, as in T-Fixup.
 
-x here is the sum x_{i−1}·ω_i + f_i(x_{i−1}) of a sub-layer: what Post-LN normalises. Shapes: N real
+x here is a sub-layer's sum x_{i−1}·ω_i + f_i(x_{i−1}), which Post-LN normalises. Shapes: N real
 tokens, d channels.
 """
 
@@ -42,7 +42,7 @@ class Options(Models):
     arch: Sequence[str] = repeated(
         (),
         "a model at its initialisation, ours or fairseq's (may be repeated; default, without "
-        f"--path: {', '.join(ARCHS)}); Post-LN is measured without its layer norms too",
+        f"--path: {', '.join(ARCHS)}); Post-LN is also measured without its layer norms",
         metavar="ARCH",
     )
     updates: int = training_updates()
@@ -54,7 +54,7 @@ class Options(Models):
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Of every sub-layer's sum, from the bottom to the top."""
+    """Of every sub-layer's sum, from bottom to top."""
 
     std: list[float]
     factor: list[float]
@@ -62,7 +62,7 @@ class Magnitudes:
 
 @dataclass(frozen=True)
 class MagnitudeModel(MeasuredModel):
-    """Stack → magnitudes at the start and after the updates; ``error``: why not after them."""
+    """Stack → magnitudes at the start and after the updates; ``error``: why they are missing."""
 
     start: dict[str, Magnitudes]
     updated: Optional[dict[str, Magnitudes]]
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def measured(self) -> list[tuple[str, int, int, dict[str, Magnitudes]]]:
-        """Title, place, updates and magnitudes of every model at each moment."""
+        """Title, index, updates and magnitudes of every model, before and after the updates."""
         return [
             (title, i, updates, stacks)
             for i, (title, model) in enumerate(zip(titles(self.models), self.models))
@@ -96,7 +96,7 @@ def _measure(options: Options) -> Result:
 
 
 def _variants(specimen: Specimen) -> list[Specimen]:
-    """A model, and if it is Post-LN the same weights without the layer norms after the sums."""
+    """The model and, if it is Post-LN, a copy without layer norms after the sums."""
     bare = copy.deepcopy(specimen.model)
     layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
     ours = [
@@ -110,7 +110,7 @@ def _variants(specimen: Specimen) -> list[Specimen]:
 
 
 def _moments(specimen: Specimen, updates: int) -> dict[str, Any]:
-    """Magnitudes before and after the updates, which change the model."""
+    """Magnitudes before and after the updates, which change the model in place."""
     moments: dict[str, Any] = {"start": _magnitudes(specimen), "updated": None, "error": None}
     if updates:
         try:
@@ -139,7 +139,7 @@ def _factor(x: Tensor) -> float:
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row a model, moment, stack and sub-layer."""
+    """One row per model, number of updates, stack and sub-layer."""
     return [
         {"model": title, "updates": updates, "stack": stack, "i": i, "std": std, "factor": factor}
         for title, _, updates, stacks in result.measured

@@ -1,4 +1,4 @@
-"""The models of a study: built one after another, and how its result calls them."""
+"""The models of a study, built one after another, and their titles in results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Iterator, Sequence
 
 from tqdm import tqdm
 
-from admin_fairseq.analysis.bench import Bench, Specimen, Subject, says_layers
+from admin_fairseq.analysis.bench import Bench, Specimen, Subject, sets_layers
 from admin_fairseq.analysis.options import Models
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """What a result says about a model, whatever was measured: ``layers`` by stack."""
+    """A model in the result of any study; ``layers`` is by stack."""
 
     label: str
     model: str
@@ -37,7 +37,7 @@ def specimens(
         [*map(Subject, options.built), *(Subject(path=p) for p in options.path)]
     )
     first = options.conditions.seed
-    one_depth = says_layers(options.conditions.words)
+    one_depth = sets_layers(options.conditions.words)
     jobs = [
         (subject, depth, seed)
         for subject in subjects
@@ -58,14 +58,14 @@ def specimens(
 
 
 def titles(models: Sequence[MeasuredModel]) -> list[str]:
-    """A title for each model that tells it from the others, as short as that allows."""
+    """The shortest titles that distinguish the models."""
 
     def depth(model: MeasuredModel) -> str:
         return "-".join(f"{layers}L" for layers in model.layers.values())
 
     one_depth = len(set(map(depth, models))) < 2
     labels = [f"{m.label}{'' if one_depth else f' {depth(m)}'}" for m in models]
-    return _told_apart(labels, [model.model for model in models])
+    return _distinct(labels, [model.model for model in models])
 
 
 def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
@@ -74,18 +74,18 @@ def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
 
 
 def curve_titles(models: Sequence[MeasuredModel]) -> dict[str, str]:
-    """Subject → what to call it, whatever its depths."""
+    """Subject → its title for all depths."""
     labels = {model.model: model.label for model in models}
-    return dict(zip(labels, _told_apart(list(labels.values()), list(labels))))
+    return dict(zip(labels, _distinct(list(labels.values()), list(labels))))
 
 
-def _told_apart(labels: list[str], names: list[str]) -> list[str]:
-    """The labels; where several are alike, with the names of the models, a path cut short."""
+def _distinct(labels: list[str], names: list[str]) -> list[str]:
+    """The labels; equal ones get the names of the models, with paths shortened if possible."""
     tails = ["/".join(name.split("/")[-2:]) for name in names]
-    for told in (tails, names):
+    for suffixes in (tails, names):
         titles = [
             label if labels.count(label) == 1 else f"{label} ({name})"
-            for label, name in zip(labels, told)
+            for label, name in zip(labels, suffixes)
         ]
         if len(set(titles)) == len(titles):
             break

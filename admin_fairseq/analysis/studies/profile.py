@@ -1,4 +1,4 @@
-"""Profiles drawn: Var f and ω over depth."""
+"""Profiles: Var f and ω over depth."""
 
 # no postponed annotations: fairseq's parser generator reads types
 import os
@@ -19,7 +19,7 @@ RELEASE_SITES = [
     *(Site("encoder", 0, name) for name in ("self_attn", "ffn")),
     *(Site("decoder", 0, name) for name in ("self_attn", "encoder_attn", "ffn")),
 ]
-"""The sub-layers of a layer: what the numbered lines of the release's text stand for."""
+"""The sub-layers of a layer, to which the numbered lines of the release's files refer."""
 
 QUANTITIES = {
     "branch_variance": "Var f_i(x_{i−1})",
@@ -41,8 +41,8 @@ class ProfileFiles(FairseqDataclass):
 
 
 def more_profiles() -> Any:
-    """The option that names files to draw beside the models' own profiles."""
-    text = "profiles to draw beside those of the schemes that measure one"
+    """The option for files to draw together with the models' own profiles."""
+    text = "profiles to draw together with those of schemes that measure one"
     return option((), text, metavar="FILE", nargs="+", type=str)
 
 
@@ -53,9 +53,9 @@ class ProfilesAndModels(Models):
 
 @dataclass(frozen=True)
 class ProfiledSubLayer:
-    """``own_share`` is β_ii² of Post-LN, None where there are no variances.
+    """``own_share`` is β_ii² of Post-LN, None without variances.
 
-    β_ii as in section 4.2 of the Admin paper, branch and input taken for independent.
+    β_ii is as in section 4.2 of the Admin paper, assuming independent branch and input.
     """
 
     stack: str
@@ -103,7 +103,7 @@ def _measured(options: Models) -> list[tuple[str, Profile]]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Path → what to call it: its folder's name and its own."""
+    """Path → its title: folder and file name, or the whole path where these are not unique."""
     short = {path: "/".join(os.path.abspath(path).split(os.sep)[-2:]) for path in paths}
     return short if len(set(short.values())) == len(paths) else {path: path for path in paths}
 
