@@ -181,7 +181,7 @@ def configuration(text: str) -> dict[str, dict[str, Any]]:
     return {name: section for name, section in found.items() if isinstance(section, dict)}
 
 
-def _value(node: ast.AST, source: bytes) -> Any:
+def _value(node: ast.expr, source: bytes) -> Any:
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values)
         return {str(_value(k, source)): _value(v, source) for k, v in pairs if k}
