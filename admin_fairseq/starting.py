@@ -1,12 +1,13 @@
-"""Where a training run starts: from a checkpoint's weights, or afresh.
+"""Whether a training run starts from a checkpoint's weights, or afresh.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils.load_checkpoint``): a
-checkpoint that was asked for and is not there, or a folder in place of checkpoint_last.pt, is
-passed over; training starts from zero and overwrites what there is.
+requested checkpoint that is missing, or a folder in place of checkpoint_last.pt, is ignored, and
+training starts from scratch and overwrites what is there.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
@@ -30,8 +31,8 @@ from admin_fairseq.repairs import reading
 from admin_fairseq.repairs.private import root_of
 from admin_fairseq.schemes import Profiling, Scheme
 
-DEFAULT = "checkpoint_last.pt"  # of --restore-file: the one in --save-dir
-DEFAULT_LR = [0.25]  # of fairseq, for the optimiser NAG and convolutions
+DEFAULT = "checkpoint_last.pt"  # --restore-file's: the one in --save-dir
+DEFAULT_LR = [0.25]  # fairseq's, for the optimiser NAG and convolutional models
 GIVES_LR = r"--lr(=.*)?|\+*optimization\.lr=.*"
 ASKS_FOR_FP16 = r"--(memory-efficient-)?fp16|\+*common\.(memory_efficient_)?fp16=.*"
 
@@ -39,9 +40,9 @@ logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
-    """Let fairseq refuse what it cannot start from, whatever the architecture.
+    """Let fairseq refuse files that it cannot start from, whatever the architecture.
 
-    What passes such a file over costs the checkpoints of any model.
+    To ignore such a file costs the checkpoints of any model.
     """
     checkpoint_utils.load_checkpoint = _careful(checkpoint_utils.load_checkpoint)
     distributed_utils.call_main = _checked(distributed_utils.call_main)
@@ -49,10 +50,10 @@ def apply() -> None:
 
 
 def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
-    """fairseq's ``call_main``, before which a training command is checked.
+    """fairseq's ``call_main``, which checks a training command before it starts.
 
-    Hydra imports the plugin later: there a run is checked as its first trainer is built, which is
-    that of the profile, if one is measured.
+    Hydra imports the plugin later: there a run is checked when its first trainer is built, which
+    is the profile's if one is measured.
     """
 
     @functools.wraps(call_main)
@@ -74,28 +75,28 @@ def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_run(run: DictConfig) -> None:
-    """Raise AdminError where ``run`` trains one of our models, and cannot.
+    """Raise AdminError if ``run`` trains one of our models with options that cannot work.
 
-    --fp16 fails on a CPU only after the profile, in CUDA; --lr left out is 0.25, with which no
-    transformer trains.
+    On a CPU, --fp16 would fail only after the profile, with a message of CUDA; without --lr the
+    rate is 0.25, with which no transformer trains.
     """
     if OmegaConf.select(run, "model._name") not in ARCHITECTURES:
         return
     fp16 = run.common.fp16 or run.common.memory_efficient_fp16
     if fp16 and (run.common.cpu or not torch.cuda.is_available()):
-        where = "--cpu is given" if run.common.cpu else "torch finds none here"
+        where = "--cpu is given" if run.common.cpu else "torch finds none"
         command = command_line(on_cpu(sys.argv), sys.modules["__main__"])
         raise AdminError(f"--fp16 needs a GPU, and {where}; on the CPU: {command}")
     lr_given = any(re.fullmatch(GIVES_LR, word) for word in sys.argv)
     if list(run.optimization.lr) == DEFAULT_LR and not lr_given:
         raise AdminError(
-            f"--lr (hydra: optimization.lr) is left out, and fairseq's own is {DEFAULT_LR[0]}, "
+            f"--lr (hydra: optimization.lr) is missing, and fairseq's default is {DEFAULT_LR[0]}, "
             "with which no transformer trains; give one, such as 1e-3 with a warm-up"
         )
 
 
 def on_cpu(argv: list[str]) -> list[str]:
-    """The command line ``argv`` without half precision, and on the CPU."""
+    """The command line ``argv``, changed to run in full precision on the CPU."""
     kept = [word for word in argv if not re.fullmatch(ASKS_FOR_FP16, word)]
     cpu = "common.cpu=true" if "hydra" in os.path.basename(argv[0]) else "--cpu"
     return kept if cpu in kept else [*kept, cpu]
@@ -107,28 +108,26 @@ def run_of(cfg: Any) -> Optional[DictConfig]:
     return root if root is not None and "checkpoint" in root else None
 
 
-def starts_afresh(run: Optional[DictConfig], scheme: Scheme) -> bool:
+def starts_afresh(run: DictConfig, scheme: Scheme) -> bool:
     """Whether ``run`` trains, or profiles, a model from newly drawn weights.
 
-    False without a run: a model that is built by hand starts nothing. A run that only writes a
-    profile ends before fairseq reads any checkpoint, so it measures new weights in any case.
+    A run that only writes a profile ends before fairseq reads any checkpoint, so it always
+    measures new weights.
     """
-    if run is None:
-        return False
     return scheme.profile is Profiling.WRITE or not restores_weights(run.checkpoint)
 
 
 def restores_weights(cfg: DictConfig) -> bool:
     """Whether a run with this checkpoint configuration starts from a checkpoint's weights.
 
-    The same question that fairseq's ``checkpoint_utils.load_checkpoint`` asks later. Raises
-    AdminError where it is to start from what is not there.
+    It answers as fairseq's ``checkpoint_utils.load_checkpoint`` does later. Raises AdminError if
+    the checkpoint to start from is missing.
     """
     return (_asked_for(cfg) or _left_by_a_kill(cfg)) is not None
 
 
 def _asked_for(cfg: DictConfig) -> Optional[str]:
-    """The checkpoint that is to be restored; None for a run that starts afresh."""
+    """The checkpoint to restore; None for a run that starts afresh."""
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
         asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
@@ -151,11 +150,11 @@ def _suffix(cfg: DictConfig) -> str:
 
 
 def _regular(path: str, remedy: str) -> str:
-    """``path``, if it is a file; raises AdminError that says what to do otherwise."""
+    """``path`` if it is a file; otherwise raises AdminError that ends in ``remedy``."""
     if PathManager.path_requires_pathmanager(path) or any(map(os.path.isfile, _places(path))):
         return path
     what = "not a regular file" if _lies_there(path) else "no such file"
-    raise AdminError(f"{path}: {what}, and training is to start from it; {remedy}")
+    raise AdminError(f"{path}: {what}, but training should start from it; {remedy}")
 
 
 def _lies_there(path: str) -> bool:
@@ -163,12 +162,12 @@ def _lies_there(path: str) -> bool:
 
 
 def _places(path: str) -> tuple[str, str]:
-    """Where fairseq saves what it calls ``path``; the second is for --use-sharded-state."""
+    """Where fairseq saves the checkpoint ``path``; the second is for --use-sharded-state."""
     return path, path.replace(".pt", "-shard0.pt")
 
 
 def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
-    """The newest checkpoint where a run was killed before it had written checkpoint_last.pt."""
+    """The newest checkpoint of a run that was killed before it wrote checkpoint_last.pt."""
     wanted = not cfg.get("no_last_checkpoints")
     return next(_newest_first(cfg), None) if wanted and not _lies_there(_last(cfg)) else None
 
@@ -197,10 +196,11 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
         left = None if asked_for else _left_by_a_kill(cfg)
         if left is not None:
             logger.warning(
-                f"{_last(cfg)}: not there; training goes on from {left} "
+                f"{_last(cfg)}: missing; training continues from {left} "
                 "(choose another --save-dir to start afresh)"
             )
-            cfg = OmegaConf.merge(cfg, {"restore_file": _as_option(left, cfg)})
+            cfg = copy.deepcopy(cfg)
+            cfg.restore_file = _as_option(left, cfg)
         try:
             loaded = load(cfg, trainer, **options)
         except AdminError as error:
@@ -212,7 +212,7 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _end_if_complete(trainer: Trainer) -> None:
-    """End the process with status 0 if all updates are made: fairseq would make one more."""
+    """End the process with status 0 if all updates are made; fairseq would make one more."""
     made, most = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if 0 < most <= made:
         logger.info(f"{made} updates are made, and --max-update is {most}: nothing is left to do")
@@ -220,12 +220,12 @@ def _end_if_complete(trainer: Trainer) -> None:
 
 
 def _as_option(path: str, cfg: DictConfig) -> str:
-    """What --restore-file calls ``path``: fairseq adds the suffix."""
+    """``path`` as --restore-file has it: without the suffix, which fairseq adds."""
     return path.replace(f"{_suffix(cfg)}.pt", ".pt")
 
 
 def _with_a_way_out(error: AdminError, path: Optional[str], cfg: DictConfig) -> AdminError:
-    """``error``; for a damaged file of --save-dir, with a command that goes on without it."""
+    """``error``; for a damaged file in --save-dir, with a command that continues without it."""
     if path is None or os.path.dirname(path) != cfg.save_dir.rstrip(os.sep) or _is_whole(path):
         return error
     others = (other for other in _newest_first(cfg) if other != path)
@@ -247,8 +247,9 @@ def _is_whole(path: str) -> bool:
 
 
 def command_line(argv: list[str], main: Optional[ModuleType] = None) -> str:
-    """The words ``argv`` of the module ``main`` as a shell takes them."""
+    """The command line ``argv`` of the module ``main``, to be pasted into a shell."""
     words = [os.path.basename(argv[0]), *argv[1:]]
-    if words[0].endswith(".py") and getattr(main, "__spec__", None):
-        words[:1] = ["python", "-m", main.__spec__.name]
+    spec = main.__spec__ if main else None
+    if spec and words[0].endswith(".py"):
+        words[:1] = ["python", "-m", spec.name]
     return shlex.join(words)

@@ -65,7 +65,7 @@ parse_options() {
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# The Python to build .venv with: $PYTHON, or the reference version, or whatever is supported.
+# The Python to make .venv with: $PYTHON, or the reference version, or any supported one.
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python3.12 python3.10 python3.9; do
@@ -80,8 +80,8 @@ find_python() {
     fail "Python 3.9 to 3.12 is needed; ${PYTHON:-python3} is $(python_version "${PYTHON:-python3}" || echo missing)"
 }
 
-# Make .venv with the given extras, unless it is there already, and put it on PATH. With NO_INSTALL
-# set, do nothing: the commands that are on PATH already serve.
+# Make .venv with the given extras, unless it exists, and put it on PATH. With NO_INSTALL set, do
+# nothing: the commands on PATH are used.
 setup_venv() {
     local extras=$1 python stamp
     [ -z "${NO_INSTALL:-}" ] || return 0
@@ -89,14 +89,14 @@ setup_venv() {
     stamp=$venv/.installed-$extras-$(cat "$root/setup.py" "$root/constraints.txt" | cksum | cut -d' ' -f1)
     [ -e "$stamp" ] && return
     exec 9>"$root/.venv.lock"
-    flock 9 # two scripts at once would install into one another
+    flock 9 # so that only one script installs at a time
     [ -e "$stamp" ] && return
     python=$(find_python)
-    say "Installing into $venv (a first time takes some minutes: fairseq is built from source)"
+    say "Installing into $venv (the first time takes some minutes: fairseq is built from source)"
     [ -e "$venv/bin/python" ] || "$python" -m venv "$venv"
     if [ "$(python_version "$venv/bin/python")" = 3.11 ]; then
-        # the reference environment; builds take their torch from it too. An address, since pip
-        # would split a path with spaces.
+        # the reference environment, whose torch is also used to build fairseq. A file:// address, as
+        # pip would split a path with spaces.
         export PIP_CONSTRAINT=file://${root// /%20}/constraints.txt
         export PIP_BUILD_CONSTRAINT=$PIP_CONSTRAINT
     else
@@ -105,16 +105,16 @@ setup_venv() {
     fi
     "$venv/bin/pip" install --quiet torch numpy
     "$venv/bin/pip" install --quiet --editable "${root}[$extras]"
-    # --user-dir admin_fairseq is looked for beside fairseq, where an editable install puts nothing
+    # fairseq looks for --user-dir admin_fairseq beside itself, where an editable install puts nothing
     ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
-    "$venv/bin/admin-fairseq" configs "$root/configs" >/dev/null # model= and its like are not committed
+    "$venv/bin/admin-fairseq" configs "$root/configs" >/dev/null # the files for model=, optimizer= are not committed
     touch "$stamp"
     exec 9>&-
 }
 
 have_gpu() { [ "$(python -c 'import torch; print(torch.cuda.is_available())')" = True ]; }
 
-# Set the array device to fairseq's words for device and precision, on a GPU fp16 or fp32:
+# Set the array device to fairseq's options for the CPU, or for a GPU in fp16 or fp32:
 # choose_device CPU PRECISION
 choose_device() {
     device=()
@@ -125,7 +125,16 @@ choose_device() {
     fi
 }
 
-# Run a command whose output goes to a file; where it fails, show its end: quietly FILE COMMAND...
+# A subcommand for a published data set, in the folders of this clone: published COMMAND DATASET WORDS...
+published() {
+    local command=$1 dataset=$2 runs=(--save-dir "$root/runs/$2")
+    shift 2
+    setup_venv prepare
+    [ "$command" != prepare ] || runs=()
+    exec admin-fairseq "$command" "$dataset" --data-dir "$root/data/$dataset" "${runs[@]}" "$@"
+}
+
+# Run a command, its output to a file; if it fails, show the end of it: quietly FILE COMMAND...
 quietly() {
     local log=$1
     shift
@@ -143,7 +152,7 @@ scheme_names() {
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]
 # writes PREFIX.log (fairseq's output), PREFIX.err (its messages) and PREFIX.hyp (plain text, in the
-# order of the set).
+# order of the test set).
 generate() {
     local data=$1 checkpoint=$2 prefix=$3
     shift 3

@@ -226,7 +226,7 @@ def test_a_rate_that_is_asked_for_is_taken(run, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["fairseq-train", word])
         check_run(run)
     monkeypatch.setattr(sys, "argv", ["fairseq-train", "--lr-scheduler", "fixed"])
-    with pytest.raises(AdminError, match=r"--lr .* is left out, and fairseq's own is 0\.25"):
+    with pytest.raises(AdminError, match=r"--lr .* is missing, and fairseq's default is 0\.25"):
         check_run(run)
     run.optimization.lr = [1e-3]
     check_run(run)
@@ -239,7 +239,7 @@ def test_half_precision_wants_a_gpu(option, run, monkeypatch):
         check_run(run)
     run.common.cpu = False
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(AdminError, match="--fp16 needs a GPU, and torch finds none here; "):
+    with pytest.raises(AdminError, match="--fp16 needs a GPU, and torch finds none; "):
         check_run(run)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     check_run(run)

@@ -13,11 +13,11 @@ from admin_fairseq.running.evaluation import EvaluateOptions, evaluate
 def _add_options(parser: ArgumentParser) -> None:
     add_runs(parser)
     for name, metavar, kind, what in (
-        ("--average", "K", positive, "epoch checkpoints to average, the last ones"),
-        ("--last-epoch", "N", positive, "none of them after this epoch"),
+        ("--average", "K", positive, "average the last K epoch checkpoints"),
+        ("--last-epoch", "N", positive, "ignore checkpoints after this epoch"),
         ("--beam", "N", positive, "beam width"),
         ("--lenpen", "X", finite, "length penalty"),
-        ("--checkpoint", "NAME", str, "of each run's folder, instead of an average"),
+        ("--checkpoint", "NAME", str, "file in each run's folder, instead of an average"),
     ):
         parser.add_argument(
             name, metavar=metavar, type=kind, help=f"{what} (default: the recipe's)"
@@ -30,8 +30,8 @@ def _add_options(parser: ArgumentParser) -> None:
         help="tokens in a batch (default: %(default)s)",
     )
     parser.epilog = (
-        "The averaged epochs are fixed beforehand, never chosen on the test set. Words after -- go "
-        "to fairseq-generate as they are."
+        "The averaged epochs are fixed beforehand, never chosen on the test set. Words after -- "
+        "are passed on to fairseq-generate."
     )
 
 

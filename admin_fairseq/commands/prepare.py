@@ -14,7 +14,7 @@ from admin_fairseq.corpora.own import HELD_OUT, PIECES
 from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
-"""Each takes memory and, beyond one for each core, saves no time."""
+"""Each takes memory, and more than one for each core save no time."""
 SHARE = f"{1 / HELD_OUT.one_in:.0%}% of its pairs, {HELD_OUT.most:,} at most"
 MOST_PIECES = 1_000_000
 """Several times the largest vocabularies in use."""
@@ -27,42 +27,30 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="DATASET",
         nargs="?",
         choices=list(DATASETS),
-        help=f"published, and downloaded ({titles}); left out for your own text, see --text",
+        help=f"a published one ({titles}); none for your own text, see --text",
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", required=True, help="everything is written here"
     )
     for name, metavar, what in (
         (
             "--text",
             "PREFIX",
-            "your own training text, one sentence a line: PREFIX.SOURCE and PREFIX.TARGET",
+            "your own training text, a sentence a line: PREFIX.SOURCE, PREFIX.TARGET",
         ),
-        ("--source", "LANG", "its language to translate from, as its file ends: de"),
-        ("--target", "LANG", "its language to translate to: en"),
-        (
-            "--valid",
-            "PREFIX",
-            f"validation text (default: drawn from --text, {SHARE})",
-        ),
-        (
-            "--test",
-            "PREFIX",
-            f"test set (default: drawn from --text, {SHARE})",
-        ),
+        ("--source", "LANG", "language to translate from, the end of its file's name, such as de"),
+        ("--target", "LANG", "language to translate to, such as en"),
+        ("--valid", "PREFIX", f"validation text (default: drawn from --text, {SHARE})"),
+        ("--test", "PREFIX", f"test set (default: drawn from --text, {SHARE})"),
+        ("--raw-dir", "DIR", "take the published files from here, download nothing"),
+        ("--mirror", "URL", "folder of archives to try before the published addresses"),
     ):
         parser.add_argument(name, metavar=metavar, help=what)
     parser.add_argument(
-        "--data-dir", metavar="DIR", required=True, help="everything is written here"
-    )
-    parser.add_argument(
-        "--raw-dir", metavar="DIR", help="take the published archives from here, download nothing"
-    )
-    parser.add_argument(
-        "--mirror", metavar="URL", help="folder of archives to try before the published addresses"
-    )
-    parser.add_argument(
         "--bpe",
         choices=list(SUBWORDS),
-        help="what splits text into pieces (default: subword-nmt, as published; sentencepiece for "
-        "your own text)",
+        help="how words are split (default: subword-nmt, as published; sentencepiece for your own "
+        "text)",
     )
     parser.add_argument(
         "--bpe-size",
@@ -74,7 +62,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--separate-dictionaries",
         action="store_true",
-        help="one for each language, as T-Fixup has on IWSLT14 (default: a joined one, as Admin)",
+        help="one for each language, as T-Fixup on IWSLT14 (default: a joined one, as Admin)",
     )
     parser.add_argument(
         "--workers",

@@ -24,22 +24,22 @@ def _add_options(parser: ArgumentParser) -> None:
         "folders",
         metavar="DIR",
         nargs="+",
-        help="a run (it has train.log, perhaps profile.json and evaluation.json), or a folder with "
-        "runs somewhere below",
+        help="folder of a run (with train.log, perhaps profile.json and evaluation.json), or one "
+        "with runs somewhere below",
     )
     parser.add_argument("--format", choices=list(FORMATS), default="text", help="what to print")
     parser.add_argument(
         "--sort",
         metavar="COLUMN",
         choices=list(COLUMNS),
-        help="lowest first (default: data set, depth, scheme as it comes): " + ", ".join(COLUMNS),
+        help="lowest first (default: by data set and depth): " + ", ".join(COLUMNS),
     )
     parser.add_argument(
         "-o",
         "--output-dir",
         metavar="OUTDIR",
-        help="write the table in every format and the loss curves (csv; png and svg with "
-        "matplotlib) there",
+        help="write the table in every format and the loss curves (csv; with matplotlib also png "
+        "and svg) to this folder",
     )
     add_force(parser)
     parser.epilog = f"{NOTE} Verdict, the first that holds: {RULE}."
@@ -68,7 +68,7 @@ def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
 
 
 def _panels(rows: Sequence[Row]) -> list[Panel]:
-    """A colour for each row, a line for each seed, a line style for each depth."""
+    """Loss curves: a colour for each row, a line for each seed, a line style for each depth."""
     drawn = [row for row in rows if any(run.log.training for run in row.runs)]
     depths = list(dict.fromkeys(row.first.depth for row in drawn))
     several = len({row.first.dataset for row in drawn}) > 1
@@ -90,7 +90,7 @@ def _panels(rows: Sequence[Row]) -> list[Panel]:
                 for color, row in enumerate(drawn)
                 for run in row.runs
             ],
-            top=highest and 1.05 * highest,  # a loss that explodes would flatten the others
+            top=highest and 1.05 * highest,  # an exploding loss would flatten the others
         )
         for curve, title in CURVES.items()
     ]

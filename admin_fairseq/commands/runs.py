@@ -1,4 +1,4 @@
-"""Options that several commands have which run fairseq."""
+"""Options that train, evaluate and table share."""
 
 from __future__ import annotations
 
@@ -18,53 +18,51 @@ RECIPES = "; ".join(
 
 
 def numbers(text: str) -> list[int]:
-    """The type of an option that lists numbers: ``"1 2"``."""
+    """The type of an option that is a list of numbers, such as ``"1 2"``."""
     if not re.fullmatch(r" *[0-9]{1,9}( +[0-9]{1,9})* *", text):
         raise ArgumentTypeError(f"{shortened(text, 100)!r}: use numbers with spaces between them")
     return list(map(int, text.split()))
 
 
 def add_data_set(parser: ArgumentParser) -> None:
-    """The options of ``table`` too: data, recipe, places, device."""
+    """The options of all three: data, recipe, folders, device."""
     parser.add_argument(
         "dataset", metavar="DATASET", choices=list(PUBLISHED), help="one of " + ", ".join(PUBLISHED)
     )
     parser.add_argument(
         *("--recipe", "--batches"),
         metavar="NAME",
-        help="settings other than those that the published runs of the scheme and depth have "
-        f"({RECIPES}; of WMT17 it is batches of 4096 tokens that an update is worth, 8 by default)",
+        help="settings to use (default: those of the published runs with this scheme and depth); "
+        f"{RECIPES}; for WMT17 the batches of 4096 tokens in an update (default: 8)",
     )
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="what prepare has written (default: data/DATASET)"
+        "--data-dir", metavar="DIR", help="folder that prepare has written (default: data/DATASET)"
     )
     parser.add_argument(
         "--save-dir",
         metavar="DIR",
-        help="a folder for each run is made there (default: runs/DATASET)",
+        help="where each run gets a folder (default: runs/DATASET)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto is the recipe's on a GPU, most often fp16, and fp32 on a CPU (default: "
-        "%(default)s)",
+        help="auto: the recipe's on a GPU (mostly fp16), fp32 on a CPU (default: %(default)s)",
     )
-    parser.add_argument(
-        "--cpu", action="store_true", help="stay on the CPU even where there is a GPU"
-    )
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     parser.add_argument("--dry-run", action="store_true", help="print every command and stop")
 
 
 def add_runs(parser: ArgumentParser) -> None:
-    """The options that name runs, of ``train`` and ``evaluate`` alike."""
+    """The options that select runs, of ``train`` and ``evaluate``."""
     add_data_set(parser)
     parser.add_argument(
         "--scheme",
         metavar="NAME",
         choices=SCHEME_NAMES,
         default="admin",
-        help="postln-preln is a Post-LN encoder with a Pre-LN decoder (default: %(default)s)",
+        help="postln, preln, postln-preln (Post-LN encoder, Pre-LN decoder) or a value of "
+        "--init-type (default: %(default)s)",
     )
     for stack in ("encoder", "decoder"):
         parser.add_argument(

@@ -16,24 +16,26 @@ from admin_fairseq.results.generated import translations
 from admin_fairseq.results.scoring import bleu, compound_split, tokenised
 
 MOST_LINES, LONGEST_LINE = 500_000, 100_000
-"""Of a test set: sacreBLEU keeps every n-gram of every line."""
+"""The largest test set: sacreBLEU keeps every n-gram of every line in memory."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "hypotheses",
         metavar="HYP",
-        help="translations, BPE undone: what fairseq-generate printed, or plain text line by line",
+        help="translations without BPE: the output of fairseq-generate, or plain text line by line",
     )
     against = parser.add_mutually_exclusive_group(required=True)
     against.add_argument(
-        "--data-dir", metavar="DIR", help="folder of admin-fairseq prepare, with its test set"
+        "--data-dir",
+        metavar="DIR",
+        help="folder that prepare has written, with its test set",
     )
     against.add_argument(
         "--reference", metavar="FILE", help="plain text; gives detokenised BLEU only"
     )
     parser.add_argument("--output", metavar="FILE", help="JSON for admin-fairseq results")
-    parser.add_argument("--dataset", metavar="NAME", help="with --reference: its name in the JSON")
+    parser.add_argument("--dataset", metavar="NAME", help="with --reference: noted in the JSON")
     parser.add_argument("--checkpoint", metavar="FILE", help="noted in the JSON")
     parser.add_argument("--averaged", metavar="K", type=positive, help="noted in the JSON")
     parser.add_argument("--beam", type=positive, help="noted in the JSON")
@@ -68,7 +70,7 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, Score]]:
-    """Scores against the test set that ``admin-fairseq prepare`` made, of Moses' tokens or text."""
+    """The data set and the scores on its test set, tokenised and detokenised where it has both."""
     prepared = read_prepared(data_dir)
     if prepared is None:
         raise AdminError(f"{data_dir}: not a folder of admin-fairseq prepare")
@@ -87,12 +89,12 @@ def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, S
 
 
 def _name(given: Optional[str]) -> Optional[str]:
-    """As evaluation.json can hold it: names of files may be no text."""
+    """A name fit for evaluation.json: file names may be long, or not valid text."""
     return None if given is None else shortened(printable(given))
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a text; only a newline ends one."""
+    """The lines of a text file; only newlines separate them."""
     lines = read_text(path).split("\n")
     if not lines[-1]:
         lines.pop()

@@ -18,7 +18,7 @@ ALL = [
     for name in SCHEME_NAMES
     if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profiling.NONE)
 ]
-"""Each once: ``default`` is Post-LN or Pre-LN, whatever profiles is Admin."""
+"""All models, each once: ``default`` is Post-LN or Pre-LN, and schemes with a profile are Admin."""
 
 
 def _schemes(text: str) -> list[str]:
@@ -45,19 +45,23 @@ def _add_options(parser: ArgumentParser) -> None:
     add_data_set(parser)
     for name, metavar, kind, default, what in (
         ("--schemes", '"A B"', _schemes, "postln preln admin tfixup", 'schemes, or "all"'),
-        ("--depths", '"6 60-12"', _depths, "6 18", "layers of both stacks, or of each"),
+        ("--depths", '"6 60-12"', _depths, "6 18", "layers of both stacks, or ENCODER-DECODER"),
         ("--seeds", '"1 2"', numbers, "1 2", "random seeds"),
     ):
         parser.add_argument(
             name, metavar=metavar, type=kind, default=default, help=f"{what} (default: {default})"
         )
     parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=1, help="runs at a time (default: 1)"
+        "--jobs",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="simultaneous runs (default: 1)",
     )
-    parser.add_argument("--gpus", metavar="N", type=positive, help="of each run (default: all)")
+    parser.add_argument("--gpus", metavar="N", type=positive, help="for each run (default: all)")
     parser.epilog = (
-        "What a run prints is in a file beside its folder. Run again, it goes on where it stopped. "
-        "Words after -- go to fairseq-train as they are."
+        "The output of a run goes to a file beside its folder. Run again, the command continues "
+        "where it stopped. Words after -- are passed on to fairseq-train."
     )
 
 

@@ -12,27 +12,31 @@ from admin_fairseq.running.training import LAUNCHERS, TrainOptions, train
 
 def _add_options(parser: ArgumentParser) -> None:
     add_runs(parser)
-    parser.add_argument("--gpus", metavar="N", type=positive, help="on each node (default: all)")
+    parser.add_argument("--gpus", metavar="N", type=positive, help="per node (default: all)")
     parser.add_argument(
-        "--nodes", metavar="N", type=positive, default=1, help="(default: %(default)s)"
+        "--nodes",
+        metavar="N",
+        type=positive,
+        default=1,
+        help="number of machines (default: %(default)s)",
     )
     parser.add_argument(
         "--launcher",
         choices=list(LAUNCHERS),
         default="torchrun",
-        help="what starts several nodes: torchrun (start this command on each) or slurm (start it "
+        help="what starts several nodes: torchrun (run this command on each node) or slurm (run it "
         "once; default: %(default)s)",
     )
     parser.add_argument(
-        "--endpoint", metavar="HOST:PORT", help="for torchrun: where the first node is reached"
+        "--endpoint", metavar="HOST:PORT", help="for torchrun: address of the first node"
     )
     parser.add_argument(
         "--update-freq",
         metavar="N",
         type=positive,
-        help="batches in an update (default: what makes the published batch)",
+        help="batches in an update (default: as many as give the published batch)",
     )
-    parser.epilog = "Words after -- go to fairseq-train as they are. Run again, it resumes."
+    parser.epilog = "Words after -- are passed on to fairseq-train. Run again, the command resumes."
 
 
 def _run(args: Namespace) -> Iterable[str]:

@@ -1,1 +1,1 @@
-"""From the published archives to fairseq's binary format, by the published rules."""
+"""From published archives or your own text to fairseq's binary format."""

@@ -1,4 +1,4 @@
-"""Taking single files out of an archive, whole or not at all."""
+"""Extracting single files from an archive, whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
 
 BLOCK = 1 << 20
-LARGEST = 32 << 30  # bytes unpacked, several times those of the published archives
+LARGEST = 32 << 30  # bytes unpacked, several times the size of the published archives
 MOST_MEMBERS = 10_000  # tarfile remembers all of them
-HEADERS = 32 << 10  # bytes before a member that say what it is: tarfile holds them in memory
+HEADERS = 32 << 10  # bytes of headers before a member, which tarfile holds in memory
 DAMAGE = (
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -29,7 +29,7 @@ DAMAGE = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a damaged archive raises, hostile ones included."""
+"""What reading a damaged or malicious archive raises."""
 
 
 class BadArchive(ValueError):
@@ -46,8 +46,8 @@ def verify(archive: str, members: Collection[str]) -> None:
 def unpack(archive: str, members: Mapping[str, str]) -> None:
     """Write each member of a .tar or .tgz to the path it is mapped to.
 
-    A member ``NAME.gz`` serves for ``NAME`` (WMT's giga-fren). The archive is read to its end,
-    where its check sum stands, before anything appears. Raises AdminError for a damaged archive
+    A member ``NAME.gz`` is accepted for ``NAME`` (WMT's giga-fren). The archive is read to its
+    end, where its check sum is, before any file appears. Raises AdminError for a damaged archive
     or a missing member.
     """
     with ExitStack() as outputs:
@@ -71,10 +71,10 @@ def _naming_damage() -> Iterator[None]:
 
 
 def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
-    """Each of the members as a stream, which is to be read before the next one is asked for.
+    """Each of the members as a stream, which must be read before the next one is requested.
 
-    Raises BadArchive at the end for those that are missing. Only plain files count: no links, and
-    none whose holes may be larger than any disk.
+    Raises BadArchive at the end if some are missing. Only plain files count: no links, and no
+    sparse files, whose holes may be larger than any disk.
     """
     missing = set(members)
     with _stream(archive) as stream:
@@ -107,7 +107,7 @@ def _uncompressed(stream: BinaryIO) -> BinaryIO:
 
 
 class _Limited:
-    """A stream that ends in BadArchive, with this message, after so many bytes."""
+    """A stream that raises BadArchive with ``message`` after ``left`` bytes."""
 
     def __init__(self, stream: BinaryIO, left: int, message: str) -> None:
         self.left = left
@@ -123,7 +123,7 @@ class _Limited:
 
 
 class _Unended(_Limited):
-    """The stream of something that tells its own end, so that none may come before."""
+    """A stream whose reader knows where it ends, so that an earlier end is an error."""
 
     def read(self, size: int) -> bytes:
         block = super().read(size)
@@ -134,7 +134,7 @@ class _Unended(_Limited):
 
 @contextmanager
 def _stream(archive: str) -> Iterator[BinaryIO]:
-    """The archive's bytes, uncompressed, with progress by what was read of the file."""
+    """The archive's bytes, uncompressed, with a progress bar for the file."""
     with open_input(archive) as file:
         size = os.fstat(file.fileno()).st_size
         compressed = file.read(2) == b"\x1f\x8b"

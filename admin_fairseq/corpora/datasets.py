@@ -21,7 +21,7 @@ class Archive(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A parallel text: one member of an archive for each side, or a file where there is none."""
+    """A parallel text: for each side one member of an archive, or a file if that is None."""
 
     archive: Optional[str]
     source: str
@@ -30,21 +30,21 @@ class Part(NamedTuple):
 
 
 class EveryNth(NamedTuple):
-    """Validation data: the n-th, 2n-th, … pair of the training text, which loses them."""
+    """Validation data: the n-th, 2n-th, … pair of the training text, taken out of it."""
 
     n: int
 
 
 class HeldOut(NamedTuple):
-    """Data from the training text, which loses them: of ``one_in`` pairs one, ``most`` in all."""
+    """Data taken out of the training text: one of ``one_in`` pairs, at most ``most`` in all."""
 
     one_in: int
     most: int
 
 
 class Clean(NamedTuple):
-    """Which pairs stay: from ``shortest`` to ``longest`` words in each side, the longer side at
-    most ``ratio`` times the shorter."""
+    """Which pairs are kept: each side has ``shortest`` to ``longest`` words, and the longer side
+    at most ``ratio`` times as many as the shorter."""
 
     ratio: float
     shortest: int
@@ -63,13 +63,13 @@ class Dataset:
     test: Union[HeldOut, tuple[Part, ...]]
     bpe_merges: int
     archives: tuple[Archive, ...] = ()
-    corpus_rules: tuple[str, ...] = ()  # of rules.RULES, for training text and text like it
+    corpus_rules: tuple[str, ...] = ()  # names in rules.RULES, for training and validation text
     test_rules: tuple[str, ...] = ()
     clean_words: Optional[Clean] = None  # before the text is split into pieces
     clean_pieces: Optional[Clean] = None  # afterwards; validation pairs drawn from training too
 
-    # no fields: they are no settings of the published data sets
-    pieces = "subword-nmt"  # of subwords.SUBWORDS, if nothing else is asked for
+    # not fields: they are not settings of the published data sets
+    pieces = "subword-nmt"  # the default, a name in subwords.SUBWORDS
     tokenised = True  # the text has Moses' tokens
 
     @property
@@ -94,14 +94,14 @@ class Dataset:
 
 
 SANE = Clean(ratio=1000, shortest=1, longest=1000)
-"""Of words, which are whole lines in some languages: pairs with an empty side go."""
+"""Limits in words, wide because some languages have no spaces; drops pairs with an empty side."""
 USUAL = Clean(ratio=9, shortest=1, longest=250)
-"""Of pieces: the ratio of the Admin release, the length of fairseq's preparation of WMT."""
+"""Limits in pieces: the ratio of the Admin release, the length of fairseq's WMT scripts."""
 
 
 @dataclass(frozen=True)
 class TextFiles(Dataset):
-    """A data set whose parts are files, not archives; ``identities`` tells when they change."""
+    """A data set of files instead of archives; ``identities`` shows when they change."""
 
     clean_words: Optional[Clean] = SANE
     clean_pieces: Optional[Clean] = USUAL
@@ -111,7 +111,7 @@ class TextFiles(Dataset):
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:
-    """An archive of the WMT organisers, to be tried on both of their hosts."""
+    """An archive of the WMT organisers, which both of their hosts may have."""
     hosts = ("https://www.statmt.org/", "https://data.statmt.org/")
     return Archive(name, tuple(host + path for path in paths for host in hosts), md5)
 
@@ -134,7 +134,7 @@ NEWS_12 = _statmt(
 )
 GIGA = _statmt("training-giga-fren.tar", "wmt10/training-giga-fren.tar")
 DEV = _statmt("dev.tgz", "wmt17/translation-task/dev.tgz")
-# the sum is the one that sacreBLEU knows
+# the sum that sacreBLEU has
 TEST_2014 = _statmt("test-full.tgz", "wmt14/test-full.tgz", md5="a8cd784e006feb32ac6f3d9ec7eb389a")
 
 WMT_CORPUS = ("normalise", "printable", "tokenise-aggressively")
@@ -142,7 +142,7 @@ WMT_TEST = ("straighten-apostrophes", "tokenise-aggressively")
 
 
 def _texts(source: str, target: str, *members: tuple[Archive, str]) -> tuple[Part, ...]:
-    """Parts named alike but for the language at the end."""
+    """Parts whose two members differ only in the language at the end."""
     return tuple(Part(a.name, f"{name}.{source}", f"{name}.{target}") for a, name in members)
 
 
@@ -224,7 +224,7 @@ DATASETS = {
         test_rules=WMT_TEST,
         clean_pieces=Clean(1.5, 1, 250),
     ),
-    # what fairseq's script makes by default and first called wmt17_en_de
+    # what fairseq's script makes by default, and called wmt17_en_de at first
     "wmt17_en_de": Dataset(
         title="WMT17 En-De as fairseq prepares it: 4.5 million pairs, 40,000 merges",
         source="en",

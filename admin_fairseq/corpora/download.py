@@ -1,4 +1,4 @@
-"""Fetching archives: from several addresses, going on where an earlier try stopped."""
+"""Downloading archives from several addresses, resuming earlier attempts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import read_text, replacing
 
 BLOCK = 1 << 20
-SUMS = "SHA256SUMS"  # in the format of sha256sum, which can check it too
+SUMS = "SHA256SUMS"  # in the format of sha256sum, which can check the files too
 TIMEOUT = 60  # seconds without an answer
-SLOWEST = 60 << 10  # bytes in TIMEOUT; slower ones would take weeks
-LARGEST = 8 << 30  # bytes, several times those of the largest published archive
+SLOWEST = 60 << 10  # bytes in TIMEOUT; a slower download would take weeks
+LARGEST = 8 << 30  # bytes, several times the size of the largest published archive
 TOO_LARGE = f"it has more than {LARGEST >> 30} GiB"
 
 
@@ -35,9 +35,9 @@ def fetch(
 ) -> str:
     """The path of ``archive`` in ``folder``, downloaded if it is not there.
 
-    ``mirror`` is the address of a folder that is tried before the published addresses. What
-    ``verify`` raises ValueError for gets neither the archive's name nor a sum: the next address
-    is asked. Raises AdminError that lists every address if none of them gives the file.
+    ``mirror`` is the address of a folder that is tried before the published addresses. A file for
+    which ``verify`` raises ValueError is removed, and the next address is tried. Raises AdminError
+    that lists every address if none of them has the file.
     """
     path = os.path.join(folder, archive.name)
     if os.path.exists(path):
@@ -64,7 +64,7 @@ def fetch(
 
 
 def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
-    """Raise ValueError and remove the file if it is not what was asked for."""
+    """Remove the file and raise ValueError if it is not the expected one."""
     try:
         digest = file_digest(part, "md5") if md5 else None
         if digest != md5:
@@ -76,7 +76,7 @@ def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None
 
 
 def _download(url: str, path: str) -> str:
-    """Bring ``url`` to a file beside ``path`` and return its name; an unfinished one is kept."""
+    """Download ``url`` to a file beside ``path`` and return its name; keep it if unfinished."""
     folder, name = os.path.split(path)
     part = os.path.join(folder, f".{name}.{zlib.crc32(url.encode()):08x}.part")
     have = os.path.getsize(part) if os.path.exists(part) else 0
@@ -98,12 +98,12 @@ def _download(url: str, path: str) -> str:
                         remove(part)
                         raise OSError(TOO_LARGE)
             if total is not None and file.tell() != total:
-                raise OSError("the connection broke off")
+                raise OSError("the connection was lost")
     return part
 
 
 def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
-    """The server's answer, from byte ``have`` on where it can do that; None if that is the end."""
+    """The server's answer, from byte ``have`` on if it can; None if the file has no more bytes."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = _in_time(lambda: _web().open(request, timeout=TIMEOUT))
@@ -112,17 +112,17 @@ def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":
             remove(part)
-            raise OSError("what was downloaded before is no part of it; try again") from None
+            raise OSError("an earlier download does not fit the file; try again") from None
         return None
     there = answer.headers.get("Content-Range", "")
     if answer.status == 206 and not there.startswith(f"bytes {have}-"):
         answer.close()
-        raise OSError("the server sent other bytes than those asked for")
+        raise OSError("the server sent other bytes than requested")
     return answer
 
 
 def _web() -> urllib.request.OpenerDirector:
-    """Opens addresses of the web only: no files and no FTP, wherever a server redirects to."""
+    """Opens web addresses only, never files or FTP, even if a server redirects there."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -140,7 +140,7 @@ def _web() -> urllib.request.OpenerDirector:
 def _in_time(ask: Callable[[], http.client.HTTPResponse]) -> http.client.HTTPResponse:
     """What ``ask`` returns or raises; OSError if it takes longer than TIMEOUT.
 
-    A socket's own time limit begins anew with each byte of a header.
+    A socket's own time limit restarts with each byte of a header.
     """
     answer: Future[http.client.HTTPResponse] = Future()
 
@@ -158,7 +158,7 @@ def _in_time(ask: Callable[[], http.client.HTTPResponse]) -> http.client.HTTPRes
 
 
 def _total(answer: http.client.HTTPResponse, begin: int) -> Optional[int]:
-    """How many bytes there will be with those before ``begin``, if the server says so."""
+    """The size of the whole file, of which ``begin`` bytes are here; None if it is not known."""
     size = answer.headers.get("Content-Length")
     if size is None:
         return None
@@ -170,7 +170,7 @@ def _total(answer: http.client.HTTPResponse, begin: int) -> Optional[int]:
 
 
 def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """What arrives; raises OSError where that is less than SLOWEST in TIMEOUT."""
+    """Blocks as they arrive; raises OSError for fewer than SLOWEST bytes in TIMEOUT."""
     since, arrived = time.monotonic(), 0
     for block in iter(lambda: answer.read1(BLOCK), b""):
         yield block
@@ -195,7 +195,7 @@ def file_digest(path: str, algorithm: str) -> str:
 
 
 def known_sums(folder: str) -> dict[str, str]:
-    """File name → SHA-256, as ``fetch`` wrote them down."""
+    """File name → SHA-256, as ``fetch`` recorded it."""
     path = os.path.join(folder, SUMS)
     if not os.path.lexists(path):
         return {}
@@ -211,7 +211,7 @@ def _remember_sum(path: str, digest: str) -> None:
 
 
 def check(archive: Archive, path: str) -> None:
-    """Raise AdminError if the file is not the one whose sum was written down beside it."""
+    """Raise AdminError if the file does not have the sum that was recorded beside it."""
     folder, name = os.path.split(path)
     known = known_sums(folder).get(name)
     if known is not None and file_digest(path, "sha256") != known:

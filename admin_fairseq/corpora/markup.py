@@ -1,4 +1,4 @@
-"""What surrounds the sentences in a published file, and how it comes off."""
+"""The markup of published files, and removing it from the sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Markup(Enum):
     SEGMENTS = "segments"  # IWSLT's XML and WMT's SGML: a sentence in each <seg>
 
     def sentences(self, lines: Iterable[str]) -> Iterator[str]:
-        """The sentences in ``lines``; what else stands there is left out."""
+        """The sentences in ``lines``, without markup and metadata."""
         return _READERS[self](lines)
 
 
@@ -39,8 +39,8 @@ def _segments(lines: Iterable[str]) -> Iterator[str]:
 def _without_ends(line: str) -> str:
     """``line`` without the ends of segments and the space around them.
 
-    An expression for that space would begin at each of its characters anew: with very many of
-    them, for hours. The bars keep the space at both ends of the line.
+    A regular expression for that space would restart at each of its characters, which takes hours
+    if there are very many. The bars protect the space at both ends of the line.
     """
     return "".join(part.strip() for part in f"|{line}|".split(_SEGMENT_END))[1:-1]
 

@@ -1,4 +1,4 @@
-"""Text of one's own as one more data set: made from the names of files."""
+"""Your own text as a data set."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from admin_fairseq.corpora.places import identity
 from admin_fairseq.corpora.streams import read_lines
 from admin_fairseq.errors import AdminError
 
-LANGUAGE = re.compile(r"\w{1,32}")  # fairseq finds the languages in train.de-en.de.idx
+LANGUAGE = re.compile(r"\w{1,32}")  # fairseq parses languages from names like train.de-en.de.idx
 HELD_OUT = HeldOut(50, 2000)
-FEWEST = 2 * HELD_OUT.one_in  # pairs that some may be taken from
+FEWEST = 2 * HELD_OUT.one_in  # pairs, if some are to be held out
 PIECES = 10_000
-SEED = 1
-"""Of the draw of what is held out."""
+SEED = 1  # of the choice of held-out pairs
 
 
 def own_text(
     prefix: str, source: str, target: str, valid: Optional[str], test: Optional[str], data_dir: str
 ) -> TextFiles:
-    """The data set of ``prefix``.SOURCE, .TARGET, and the same of ``valid`` and ``test``.
+    """The data set of ``prefix``.SOURCE, ``prefix``.TARGET, and the same for the other splits.
 
-    Without ``valid`` or ``test`` some of the training text is held out. Raises AdminError where a
-    file is missing, or lies where the data set is to be written.
+    Without ``valid`` or ``test``, some of the training text is held out. Raises AdminError if a
+    file is missing, or is in the folder that the data set is written to.
     """
     for language in (source, target):
         if not LANGUAGE.fullmatch(language) or source == target:
             raise AdminError(
-                f"--source {source} --target {target}: two names of languages are needed, such as "
-                "de and en, of letters, digits and underscores"
+                f"--source {source} --target {target}: give two different languages, such as de "
+                "and en, in letters, digits and underscores"
             )
 
     def part(start: str) -> Part:
@@ -48,12 +47,12 @@ def own_text(
         test=HELD_OUT if test is None else (part(test),),
         bpe_merges=PIECES,
     )
-    hint = "--text, --valid and --test are names without the language at their end"
+    hint = "give --text, --valid and --test without the language at the end"
     return identified(text, data_dir, hint)
 
 
 def in_folder(text: TextFiles, folder: str, data_dir: str) -> TextFiles:
-    """``text``, whose files lie in ``folder``; raises AdminError where one does not."""
+    """``text`` with its files in ``folder``; raises AdminError if one is missing."""
 
     def placed(part: Part) -> Part:
         return part._replace(
@@ -66,40 +65,40 @@ def in_folder(text: TextFiles, folder: str, data_dir: str) -> TextFiles:
 
 
 def identified(text: TextFiles, data_dir: str, hint: str) -> TextFiles:
-    """The same, which notices when its files change."""
+    """``text`` with the identities of its files, which show when they change."""
     paths = [path for part in text.parts for path in (part.source, part.target)]
     return replace(text, identities=tuple((path, _found(path, data_dir, hint)) for path in paths))
 
 
 def _found(path: str, data_dir: str, hint: str) -> list[int]:
-    """What tells the file from others; raises AdminError where it is missing, or in the way."""
+    """The identity of a file; raises AdminError if it is missing, or in the way of outputs."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise AdminError(f"{path}: not a regular file")
     if path != path.encode(errors="replace").decode():
-        raise AdminError(f"{path}: its name is not UTF-8, and is to be recorded; rename it")
+        raise AdminError(f"{path}: its name is not UTF-8 and cannot be recorded; rename it")
     if not os.path.isfile(path):
         raise AdminError(f"{path}: no such file; {hint}")
     folder = os.path.realpath(data_dir)
     if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
-        raise AdminError(f"{path}: lies in --data-dir, whose files are replaced; choose another")
+        raise AdminError(f"{path}: is in --data-dir, whose files are replaced; choose another")
     return identity(path)
 
 
 def checked_lines(path: str) -> Iterator[str]:
-    """The lines of a text; raises AdminError where it is empty, or has what does not belong there.
+    """The lines of a text; raises AdminError if it is empty, or has a byte order mark or CRLF.
 
-    That are a byte order mark and the line ends of Windows: models would learn them.
+    Models would learn to produce these.
     """
     number = 0
     for number, line in enumerate(read_lines(path), 1):
         if number == 1 and line.startswith("\ufeff"):
             raise AdminError(
-                f"{path}: begins with a byte order mark; take it off with: "
+                f"{path}: begins with a byte order mark; remove it with: "
                 rf"sed -i '1s/^\xEF\xBB\xBF//' {path}"
             )
         if line.endswith("\r"):
             raise AdminError(
-                f"{path}, line {number}: ends as on Windows (CRLF); mend the file with: "
+                f"{path}, line {number}: has a Windows line end (CRLF); convert the file with: "
                 rf"sed -i 's/\r$//' {path}"
             )
         yield line
@@ -108,10 +107,10 @@ def checked_lines(path: str) -> Iterator[str]:
 
 
 def held_out(splits: Sequence[str], pairs: int) -> dict[int, str]:
-    """Pair, from 1 on → the split that it is held out for, of ``pairs`` and for each of ``splits``.
+    """Number of a pair, from 1 on → the split that it is held out for.
 
-    Drawn, and always the same: every 50th pair of a text in which questions and answers take turns
-    would be one of the two. Raises AdminError for too few pairs.
+    They are drawn at random, with a fixed seed: in a text of alternating questions and answers,
+    every 50th pair would always be one of the two. Raises AdminError for too few pairs.
     """
     if splits and pairs < FEWEST:
         raise AdminError(
@@ -124,5 +123,5 @@ def held_out(splits: Sequence[str], pairs: int) -> dict[int, str]:
 
 
 def name_of(data_dir: str) -> str:
-    """What to call a data set: its folder's name, as file names and tables can have it."""
+    """The name of a data set: its folder's, without what file names or tables cannot have."""
     return re.sub(r"\A\W+|[^\w.-]", "", os.path.basename(os.path.abspath(data_dir)))[:64] or "text"

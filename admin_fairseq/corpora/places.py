@@ -1,4 +1,4 @@
-"""Opening and removing files under whose names anything may lie."""
+"""Opening and removing files, whatever is in their place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from admin_fairseq.files import open_regular
 
 
 def open_input(path: str) -> BinaryIO:
-    """``path`` for reading; raises AdminError where it is no file, or cannot be read."""
+    """``path`` for reading; raises AdminError if it is not a file, or cannot be read."""
     try:
         return open_regular(path)
     except OSError as error:
@@ -20,9 +20,9 @@ def open_input(path: str) -> BinaryIO:
 
 
 def open_own(path: str) -> BinaryIO:
-    """A file for reading and writing, made where there is none.
+    """A file for reading and writing, created if it does not exist.
 
-    Raises OSError for anything but a regular file under that name, even for a link to one.
+    Raises OSError if ``path`` is not a regular file, even if it is a link to one.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
@@ -33,7 +33,7 @@ def open_own(path: str) -> BinaryIO:
 
 
 def remove(path: str) -> None:
-    """Remove a file that may not be there; raises AdminError where it stays."""
+    """Remove a file if it exists; raises AdminError if it cannot be removed."""
     try:
         os.remove(path)
     except FileNotFoundError:
@@ -43,6 +43,6 @@ def remove(path: str) -> None:
 
 
 def identity(path: str) -> list[int]:
-    """Size and time of change: another file under the same name has others."""
+    """Size and time of modification, which differ if the file was replaced."""
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]

@@ -1,7 +1,7 @@
-"""The rules for one line and for a pair of lines.
+"""The rules for one line and for a pair of lines: Moses' scripts in Python.
 
-They are Moses' scripts in Python: sacremoses has the tokeniser and the normaliser; lower-casing,
-removing what cannot be printed, and cleaning are a line or two each.
+sacremoses has the tokeniser and the normaliser; lower-casing, removing unprintable characters, and
+cleaning are a line or two each.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from admin_fairseq.errors import AdminError
 LineRule = Callable[[str], str]
 LONGEST_WORD = 1000  # characters; Moses drops pairs with a longer word
 SLOW_DOTS = r'(\.+)"(\s*[^<])'
-"""Of sacremoses; in a line of dots it begins at each of them anew, for hours."""
+"""A pattern of sacremoses that restarts at each dot, which takes hours in a line of dots."""
 DOTS = r'(\.+)(?:"(\s*[^<]))?'
-"""The same and, beside it, dots that stay: each is looked at once."""
+"""An equivalent that also matches dots that are kept, so that each is visited once."""
 
 
 def _normalise(language: str) -> LineRule:
@@ -52,7 +52,7 @@ def _tokenise(language: str, aggressively: bool = False) -> LineRule:
 
 
 def _lower_case(language: str) -> LineRule:
-    # Perl has one small sigma for all places, Python another one at the end of a word
+    # Python has another small sigma at the end of a word, Perl has not
     return lambda line: line.replace("Σ", "σ").lower()
 
 
@@ -68,12 +68,12 @@ RULES: dict[str, Callable[[str], LineRule]] = {
     "tokenise-aggressively": lambda language: _tokenise(language, aggressively=True),
     "lower-case": _lower_case,
 }
-"""Name in a data set → language → what is done to a line."""
+"""Name in ``Dataset`` → language → the rule."""
 
 
 @cache
 def line_rules(names: tuple[str, ...], language: str) -> LineRule:
-    """The rules of these names one after the other; made once in each process."""
+    """The named rules one after the other; built once in each process."""
     rules = [RULES[name](language) for name in names]
 
     def apply(line: str) -> str:
@@ -86,16 +86,16 @@ def line_rules(names: tuple[str, ...], language: str) -> LineRule:
 
 @cache
 def detokenise(language: str) -> LineRule:
-    """Words with spaces around them → text as it is written."""
+    """A rule that turns tokens, separated by spaces, into plain text."""
     detokeniser = _sacremoses().MosesDetokenizer(language)
     return lambda line: detokeniser.detokenize(line.split())
 
 
 def clean(source: str, target: str, limits: Clean) -> Optional[tuple[str, str]]:
-    """The pair with its spaces put in order, or None if ``limits`` rule it out.
+    """The pair with its spaces normalised, or None if ``limits`` exclude it.
 
-    These are the rules of Moses' ``clean-corpus-n.perl``, but for vertical bars, which its
-    tokeniser has already written as entities.
+    These are the rules of Moses' ``clean-corpus-n.perl``, except for vertical bars, which its
+    tokeniser has already turned into entities.
     """
     source, target = " ".join(source.split()), " ".join(target.split())
     if not source or not target:

@@ -1,4 +1,4 @@
-"""Steps that are done once: a later run skips what is done, and does the rest."""
+"""Steps of a preparation: a later run skips those that are done."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from admin_fairseq.files import read_json, write_json
 logger = logging.getLogger(__name__)
 LOCK = ".lock"
 PATIENCE = 10  # seconds
-WORKPLACE = "work"  # in the data folder: what is needed only on the way
+WORKPLACE = "work"  # in the data folder, for intermediate files
 
 
 class Steps:
-    """The steps of one preparation, in their order, over one folder.
+    """The steps of one preparation, in order, in one folder.
 
-    A step is done when its outputs are there and its mark tells the settings of this run, its own
-    and those of every step before it; the mark is written last.
+    A step is done when its outputs exist and its mark is that of this run's settings: its own and
+    those of every earlier step. The mark is written last.
     """
 
     def __init__(self, folder: str) -> None:
@@ -35,11 +35,11 @@ class Steps:
     def run(
         self, name: str, settings: Any, outputs: Sequence[str], action: Callable[[], None]
     ) -> None:
-        """Do ``action``, which makes ``outputs``, unless it was done with these settings."""
+        """Run ``action``, which makes ``outputs``, unless that was done with these settings."""
         self._history.update(json.dumps([name, settings], sort_keys=True).encode())
         mark, history = os.path.join(self.folder, f"{name}.done"), self._history.hexdigest()
         if _read(mark) == history and all(map(os.path.isfile, outputs)):
-            logger.info("%s: done before", name)
+            logger.info("%s: already done", name)
             return
         logger.info("%s ...", name)
         remove(mark)
@@ -48,7 +48,7 @@ class Steps:
 
 
 def _read(mark: str) -> Optional[str]:
-    """What the mark of a step tells; None where it is missing or damaged: the step is not done."""
+    """The content of a step's mark; None if it is missing or damaged: the step is not done."""
     try:
         return read_json(mark, str, "the mark of a step")
     except AdminError:
@@ -57,7 +57,7 @@ def _read(mark: str) -> Optional[str]:
 
 @contextmanager
 def alone_in(folder: str) -> Iterator[None]:
-    """Keep other preparations out of ``folder``; the kernel drops the lock of a killed one."""
+    """Keep other preparations out of ``folder``; the kernel releases the lock of a killed one."""
     lock = os.path.join(folder, LOCK)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -74,9 +74,9 @@ def alone_in(folder: str) -> Iterator[None]:
 
 
 def _lock(file: BinaryIO) -> None:
-    """Lock ``file``, with some patience: processes of a killed preparation hold it until they end.
+    """Lock ``file``; wait for processes of a killed preparation, which hold it until they end.
 
-    Raises BlockingIOError where somebody holds it for longer.
+    Raises BlockingIOError if it is locked for longer than PATIENCE.
     """
     begin = time.monotonic()
     while True:

@@ -1,4 +1,4 @@
-"""Text as streams of lines: memory stays flat however long a file is."""
+"""Text as streams of lines, so that files may be larger than memory."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Result = TypeVar("Result")
 Pair = tuple[str, str]
 
 CHUNK = 2000  # pairs that a worker takes at a time
-CHUNK_CHARACTERS = 1 << 23  # ten times what so many pairs have: memory is bounded by this
-LONGEST_LINE = 1 << 20  # bytes: cleaning keeps 250 words of 1000 characters at the most
+CHUNK_CHARACTERS = 1 << 23  # ten times the usual size of a chunk; it bounds memory
+LONGEST_LINE = 1 << 20  # bytes; cleaning keeps at most 250 words of 1000 characters
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file, without their ends. Only a newline ends a line, as for Perl.
+    """The lines of a UTF-8 file, without line ends. Only a newline ends a line, as in Perl.
 
-    The file may be compressed (.gz). Raises AdminError with the line's number where a line is not
-    UTF-8, or too long, and where a compressed file is damaged.
+    The file may be compressed (.gz). Raises AdminError, with the number of the line, if a line is
+    not UTF-8 or too long, and if a compressed file is damaged.
     """
     with open_input(path) as file:
         for number, line in enumerate(_raw_lines(file, path), 1):
@@ -43,7 +43,7 @@ def read_lines(path: str) -> Iterator[str]:
 
 
 def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
-    """Lines with their ends, or as much of one as shows that it is too long."""
+    """Lines with their ends; of a line that is too long, only the beginning."""
     text = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
     try:
         yield from iter(lambda: text.readline(LONGEST_LINE + 1), b"")
@@ -76,9 +76,9 @@ def pairs(paths: Pair, read: Callable[[str], Iterator[str]] = read_lines) -> Ite
 
 @contextmanager
 def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
-    """Write files side by side: the function given takes one line for each of them.
+    """Write files side by side: yields a function that takes one line for each.
 
-    All of them appear, under their names, when the block ends well.
+    The files appear under their names, all together, if the block ends without an error.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(replacing(path)) for path in paths]
@@ -99,7 +99,7 @@ def write_pairs(paths: Pair, both: Iterable[Pair]) -> None:
 def chunks(
     both: Iterable[Pair], size: int = CHUNK, characters: int = CHUNK_CHARACTERS
 ) -> Iterator[list[Pair]]:
-    """Lists of ``size`` pairs, or of fewer that have more than so many characters."""
+    """Lists of ``size`` pairs, or of fewer if they have more than ``characters``."""
     chunk: list[Pair] = []
     length = 0
     for pair in both:
@@ -115,7 +115,7 @@ def chunks(
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """``map`` over processes. Only a few items are under way at any time."""
+    """``map`` over processes, with only a few items in memory at any time."""
     if workers == 1:
         yield from map(function, items)
         return
@@ -129,9 +129,9 @@ def in_order(
             while under_way:
                 yield under_way.popleft().result()
     except BrokenProcessPool:
-        raise AdminError("a worker was killed; for lack of memory? try fewer --workers") from None
+        raise AdminError("a worker was killed; out of memory? try fewer --workers") from None
 
 
 def progress(items: Iterable[Item], title: str, unit: str) -> Iterable[Item]:
-    """Show how many ``items`` went by, on a terminal."""
+    """``items``, counted by a progress bar on a terminal."""
     return tqdm(items, desc=title, unit=f" {unit}", unit_scale=True, disable=None, leave=False)

@@ -1,4 +1,4 @@
-"""Learning pieces of words from the training text, and splitting text into them."""
+"""Learning subwords from the training text, and splitting text into them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from admin_fairseq.corpora.streams import progress, read_lines
 from admin_fairseq.errors import blaming
 from admin_fairseq.files import replacing
 
-SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # drawn at random where there are more, to bound memory
+SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # a random sample of larger texts, to bound memory
 
 
 class Subwords(NamedTuple):
-    """A kind of pieces."""
+    """A kind of subwords."""
 
-    file: str  # what is learned
+    file: str  # name of the learned merges or model
     remove: str  # fairseq's --remove-bpe
     learn: Callable[[list[str], str, int], None]
     encoder: Callable[[str], Callable[[str], str]]
@@ -41,7 +41,7 @@ def _learn_bpe(texts: list[str], path: str, size: int) -> None:
 
 
 def _quiet_unless_seen() -> contextlib.AbstractContextManager:
-    """learn_bpe draws its progress even where nobody looks at a terminal."""
+    """learn_bpe draws its progress bar even if standard error is not a terminal."""
     if sys.stderr.isatty():
         return contextlib.nullcontext()
     return contextlib.redirect_stderr(io.StringIO())
@@ -55,7 +55,7 @@ def _bpe_encoder(path: str) -> Callable[[str], str]:
 
 
 def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
-    """A sentencepiece BPE model of ``size`` pieces, over the text as it is."""
+    """A sentencepiece BPE model of ``size`` pieces, without normalisation of the text."""
     with blaming("--bpe-size"):
         pieces.learn(
             _lines(texts),

@@ -1,4 +1,4 @@
-"""What building any of our models has in common, and its registration with fairseq."""
+"""What all our models need when they are built, and their registration with fairseq."""
 
 from __future__ import annotations
 
@@ -29,35 +29,32 @@ from admin_fairseq.starting import run_of, starts_afresh
 def finish_building(
     model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
 ) -> None:
-    """Draw the weights of ``model`` and, where a run starts from them, set ω; then shard it.
+    """Draw the weights of ``model`` and, if a run starts from them, set ω; then shard it.
 
-    ``cfg`` is what fairseq handed to ``build_model``, ``config`` what it comes to. Raises
-    AdminError on profiles that do not fit, and where the run's precision or criterion does not.
+    ``cfg`` is the argument of ``build_model``, and ``config`` the same with every option resolved.
+    Raises AdminError if the profile, or the run's precision or criterion, does not fit.
     """
     run, scheme = run_of(cfg), config.scheme
-    afresh = starts_afresh(run, scheme)
+    afresh = run is not None and starts_afresh(run, scheme)
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:
         batches.apply(task, run)
     initialize(model, scheme.starts_from + scheme.weights, *config.depths)
-    if afresh:
+    if run is not None and afresh:
         set_omegas(model, config, task, run)
     shard_layers(model, config)
 
 
 def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
-    """Leave pretrained embeddings out of ``config``, in place, where a checkpoint has the weights.
-
-    ``cfg`` is what fairseq handed to ``build_model``.
-    """
+    """Remove pretrained embeddings from ``config``, in place, if a checkpoint has the weights."""
     run = run_of(cfg)
     if run is not None and not starts_afresh(run, config.scheme):
         config.encoder_embed_path = config.decoder_embed_path = None
 
 
 def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
-    """Raise AdminError where ``run`` has a precision beside that of --autocast."""
+    """Raise AdminError if ``run`` sets a precision in addition to --autocast."""
     for other in ("fp16", "bf16", "amp"):
         if config.autocast and run is not None and run.common[other]:
             raise AdminError(
@@ -74,12 +71,12 @@ def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None
 
 
 def register(name: str, model: type) -> None:
-    """Make ``model`` known to fairseq under ``name``, and the architectures that it has."""
+    """Register ``model`` with fairseq under ``name``, together with its architectures."""
     # Registering a name twice is an error in fairseq; importing a module twice is not.
     if name not in MODEL_REGISTRY:
         register_model(name, dataclass=CONFIGS[name])(model)
     for arch, entry in ARCHITECTURES.items():
         if entry.model == name and arch not in ARCH_MODEL_REGISTRY:
             register_model_architecture(name, arch)(architecture(arch))
-    # under the model's own name fairseq has registered an empty function
+    # fairseq has registered an empty function under the model's own name
     ARCH_CONFIG_REGISTRY[name] = architecture(name)

@@ -16,12 +16,12 @@ LONGEST_LINE = 1 << 20  # characters: a word and 50,000 numbers
 
 
 def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) -> None:
-    """Fill in the rows whose word the file has, and note them as ``embedding.loaded``.
+    """Fill in the rows whose word the file has, and record them as ``embedding.loaded``.
 
-    The file is text, lines of a word and its numbers; a first line of other things, as word2vec
-    has it, is passed over. (``fairseq.utils.parse_embedding`` passes over the first line whatever
-    it is.) It may be larger than memory; the words of the dictionary are kept. Raises AdminError
-    where it is another one, or has none of them.
+    Each line of the file is a word and its numbers; a first line that is not, such as word2vec's
+    header, is skipped. (``fairseq.utils.parse_embedding`` always skips the first line.) The file
+    may be larger than memory: only words of the dictionary are kept. Raises AdminError if it has
+    another format, or none of these words.
     """
     vectors = _vectors(path, dictionary, embedding.embedding_dim)
     if not vectors:
@@ -61,6 +61,6 @@ def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[fl
 
 def _finite(texts: list[str]) -> list[float]:
     numbers = [float(text) for text in texts]
-    if not all(abs(number) <= LARGEST for number in numbers):  # nor NaN
+    if not all(abs(number) <= LARGEST for number in numbers):  # false for NaN too
         raise ValueError
     return numbers

@@ -1,6 +1,6 @@
-"""The profile file: one ω per sub-layer and the variances it came from.
+"""The profile file: one ω per sub-layer and the variances it was computed from.
 
-Written as JSON; the text files of the original release (``INDEX RATIO`` lines) are read too.
+It is written as JSON; the text files of the original release (``INDEX RATIO`` lines) are read too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import check_json, read_text, write_json
 from admin_fairseq.hooks.recorder import Site
 
-FORMAT, VERSION = "admin-fairseq profile", 1
 LARGEST_FILE = 4 << 20  # bytes: some 20,000 sub-layers
-WHAT = f"a profile of version {VERSION}, as --init-type adaptive-profiling writes it"
+WHAT = "a profile of version 1, as --init-type adaptive-profiling writes it"
 
 _FLOAT32 = torch.finfo(torch.float32)
 Omega = Annotated[float, Meta(ge=_FLOAT32.tiny, le=_FLOAT32.max)]
-"""ω as the model holds it: positive, finite, and with all its digits."""
+"""ω as the model stores it: positive, and a normal number in float32."""
+Stack = Annotated[str, Meta(pattern=r"\A(encoder|decoder)\Z")]
+Sublayer = Annotated[str, Meta(pattern=r"\A(self_attn|encoder_attn|ffn)\Z")]
 Variance = Optional[Annotated[float, Meta(ge=0)]]
 ReleaseLine = tuple[Annotated[int, Meta(ge=1)], Omega]
 
@@ -32,9 +33,9 @@ ReleaseLine = tuple[Annotated[int, Meta(ge=1)], Omega]
 class Entry:
     """One sub-layer. Variances are over all elements; the release's text files have none."""
 
-    stack: Literal["encoder", "decoder"]
+    stack: Stack
     layer: Annotated[int, Meta(ge=0)]
-    sublayer: Literal["self_attn", "encoder_attn", "ffn"]
+    sublayer: Sublayer
     input_variance: Variance
     branch_variance: Variance
     omega: Omega
@@ -48,8 +49,8 @@ class Entry:
 class _File:
     """The JSON file."""
 
-    format: Literal[FORMAT]
-    version: Literal[VERSION]
+    format: Literal["admin-fairseq profile"]
+    version: Literal[1]
     model: dict[str, int]
     measurement: dict[str, Union[int, float, str, None]]
     packages: dict[str, str]
@@ -67,14 +68,14 @@ class Profile:
 
     def write(self, path: str) -> None:
         """Write JSON, whole or not at all."""
-        content = _File(FORMAT, VERSION, self.model, self.measurement, self.packages, self.entries)
-        write_json(asdict(content), path)
+        about = self.model, self.measurement, self.packages
+        write_json(asdict(_File("admin-fairseq profile", 1, *about, self.entries)), path)
 
     def omegas_for(self, sites: Iterable[Site], dims: dict[str, int]) -> list[float]:
         """ω of each of ``sites``, in order; raises AdminError unless the profile fits exactly.
 
-        ``dims``: the model's dimensions, under the names that they have in the file (the
-        release's text has none).
+        ``dims``: the model's dimensions, under their names in the file (the release's text has
+        none).
         """
         sites = list(sites)
         for name, dim in dims.items():
@@ -109,7 +110,7 @@ def _check_depths(profiled: list[Site], wanted: list[Site]) -> None:
 
 
 def read_profile(path: str, sites: Iterable[Site]) -> Profile:
-    """Read JSON or the release's text, whose lines are numbered along ``sites`` of the model.
+    """Read JSON, or the release's text, whose lines follow ``sites``, those of the model.
 
     Raises AdminError for a file that is neither.
     """
@@ -131,12 +132,12 @@ def _from_json(text: str) -> Profile:
 def _from_release_text(text: str, sites: list[Site]) -> Profile:
     ratios = _release_ratios(text)
     if not text.endswith("\n"):
-        raise AdminError("cut off: its last line has no end")
+        raise AdminError("cut off: its last line does not end in a newline")
     entries = []
     for stack, values in ratios.items():
         kinds = list(dict.fromkeys(site.sublayer for site in sites if site.stack == stack))
         if values and not kinds:
-            raise AdminError(f"has ω for the {stack}, the model has none there")
+            raise AdminError(f"has ω for the {stack}, where the model has none")
         for i, ratio in enumerate(values):
             kind = kinds[i % len(kinds)]
             entries.append(Entry(stack, i // len(kinds), kind, None, None, ratio))
@@ -158,9 +159,7 @@ def _release_ratios(text: str) -> dict[str, list[float]]:
         if index == 1 and ratios["encoder"]:
             stack = "decoder"
         if index != len(ratios[stack]) + 1:
-            raise AdminError(
-                f"line {number} has index {index} where {len(ratios[stack]) + 1} is due"
-            )
+            raise AdminError(f"line {number} has index {index}, expected {len(ratios[stack]) + 1}")
         ratios[stack].append(ratio)
     if not ratios["encoder"]:
         raise AdminError("not a profile (it is empty)")

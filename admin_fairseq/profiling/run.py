@@ -1,4 +1,4 @@
-"""Setting ω when a training run starts: from the file, or by measuring the first batches."""
+"""Setting ω when a training run starts: from a file, or by measuring the first batches."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: 
 def profiled(
     model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig
 ) -> Optional[Profile]:
-    """Set ω as a training run would, without its files: from --profile-path, or by measuring.
+    """Set ω as a training run would, but write nothing: from --profile-path, or by measuring.
 
-    Returns the profile; None, and nothing happens, in schemes that have none.
+    Returns the profile; a scheme that has none is left alone, and None is returned.
     """
     if config.scheme.profile is schemes.Profiling.NONE:
         return None
@@ -89,7 +89,7 @@ def _apply(
 
 
 def _dims(config: SchemeOptions) -> dict[str, int]:
-    """What a profile depends on beside the depths."""
+    """What a profile depends on besides the depths."""
     keys = [f"{s}_{dim}" for s in config.stacks for dim in ("embed_dim", "ffn_embed_dim")]
     return {key: getattr(config, key) for key in keys}
 
@@ -104,7 +104,7 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
 def _refuse_to_replace(
     path: str, profile: Profile, sites: dict[Site, ScaledResidual], run: DictConfig
 ) -> None:
-    """Raise AdminError where ``path`` has another profile, with which a run has trained."""
+    """Raise AdminError if ``path`` has another profile, which a run has trained with."""
     if not (os.path.lexists(path) and has_checkpoints(run.checkpoint)):
         return
     try:
@@ -113,7 +113,7 @@ def _refuse_to_replace(
         same = False
     if not same:
         raise AdminError(
-            f"{path}: has another profile, that of the run whose checkpoints lie in "
+            f"{path}: has another profile, that of the run whose checkpoints are in "
             f"{run.checkpoint.save_dir}; choose another --profile-path or --save-dir"
         )
 
@@ -124,12 +124,12 @@ def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str
     asked = r"""(init[-_]type[= ]["']*)adaptive(?![\w-])"""
     if re.search(asked, line):
         return re.sub(asked, r"\1adaptive-profiling", line)
-    hydra = "hydra" in line  # there the scheme may stand in a file
+    hydra = "hydra" in line  # whose files may name the scheme
     return f"{line} {'model.init_type=' if hydra else '--init-type '}adaptive-profiling"
 
 
 def _finish(path: str) -> None:
-    """End the profiling pass on every worker, none before the file is there."""
+    """End the process of every worker, none before the file is written."""
     if dist.is_initialized():
         dist.barrier()
     if not dist.is_initialized() or dist.get_rank() == 0:
@@ -140,15 +140,14 @@ def _finish(path: str) -> None:
 def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> Profile:
     """Measure ``--profile-batches`` batches on every worker, and pool them.
 
-    Batches, device and precision are those of the coming training run, and every batch is seen
-    with the dropout masks of the first update, as fairseq seeds it. Each batch is measured as
-    the release measures its one: under its own running ω. All moments are then added up, and
-    the final ω come from the pooled variances. Leaves the random state and the task as they
-    were, but the model on the device and in the precision of the run, where fairseq's own trainer
-    then finds it.
-    What --ddp-backend fully_sharded is going to spread is measured as a whole, in float32.
+    Batches, device and precision are those of the training run that follows, and every batch gets
+    the dropout masks of the first update, as fairseq seeds it. Each batch is measured as the
+    release measures its only one: with its own running ω. All moments are then added up, and the
+    final ω are computed from the pooled variances. The random state and the task are left as they
+    were; the model stays on the device and in the precision of the run, as fairseq's own trainer
+    needs it. A model that --ddp-backend fully_sharded will shard is measured whole, in float32.
 
-    Raises AdminError where there is no batch, or a variance is not finite.
+    Raises AdminError if there is no batch, or a variance is not finite.
     """
     run = _not_sharded(run)
     trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
@@ -178,10 +177,9 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
 
 @contextmanager
 def left_as_it_was(task: FairseqTask) -> Iterator[None]:
-    """Undo what happens inside to the attributes of ``task`` and to the dictionaries among them.
+    """Restore the attributes of ``task``, and the dictionaries among them, when the block ends.
 
-    Some of fairseq's tasks (translation_multi_simple_epoch) cannot load data that they have
-    already.
+    Some of fairseq's tasks (translation_multi_simple_epoch) cannot load their data twice.
     """
     attributes = dict(vars(task))
     contents = [(held, dict(held)) for held in attributes.values() if isinstance(held, dict)]
@@ -196,7 +194,7 @@ def left_as_it_was(task: FairseqTask) -> Iterator[None]:
 
 
 def _not_sharded(run: DictConfig) -> DictConfig:
-    """The run as it would be on workers that each have the whole model."""
+    """The run as it would be if every worker had the whole model."""
     if run.distributed_training.ddp_backend != "fully_sharded":
         return run
     run = copy.deepcopy(run)
@@ -209,7 +207,7 @@ def _not_sharded(run: DictConfig) -> DictConfig:
 def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[dict[str, Any]]:
     """The worker's first batches, exactly as training will see them.
 
-    Raises AdminError where the data cannot be read, or is not of the dictionaries.
+    Raises AdminError if the data cannot be read, or does not fit the dictionaries.
     """
     with telling_of_data(run):
         epoch = trainer.get_train_iterator(epoch=1, disable_iterator_cache=True)
@@ -226,7 +224,7 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
 
 
 def _add_up(values: torch.Tensor, device: torch.device) -> None:
-    """Sum over workers, in place."""
+    """Sum ``values`` over all workers, in place."""
     if dist.is_initialized():
         on_device = values.to(device)
         distributed_utils.all_reduce(on_device, distributed_utils.get_data_parallel_group())

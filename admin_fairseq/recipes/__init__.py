@@ -1,1 +1,1 @@
-"""What the rows of the published tables train with: one table, and all that is made of it."""
+"""One table of the settings of published runs, and everything derived from it."""

@@ -3,7 +3,7 @@
 Sources: Liu et al. 2020 (arXiv:2004.08249) and its release; Liu et al. 2020, Very Deep Transformers
 for Neural Machine Translation (arXiv:2008.07772); Huang et al. 2020 (T-Fixup) and its release; the
 README and ``example`` scripts of admin-torch; takase/b2t_connection; the scripts of DLCL's authors.
-What these do not tell is our choice, and said so.
+What these do not say is our choice, and marked as such.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _table_3(depth: int, postln: Optional[float], preln: float, admin: float) ->
 
 
 def _torch(depth: int, *scores: tuple[float, str, bool]) -> Row:
-    """A row of admin-torch's README: BLEU, the scale of the output's change, whether ω trains."""
+    """A row of admin-torch's README: BLEU, --output-change-scale, whether ω is trained."""
     return Row(
         "admin-torch",
         (depth, depth),
@@ -252,7 +252,7 @@ in DIR/0 to DIR/14 (a run that diverges does not stop the others):
                 for scheme in ("postln", "preln", "admin")
             ),
         ),
-        replace(IWSLT14_TFIXUP, schemes=(), rows=()),  # for whatever scheme asks for it
+        replace(IWSLT14_TFIXUP, schemes=(), rows=()),  # for any scheme with --recipe tfixup
     ),
 )
 
@@ -411,8 +411,8 @@ WMT14_EN_FR = Published(
 def _compared(batches: str, about: str, settings: Settings, batch: Batch) -> tuple[Recipe, ...]:
     """admin-torch's comparison of Admin, DeepNet and itself, with one of its two batches.
 
-    In the commands for the others (example/README.md, 2.2), --init-type takes the place of the
-    scripts' fourth argument: to the letter, these runs share no embeddings.
+    In the commands for the others (example/README.md, 2.2), --init-type replaces the scripts'
+    fourth argument, --share-all-embeddings: taken literally, these runs share no embeddings.
     """
     torch = Recipe(
         batches,

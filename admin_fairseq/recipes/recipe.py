@@ -1,4 +1,4 @@
-"""What the table of published runs is made of."""
+"""The types of the table of published runs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
 Settings = Mapping[str, Any]
-"""``group.option``, as fairseq's configuration names it → value, in the order of a command."""
+"""``group.option`` of fairseq's configuration → value, in the order of the command line."""
 
 HYBRIDS: dict[str, Settings] = {
     # Admin, Table 1
     "postln-preln": {"model._name": "postln_transformer", "model.decoder_normalize_before": True}
 }
 PUBLISHED_NAMES = ("admin", "postln", "preln", *HYBRIDS)
-"""Schemes that tables call otherwise than --init-type does."""
+"""Schemes under the names of published tables, which --init-type does not have."""
 SCHEME_NAMES = tuple(dict.fromkeys((*PUBLISHED_NAMES, *SCHEMES)))
 """The values of --scheme."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A published BLEU, tokenised. It is that of runs that have ``options`` of the model."""
+    """A published tokenised BLEU, of runs whose model has ``options``."""
 
     source: str
     bleu: Optional[float] = None  # None: the run diverged
@@ -34,13 +34,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A published run of a recipe. What is not said here is the recipe's."""
+    """A published run of a recipe, which has all settings that are not given here."""
 
     scheme: str
     layers: tuple[int, int]
     scores: tuple[Score, ...] = ()
     about: str = ""
-    file: str = ""  # its name in configs/DATASET; by default scheme and depth
+    file: str = ""  # its name in configs/DATASET (default: scheme and depth)
     size: Optional[str] = None
     but: Settings = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """One update: ``update_freq`` batches of ``max_tokens`` on each GPU."""
+    """The batch of one update: on each GPU, ``update_freq`` batches of ``max_tokens``."""
 
     max_tokens: int
     update_freq: int
@@ -61,10 +61,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Decoding:
-    """The mean of the last ``average`` epochs up to ``last_epoch`` is evaluated.
+    """How a run is evaluated: the mean of the last ``average`` epochs up to ``last_epoch``.
 
-    The window is fixed beforehand, never chosen on the test set. Without one, the checkpoint with
-    the best validation loss is taken.
+    The window is fixed beforehand, never chosen on the test set. If ``average`` is 0, the
+    checkpoint with the best validation loss is taken.
     """
 
     beam: int
@@ -75,12 +75,12 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How runs train and are evaluated: of ``schemes`` (all, if empty), from a depth on."""
+    """How runs of ``schemes`` (all if empty), from a depth on, are trained and evaluated."""
 
     name: str  # the value of --recipe
     about: str
     settings: Settings
-    half: Settings  # what makes it fp16, and what comes with that
+    half: Settings  # for training in fp16
     batch: Batch
     decoding: Decoding
     seeds: tuple[int, ...] = (1111,)
@@ -94,14 +94,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Published:
-    """The runs of one data set. Of its recipes, the first that fits counts."""
+    """The runs of one data set. The first of its recipes that fits a run is used."""
 
     size: str  # the end of the architecture's name
     recipes: tuple[Recipe, ...]
-    recipe: Optional[str] = None  # the value of --recipe where none is given; None: any
+    recipe: Optional[str] = None  # the default of --recipe; None: any that fits
 
     def choose(self, name: Optional[str], scheme: str, encoder_layers: int) -> Recipe:
-        """The recipe of a run; raises AdminError where ``name`` is none of this data set's."""
+        """The recipe of a run; raises AdminError if no recipe called ``name`` fits."""
         for recipe in self.recipes:
             if name in (None, recipe.name) and recipe.fits(scheme, encoder_layers):
                 return recipe
@@ -110,7 +110,7 @@ class Published:
 
 
 def without(settings: Settings, section: str) -> Settings:
-    """The settings but those of a section."""
+    """The settings without those of a section."""
     return {key: settings[key] for key in settings if not key.startswith(f"{section}.")}
 
 

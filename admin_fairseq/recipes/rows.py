@@ -1,9 +1,9 @@
-"""Files for hydra: a row of the published tables each, and what they and others build on.
+"""Files for hydra: one for each row of the published tables, and those that they build on.
 
-Hydra composes before it imports the plugin; hence files, also for what ``--arch``, ``--optimizer``
-and ``--lr-scheduler`` stand for. A row is the configuration that fairseq-hydra-train is given: only
-such a one may have a defaults list in hydra 1.0 (fairseq 0.12.2), whose files override it. So
-``_self_`` comes first, in hydra 1.3 too, and a row says only what ``base/published`` does not.
+Hydra composes a configuration before it imports the plugin, so it needs files, also for the values
+of ``--arch``, ``--optimizer`` and ``--lr-scheduler``. A row is a primary configuration: in hydra
+1.0 (fairseq 0.12.2) only that may have a defaults list, and the files in the list override it.
+Hence ``_self_`` comes first, in hydra 1.3 too, and a row has only what ``base/published`` does not.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ MADE = "# Made by admin-fairseq configs."
 WIDTH = 100
 NO_BREAK = "\N{NO-BREAK SPACE}"
 LISTS = ("optimization.lr", "optimization.update_freq")
-"""Settings of which fairseq has one for each epoch."""
-SECTIONS = ("common", "task", "model", "optimizer", "lr_scheduler", "optimization")
-SECTIONS += ("dataset", "distributed_training", "criterion", "checkpoint", "hydra")
+"""Settings that are lists in fairseq, with a value for each epoch."""
+SECTIONS = (
+    *("common", "task", "model", "optimizer", "lr_scheduler", "optimization"),
+    *("dataset", "distributed_training", "criterion", "checkpoint", "hydra"),
+)
 
 ABOUT_BASE = """What all published runs have in common.
 
@@ -54,7 +56,7 @@ DEFAULTS: Settings = {
     "model.attention_dropout": 0.0,
     "model.activation_dropout": 0.0,
 }
-"""What recipes leave to fairseq, so that the command line can change it."""
+"""Options that recipes leave to fairseq, given so that the command line can change them."""
 
 MODEL_OPTIONS = (
     *("init_type", "profile_path", "profile_batches", "output_change_scale", "omega_trainable"),
@@ -64,9 +66,9 @@ MODEL_OPTIONS = (
     *("encoder_normalize_before", "decoder_normalize_before", "share_all_embeddings"),
     "share_decoder_input_output_embed",
 )
-"""What the command line can change without a plus sign."""
+"""Options that the command line can change without a plus sign."""
 FROM_TASK = ("add_bos_token", "tokens_per_sample", "max_target_positions")
-"""The same of language models, whose task has them."""
+"""The same for language models, which take these from the task."""
 ADAM = {"adam_betas": "(0.9, 0.98)", "adam_eps": 1e-8, "weight_decay": 0.0}
 GROUPS: dict[str, Mapping[str, Any]] = {
     "optimizer/radam": ADAM,
@@ -91,7 +93,7 @@ def row_files() -> dict[str, str]:
 
 
 def _group(name: str, options: Mapping[str, Any]) -> str:
-    """A file that ``model=NAME`` or its like chooses."""
+    """A file that ``model=NAME``, ``optimizer=NAME`` or ``lr_scheduler=NAME`` chooses."""
     content = yaml.safe_dump({"_name": name, **options}, sort_keys=False)
     return f"# @package _group_\n{MADE} null: what the architecture says\n{content}"
 
@@ -132,7 +134,7 @@ def _settings(dataset: str, published: Published, recipe: Recipe, row: Row) -> S
 
 
 def _sections(settings: Settings) -> str:
-    """The settings as YAML, a line for each section, or few."""
+    """The settings as YAML, each section on one line if it fits."""
     nested: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         section, name = key.split(".")
@@ -142,7 +144,7 @@ def _sections(settings: Settings) -> str:
 
 
 def _section(section: str, values: dict[str, Any]) -> str:
-    """A section in braces, its name first, broken between options alone."""
+    """A section in braces, ``_name`` first; lines are broken only between options."""
     ordered = sorted(values, key=lambda name: name != "_name")
     options = [_option(name, values[name]).replace(" ", NO_BREAK) for name in ordered]
     text = f"{section}:{NO_BREAK}{{{', '.join(options)}}}"
@@ -159,7 +161,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """``text`` as comments; lines that begin with a space, as those of a command, stay."""
+    """``text`` as comments; paragraphs that begin with a space, such as commands, stay as is."""
     paragraphs = text.strip("\n").split("\n\n") if text else []
     lines: list[str] = []
     for paragraph in paragraphs:

@@ -1,4 +1,4 @@
-"""The published scores, to stand beside those of runs."""
+"""The published scores, which ``results`` shows beside those of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Entry = dict[str, Any]
 
 
 def _entry(dataset: str, row: Row, score: Score) -> Entry:
-    """A score as JSON has it."""
+    """A score as it is written to JSON."""
     encoder, decoder = row.layers
     entry = {
         "dataset": dataset,
@@ -38,7 +38,7 @@ SCORES = list(_entries())
 
 
 def score(dataset: str, scheme: str, depths: tuple[int, int], model: Any) -> Optional[Entry]:
-    """The first published score of a scheme at these depths and with the model's options."""
+    """The first published score of a scheme at these depths that fits the model's options."""
     wanted = (dataset, scheme, *depths)
     keys = ("dataset", "scheme", "encoder_layers", "decoder_layers")
     for entry in SCORES:

@@ -1,4 +1,4 @@
-"""Settings as fairseq's options."""
+"""Settings that several recipes share, and settings as command-line options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CRITERION: Settings = {
 }
 LOG: Settings = {"common.log_format": "simple", "common.log_interval": 100}
 EVERYWHERE: Settings = {**START, **CRITERION, **LOG}
-"""What all published runs have in common."""
+"""The settings that all published runs share."""
 SMALL = 0.01
-"""Numbers below are written as 1e-3."""
+"""Smaller numbers are written as 1e-3."""
 
 
 def model_of(scheme: str, size: str, layers: tuple[int, int]) -> Settings:
@@ -32,14 +32,14 @@ def languages_of(dataset: str) -> Settings:
 
 
 def kept(decoding: Decoding) -> Settings:
-    """The checkpoints that evaluation takes."""
+    """Settings that keep the checkpoints that the evaluation needs."""
     if decoding.average:
         return {"checkpoint.keep_last_epochs": decoding.average}
     return {"checkpoint.no_epoch_checkpoints": True}
 
 
 def options(settings: Settings) -> list[str]:
-    """What stands on the command line of fairseq-train for ``settings``."""
+    """The words of a fairseq-train command that stand for ``settings``."""
     return [word for key, value in settings.items() for word in _option(key, value)]
 
 
@@ -53,7 +53,7 @@ def _option(key: str, value: Any) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """``value`` as people write it: 1e-3, where Python has 0.001."""
+    """``value`` as people write it: 1e-3, not Python's 0.001."""
     if isinstance(value, float) and 0 < abs(value) < SMALL:
         return f"{Decimal(repr(value)):e}"
     return str(value)

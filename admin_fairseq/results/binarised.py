@@ -1,4 +1,4 @@
-"""The tokens of training data that fairseq-preprocess wrote."""
+"""The unigram entropy of training data that fairseq-preprocess wrote."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from fairseq.data.data_utils import infer_language_pair
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import open_regular
+from admin_fairseq.repairs.data_folders import HEADER
+from admin_fairseq.repairs.private import INDEX_MAGIC, type_of_tokens
 
-HEADER = struct.Struct("<9sQB")  # of an index: what it is, its version, the type of the tokens
-MMAP = b"MMIDIDX\x00\x00"
-TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2", 9: "<u4", 10: "<u8"}
-"""fairseq's numbers for the types of whole numbers → numpy's names."""
 CHUNK = 1 << 22  # tokens counted at a time
 LARGEST_VOCABULARY = 1 << 24
 
 
 def training_target(data: str, config: Mapping) -> Optional[str]:
-    """The path, without its ending, of the data in ``data`` that a model learned to predict.
+    """The path, without its ending, of the text in ``data`` that a model learned to predict.
 
-    None where they are not there, or in another than fairseq's usual form.
+    None if it is missing, or not in fairseq's usual format.
     """
     task = config.get("task", {})
     subset = str(config.get("dataset", {}).get("train_subset") or "train")
@@ -39,22 +37,22 @@ def training_target(data: str, config: Mapping) -> Optional[str]:
     except OSError:
         return None
     paths = (os.path.join(data, name) for name in candidates)
-    return next((path for path in paths if _header(path)[:9] == MMAP), None)
+    return next((path for path in paths if _header(path).startswith(INDEX_MAGIC)), None)
 
 
 def _header(path: str) -> bytes:
     try:
         with open_regular(f"{path}.idx") as file:
             return file.read(HEADER.size)
-    except (OSError, ValueError):  # or no name of a file
+    except (OSError, ValueError):  # ValueError: no valid file name
         return b""
 
 
 @cache
 def unigram_bits(path: str) -> float:
-    """The entropy of the tokens of binarised data, counted alone, in bits per token.
+    """The unigram entropy of binarised data, in bits per token.
 
-    Raises AdminError for data that are damaged.
+    Raises AdminError if the data are damaged.
     """
     counts = np.zeros(0, np.int64)
     try:
@@ -63,11 +61,11 @@ def unigram_bits(path: str) -> float:
             more[: len(counts)] += counts
             counts = more
         if not len(counts):
-            raise ValueError("there are no tokens")
-    except (OSError, ValueError, KeyError, struct.error) as error:
+            raise ValueError("no tokens")
+    except (OSError, ValueError, struct.error) as error:
         raise AdminError(
-            f"{path}.bin, .idx: not fairseq's binarised data, or damaged ones; run "
-            f"fairseq-preprocess again, or take them away: {error}"
+            f"{path}.bin, .idx: not fairseq's binarised data, or damaged; run "
+            f"fairseq-preprocess again, or remove them: {error}"
         ) from None
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
@@ -75,11 +73,13 @@ def unigram_bits(path: str) -> float:
 
 def _tokens(path: str) -> Iterator[np.ndarray]:
     """The tokens, chunk by chunk."""
-    _, _, number = HEADER.unpack(_header(path))
-    kind = np.dtype(TYPES[number])
+    _, _, code, _ = HEADER.unpack(_header(path))
+    kind = np.dtype(type_of_tokens(code))
+    if kind.kind not in "iu":
+        raise ValueError("tokens that are not whole numbers")
     with open_regular(f"{path}.bin") as file:
         while content := file.read(CHUNK * kind.itemsize):
             tokens = np.frombuffer(content, kind)
             if tokens.min() < 0 or tokens.max() >= LARGEST_VOCABULARY:
-                raise ValueError("there are tokens that no dictionary has")
+                raise ValueError("tokens that no dictionary has")
             yield tokens.astype(np.int64)

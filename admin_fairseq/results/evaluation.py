@@ -1,4 +1,4 @@
-"""The file evaluation.json: how good a model is, from ``admin-fairseq score`` to ``results``."""
+"""evaluation.json: the scores of a model, which ``score`` writes and ``results`` reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Text = Annotated[str, Meta(max_length=4096)]  # room for any path
 
 @dataclass(frozen=True)
 class Score:
-    """BLEU in per cent, a little more by rounding, and how it was computed."""
+    """BLEU in per cent (rounding may exceed 100), and how it was computed."""
 
     score: Annotated[float, Meta(ge=0, le=100.01)]
     signature: Text = ""
@@ -22,7 +22,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by their kinds, and what was scored."""
+    """Scores by kind, and what was scored."""
 
     dataset: Optional[Text] = None
     subset: Text = "test"
@@ -37,5 +37,5 @@ class Evaluation:
 
 
 def read_evaluation(path: str) -> Evaluation:
-    """Raises AdminError where the file cannot be read, or is something else."""
+    """Raises AdminError if the file cannot be read, or is not an evaluation."""
     return read_json(path, Evaluation, "an evaluation as admin-fairseq score writes it")

@@ -1,4 +1,4 @@
-"""Translations as fairseq-generate prints them: found among its output, in the order of the set."""
+"""The translations in the output of fairseq-generate, in the order of the test set."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ SCORE = r"-?(?:\d[\d.]{0,30}(?:e-?\d{1,3})?|inf|nan)\t"
 LINE = re.compile(rf"(?:([A-Z]-)(\d{{1,9}})\t(?:{SCORE})?|(\d{{1,9}})\t{SCORE})(.*)", re.DOTALL)
 """``H-12<TAB>-0.25<TAB>words``; ``sed`` or ``cut`` may have taken the letter or the score."""
 SCORED = re.compile(r"-\d[\d.]{0,30}(?:e-?\d{1,3})?\t")
-"""The same without the sentence's number."""
+"""A line that has lost the number of its sentence."""
 OTHERS = re.compile(r"[STPACEWI]-\d{1,9}\t")
-"""What fairseq-generate prints beside translations."""
+"""The other lines that fairseq-generate prints."""
 KINDS = ("D-", "H-", None)
-"""Which lines are taken, if there are any: D- is H- in the form of written text."""
+"""Kinds of translations, the preferred one first: D- is H- detokenised."""
 
 
 def translations(lines: Sequence[str]) -> list[str]:
-    """``lines``, unless they are fairseq-generate's output, whole or cut: then its translations.
+    """The translations in fairseq-generate's output, whole or cut; of other text, all ``lines``.
 
-    Raises AdminError where these are not one for each sentence, or their order is lost.
+    Raises AdminError if a sentence does not have exactly one translation, or their order is lost.
     """
     matches = [match for match in map(LINE.match, lines) if match]
     for kind in KINDS:
@@ -35,9 +35,9 @@ def translations(lines: Sequence[str]) -> list[str]:
 
 
 def _refuse_the_rest(lines: Sequence[str]) -> None:
-    """Raise AdminError for fairseq-generate's output without what is needed to order it."""
+    """Raise AdminError for output of fairseq-generate that cannot be put in order."""
     if lines and all(map(SCORED.match, lines)):
-        what = "each line begins with a score, and no longer says which sentence it is"
+        what = "lines with a score, but without the number of the sentence"
     elif any(map(OTHERS.match, lines)):
         what = "lines of fairseq-generate without its translations, D- or H-"
     else:
@@ -46,7 +46,7 @@ def _refuse_the_rest(lines: Sequence[str]) -> None:
 
 
 def _in_order(found: Sequence[tuple[int, str]]) -> list[str]:
-    """The texts by their numbers, of which none is missing and none comes twice."""
+    """The texts in order; raises AdminError if a number is missing or occurs twice."""
     numbered = dict(found)
     for number in range(len(numbered)):
         if number not in numbered:

@@ -1,4 +1,4 @@
-"""What fairseq-train and fairseq-hydra-train print, read back line by line."""
+"""The logs of fairseq-train and fairseq-hydra-train, read line by line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OVERFLOW = ("Minimum loss scale reached", "gradients are Nan/Inf")
 
 
 class Statistics(msgspec.Struct):
-    """What a line tells of the loss, from its text; cross_entropy has no nll_loss."""
+    """The statistics of a log line that concern the loss; cross_entropy has no nll_loss."""
 
     num_updates: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     loss: float
@@ -39,17 +39,17 @@ class Statistics(msgspec.Struct):
 
 
 class Point(NamedTuple):
-    """A loss, in bits without label smoothing, after so many updates."""
+    """A loss after ``update`` updates, in bits, without label smoothing."""
 
     update: int
     loss: float
-    wall: float  # seconds since its start
-    start: int  # which start of fairseq-train logged it
+    wall: float  # seconds since fairseq-train was started
+    start: int  # the number of that start
 
 
 @dataclass
 class Log:
-    """A training log; one with several starts tells what the run came to in the end."""
+    """A training log; if a run was resumed, what it came to in the end."""
 
     config: dict[str, dict[str, Any]] = field(default_factory=dict)  # the last start's
     training: list[Point] = field(default_factory=list)  # per log interval
@@ -75,8 +75,10 @@ class Log:
 
     @property
     def seconds_per_update(self) -> Optional[float]:
-        """The median over spans of at least ``SPAN`` seconds: fairseq tells whole seconds, and its
-        own updates per second have two digits. None for a run that is shorter."""
+        """The median over spans of at least ``SPAN`` seconds, None for a shorter run.
+
+        fairseq logs whole seconds, and its own rate of updates has only two digits.
+        """
         times, first = [], None
         for point in self.training:
             if first is None or point.start != first.start:
@@ -88,7 +90,7 @@ class Log:
 
 
 def read_log(path: str) -> Log:
-    """Raises AdminError where the file cannot be read, or is too large for a log."""
+    """Raises AdminError if the file cannot be read, or is too large for a log."""
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_size > LARGEST:
@@ -101,7 +103,7 @@ def read_log(path: str) -> Log:
 def parse(lines: Iterable[str]) -> Log:
     log = Log()
     for line in lines:
-        # else half written, or a part of something too long
+        # other lines are half written, or parts of one that is too long
         message = MESSAGE.search(line) if line.endswith("\n") else None
         if message:
             _take(log, message[1] or message[2], message[3])
@@ -131,16 +133,16 @@ def _take_event(log: Log, text: str) -> None:
 
 
 def _validation_name(config: Mapping) -> str:
-    """The first validation set, which chooses the best checkpoint, is logged under its name."""
+    """The log name of the first validation set, which decides the best checkpoint."""
     return str(config.get("dataset", {}).get("valid_subset") or "valid").split(",")[0]
 
 
 def _take_point(
     log: Log, points: list[Point], later: list[Point], texts: Mapping[str, Any]
 ) -> None:
-    """Add to ``points``; whatever is known from this update on was repeated by a resumed run.
+    """Add to ``points``, and drop those from this update on, which a resumed run has repeated.
 
-    ``later`` are the points that fairseq logs only after those of the same update.
+    ``later`` are points that fairseq logs only after ``points`` of the same update.
     """
     try:
         found = msgspec.convert(texts, Statistics, strict=False)
@@ -156,7 +158,7 @@ def _take_point(
 
 
 def _statistics(name: str, text: str) -> dict[str, Any]:
-    """Statistic → its text, for every --log-format."""
+    """Statistic → its text, whatever the --log-format."""
     if not text.startswith("{"):
         return dict(STATISTIC.findall(text))
     try:
@@ -167,10 +169,10 @@ def _statistics(name: str, text: str) -> dict[str, Any]:
 
 
 def configuration(text: str) -> dict[str, dict[str, Any]]:
-    """The sections of the printed configuration; {} if it is none.
+    """The sections of the printed configuration; {} if ``text`` is something else.
 
-    fairseq prints a part that is no dictionary as ``Namespace(...)``, and choices as bare words,
-    ``'init_type': adaptive-auto``: it is parsed, never evaluated.
+    fairseq prints some parts as ``Namespace(...)``, and choices as bare words,
+    ``'init_type': adaptive-auto``. The text is parsed, never evaluated.
     """
     text = text.strip()
     try:
@@ -181,7 +183,7 @@ def configuration(text: str) -> dict[str, dict[str, Any]]:
     return {name: section for name, section in found.items() if isinstance(section, dict)}
 
 
-def _value(node: ast.AST, source: bytes) -> Any:
+def _value(node: ast.expr, source: bytes) -> Any:
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values)
         return {str(_value(k, source)): _value(v, source) for k, v in pairs if k}
@@ -189,6 +191,6 @@ def _value(node: ast.AST, source: bytes) -> Any:
         return {k.arg: _value(k.value, source) for k in node.keywords if k.arg}
     try:
         value = ast.literal_eval(node)
-    except (ValueError, TypeError):  # no literal, or a set of what no set can hold
+    except (ValueError, TypeError):  # not a literal, or a set of unhashable values
         value = source[node.col_offset : node.end_col_offset].decode(errors="replace")
     return shortened(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""A run folder: what was trained on what, how it went, and how good it is."""
+"""The folder of a run: its model and data, how training went, and its scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from admin_fairseq.results.logs import Log, Point, read_log
 from admin_fairseq.schemes import SCHEMES, Profiling
 
 LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
-LONGEST_NAME = 100  # characters that tables show of a log's text
+LONGEST_NAME = 100  # characters of a log's text that tables show
 MOST_LAYERS = 1_000_000
 
 OTHER_PROGRAMS = ("common_eval", "eval_lm", "generation", "interactive", "job_logging_cfg")
@@ -37,9 +37,9 @@ PLACES = (
     *("save_interval", "save_interval_updates", "keep_interval_updates"),
     *("keep_interval_updates_pattern", "keep_last_epochs", "keep_best_checkpoints"),
 )
-"""Sections and options in which runs of one table row may differ: seed and places."""
+"""Options in which runs of one table row may differ: the seed, and where things are."""
 
-# (encoder, decoder) has its layer norm before the branches → scheme
+# whether (encoder, decoder) norm before the branches → scheme
 PLAIN = {
     (False, False): "postln",
     (True, True): "preln",
@@ -52,7 +52,7 @@ PLAIN = {
 
 @dataclass
 class Run:
-    """One folder with a log; what its log does not tell is "?"."""
+    """A folder with a log; "?" stands for what the log does not tell."""
 
     folder: str
     log: Log
@@ -61,12 +61,12 @@ class Run:
 
     @cached_property
     def model(self) -> Namespace:
-        """The model's options, with what the architecture decides."""
+        """The model's options, with the defaults of its architecture."""
         options, model = self.log.config.get("model", {}), Namespace()
         vars(model).update(options)
         name = str(options.get("_name") or options.get("arch"))
         if name in ARCHITECTURES:
-            # options that contradict one another are those of a run that failed
+            # contradictory options belong to a run that failed
             with suppress(AdminError, KeyError, TypeError):
                 apply_architecture(model, name)
         return model
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def depths(self) -> tuple[int, int]:
-        """(N, M), 0 where there is no such stack or the log does not tell."""
+        """Layers of encoder and decoder; 0 without such a stack, or if the log does not tell."""
         encoder, decoder = (getattr(self.model, f"{s}coder_layers", None) for s in ("en", "de"))
         return _layers(encoder), _layers(decoder)
 
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def scheme(self) -> str:
-        """Its name among the published results."""
+        """The scheme's name among the published results."""
         name = _text(getattr(self.model, "init_type", None) or "default")
         if not self.log.config:
             return "?"
@@ -119,7 +119,7 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Section.option → value, of all that makes a difference to the training."""
+        """Section.option → value, of all options that influence the training."""
         if not self.log.config:
             return {"run.folder": self.folder}
         return {
@@ -149,12 +149,12 @@ class Run:
 
     @cached_property
     def verdict(self) -> str:
-        """The first of ``VERDICTS`` that holds; "" for a run with which nothing is wrong."""
+        """The first of ``VERDICTS`` that holds; "" if nothing is wrong with the run."""
         return next((name for name, verdict in VERDICTS.items() if verdict.holds(self)), "")
 
 
 def _setting(name: str, value: Any) -> str:
-    if name == "data":  # its parent is a place, or the data set's name
+    if name == "data":  # the folder's name alone: runs may find it in different places
         return _text(os.path.basename(str(value).rstrip("/")))
     return _text(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
@@ -198,14 +198,11 @@ def _unreadable(run: Run) -> bool:
 
 VERDICTS = {
     "running": Verdict("a process trains in this folder now", lambda run: is_taken(run.folder)),
-    "profile only": Verdict(
-        "the last start was to write a profile and end",
-        _profile_only,
-    ),
+    "profile only": Verdict("the last start was only to write a profile", _profile_only),
     "unreadable": Verdict(
-        "no training loss could be read, and the log has no options of a run either, or tells that "
-        "it went on: no log of fairseq's, that of a terminal with a bar, or a run shorter than its "
-        "log interval",
+        "no training loss was found, and the log has no configuration, or shows that the run "
+        "trained: not a log of fairseq, one with a progress bar, or a run shorter than its log "
+        "interval",
         _unreadable,
     ),
     "diverged": Verdict(
@@ -219,9 +216,8 @@ VERDICTS = {
         lambda run: not run.log.complete,
     ),
     "stuck": Verdict(
-        "the best validation loss is less than one bit below the entropy of the training target's "
-        "tokens counted alone, sentence end included (judged where the binarised data are still "
-        "in their place)",
+        "the best validation loss is less than one bit below the unigram entropy of the training "
+        "target, sentence ends included (judged if the binarised data are still in place)",
         _stuck,
     ),
 }
@@ -231,7 +227,7 @@ RULE = "; ".join(f"{name}: {verdict.rule}" for name, verdict in VERDICTS.items()
 
 
 def find_runs(folders: Iterable[str]) -> list[Run]:
-    """The runs that ``folders`` are or have below them; raises AdminError for one without any."""
+    """The runs in and below ``folders``; raises AdminError for a folder without any."""
     found: dict[str, Run] = {}
     for folder in folders:
         paths = [path for path, _, files in sorted(os.walk(folder)) if LOG in files]

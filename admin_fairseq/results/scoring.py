@@ -1,9 +1,9 @@
 """BLEU in the three ways that papers report it, each with sacreBLEU's signature.
 
-tokenised: on words as the training data has them (Moses' tokens, BPE undone), what the papers'
-tables hold. compound split: the same with hyphenated words split, as fairseq's
-``compound_split_bleu.sh`` for WMT14 En-De. detokenised: sacreBLEU's own, on text as it is written,
-which alone compares across papers.
+tokenised: on the words of the training data (Moses' tokens, without BPE), as in the papers' tables.
+compound split: the same with hyphenated words split, as fairseq's ``compound_split_bleu.sh`` does
+for WMT14 En-De. detokenised: sacreBLEU's own, on plain text, the only one that is comparable across
+papers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs as rows of a table: one row per setting, its seeds together."""
+"""The table of runs: one row for each setting, whose seeds are taken together."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LONGEST_SETTINGS = 500  # characters: every line of curves.csv has them
 
 
 class Number(NamedTuple):
-    """The mean over the seeds; ``std`` is the sample's, None for a single seed."""
+    """The mean over seeds, and the sample standard deviation, None for a single seed."""
 
     mean: float
     std: Optional[float]
 
 
 def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
-    """The same in whatever order, which fsum and exact fractions see to; None of nothing."""
+    """Mean and deviation of the known values, independent of their order; None without any."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -42,10 +42,10 @@ def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
 
 @dataclass
 class Row:
-    """Runs that differ in nothing but seed and places."""
+    """Runs that differ only in their seed and in where things are."""
 
     runs: list[Run]
-    settings: str = ""  # what tells it from rows of the same data set, scheme and depth
+    settings: str = ""  # how it differs from rows of the same data set, scheme and depth
 
     @property
     def first(self) -> Run:
@@ -102,11 +102,11 @@ COLUMNS = {
     "verdict": Column(lambda row: row.verdict),
 }
 ALWAYS = ("dataset", "scheme", "depth", "seeds", "training loss", "verdict")
-"""Columns that stand there even if no run has anything for them."""
+"""Columns that are shown even if they are empty."""
 
 
 def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
-    """Rows by data set and depth, else as they come; or by a column, lowest first, empty last."""
+    """Rows sorted by data set and depth, or by the column ``sort``, lowest first, empty last."""
     rows: list[Row] = []
     for run in runs:
         row = next((row for row in rows if _agree(row.first, run)), Row([]))
@@ -124,13 +124,13 @@ def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
 
 
 def _agree(a: Run, b: Run) -> bool:
-    """Whether they are seeds of one row; an option that only one version of us has is no matter."""
+    """Whether two runs belong to one row; options that only one of them has are ignored."""
     shared = a.settings.keys() & b.settings.keys()
     return a.name == b.name and all(a.settings[key] == b.settings[key] for key in shared)
 
 
 def _differences(row: Row, alike: Sequence[Row]) -> str:
-    """The options in which it differs from rows ``alike``; of another optimiser (say) the name."""
+    """The options in which ``row`` differs from ``alike``; of another optimiser only the name."""
     words = []
     for option, value in row.first.settings.items():
         section, name = option.split(".", 1)
@@ -140,7 +140,7 @@ def _differences(row: Row, alike: Sequence[Row]) -> str:
         )
         if len(values) > 1 and (name == "_name" or len(parts) == 1):
             words.append(f"{section if name == '_name' else name}={value}")
-    # an option may stand in several sections
+    # an option may occur in several sections
     return shortened(" ".join(dict.fromkeys(words)), LONGEST_SETTINGS)
 
 
@@ -151,7 +151,7 @@ def _rank(value: Value) -> tuple[bool, bool, float, str]:
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The table's head and lines, without the columns that are empty."""
+    """The table's head and lines, without empty columns."""
     columns = {
         name: [_cell(column.value(row), column.digits) for row in rows]
         for name, column in COLUMNS.items()
@@ -167,7 +167,7 @@ def _cell(value: Value, digits: int) -> str:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What stands under a table."""
+    """The notes below a table."""
     sources = {row.published["source"]: None for row in rows if row.published}
     signatures = {
         f"{kind}: {score.signature}": None
@@ -232,7 +232,7 @@ def _everything(run: Run) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: null for a number that is not finite."""
+    """``value`` for JSON: null for a number that is not finite."""
     if isinstance(value, Number):
         return _plain(value._asdict())
     if isinstance(value, dict):
@@ -248,14 +248,14 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "csv": ("csv", lambda rows: as_csv(cells(rows)).rstrip("\n")),
     "json": ("json", _as_json),
 }
-"""--format → the ending of its file, and the table in it."""
+"""--format → the ending of its file, and the function that writes the table."""
 
 
 CURVES = ("dataset", "scheme", "depth", "settings", "seed", "folder", "curve", "update", "loss")
 
 
 def curves(rows: Sequence[Row]) -> list[tuple]:
-    """Every logged loss: the lines of curves.csv, its head first."""
+    """Every logged loss: the lines of curves.csv, with its head."""
     return [
         CURVES,
         *(

@@ -1,1 +1,1 @@
-"""Running fairseq's commands as published: training, evaluation, tables of both."""
+"""Running fairseq's commands with published settings: training, evaluation, tables."""

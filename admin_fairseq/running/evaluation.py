@@ -1,4 +1,4 @@
-"""Evaluation as published: checkpoints averaged, the test set translated and scored, a table."""
+"""Evaluation as published: average checkpoints, translate the test set, score, make a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 BEST = "checkpoint_best.pt"
 AVERAGE = "average.pt"
-LARGEST_LOG = 256 << 20  # bytes of what fairseq-generate prints
+LARGEST_LOG = 256 << 20  # bytes printed by fairseq-generate
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EvaluateOptions(RunOptions):
 
 
 class Step(NamedTuple):
-    """A command. If it translates, its output is kept in NAME.log, NAME.err and NAME.hyp."""
+    """A command; if it translates, its output goes to NAME.log, NAME.err and NAME.hyp."""
 
     words: Words
     translation: Optional[str] = None  # NAME
@@ -45,21 +45,21 @@ class Step(NamedTuple):
 def evaluate(asked: EvaluateOptions) -> Iterator[str]:
     """Average, translate and score every seed's run; with ``dry_run``, yield the commands instead.
 
-    Writes average.pt, test.hyp and evaluation.json into each folder. Raises AdminError where a run
-    is missing or its translation fails, and SystemExit with the status of another command that
-    failed.
+    Writes average.pt, test.hyp and evaluation.json into each folder. Raises AdminError if a run is
+    missing or its translation fails, and SystemExit with the status of any other command that
+    fails.
     """
     runs = Runs(asked)
     device = _device(runs)
     if not asked.dry_run:
         _require(runs)
-    for seed in runs.seeds:
-        yield from _perform(_steps(asked, runs, runs.folder(seed), device), asked.dry_run)
+    for folder in runs.folders:
+        yield from _perform(_steps(asked, runs, folder, device), asked.dry_run)
     yield from _perform([Step(["admin-fairseq", "results", runs.save_dir])], asked.dry_run)
 
 
 def _require(runs: Runs) -> None:
-    for folder in map(runs.folder, runs.seeds):
+    for folder in runs.folders:
         if not os.path.isdir(folder):
             train = f"admin-fairseq train {runs.options.dataset}"
             raise AdminError(f"{folder}: missing; first run: {train}")
@@ -72,7 +72,7 @@ def _device(runs: Runs) -> list[str]:
 
 
 def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> Iterator[Step]:
-    """The commands that evaluate the run of a folder."""
+    """The commands that evaluate the run in the folder ``run``."""
     decoding = runs.recipe.decoding
     average = asked.average or decoding.average
     checkpoint = asked.checkpoint or (AVERAGE if average else BEST)
@@ -116,7 +116,7 @@ def _rest(asked: EvaluateOptions, device: list[str]) -> list[str]:
 
 
 def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
-    """Run the steps, or yield their lines."""
+    """Run the steps, or yield their commands."""
     for step in steps:
         if dry_run:
             yield as_line(step.words)
@@ -129,7 +129,7 @@ def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
 
 
 def _translate(words: Words, name: str) -> None:
-    """Run fairseq-generate; NAME.hyp is what it translates, in the order of the set."""
+    """Run fairseq-generate and write its translations to NAME.hyp, in the order of the test set."""
     logger.info("Translating into %s.hyp", name)
     with output_file(f"{name}.log") as log, output_file(f"{name}.err") as errors:
         status = run(words, stdout=log, stderr=errors)

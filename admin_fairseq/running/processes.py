@@ -1,4 +1,4 @@
-"""Commands as processes, whose output goes through and which end with this one."""
+"""Running commands as processes, which end when this one does."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Words = Sequence[str]
 
 SCRIPTS = os.path.dirname(sys.executable)
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), SCRIPTS))
-"""Also where this Python has its scripts: its environment may not have been activated."""
+"""With this Python's folder of scripts, as its environment may not be activated."""
 SPECIAL = re.compile(r"((?<![^:=])~|^#|[^\w@%+=:./#~\x7f-\U0010ffff-])", re.ASCII)
-"""Characters that a shell does not take as they are."""
+"""Characters that need a backslash in a shell."""
 
 
 def as_line(words: Words) -> str:
-    """One line that a shell reads as these words, spelled as bash's ``printf '%q '`` does.
+    """One line that a shell reads as these words, quoted as bash's ``printf '%q '`` does.
 
-    Runs that the scripts of earlier began have such a line in their folder.
+    The shell scripts of earlier versions wrote such a line into the folder of a run.
     """
     return "".join(f"{_quoted(word)} " for word in words)
 
@@ -54,23 +54,23 @@ def output_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def run(words: Words, **how: Any) -> int:
-    """Run a command to its end; returns its status, as a shell has it.
+    """Run a command to its end and return its exit status, as a shell would.
 
-    ``how`` is subprocess's: stdout and stderr are ours by default. Interrupted, it ends the command
-    and what that has started.
+    ``how`` goes to subprocess; by default stdout and stderr are inherited. When interrupted, it
+    ends the command and all that the command has started.
     """
     return asyncio.run(run_beside(words, **how))
 
 
 async def run_beside(words: Words, **how: Any) -> int:
-    """The same, while others run."""
+    """``run``, for several commands at a time."""
     program = found(words[0])
     if program is None:
         raise AdminError(f"{words[0]}: no such command on PATH")
     process = await asyncio.create_subprocess_exec(
         *(program, *words[1:]),
         stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,  # a group of its own, which ends as a whole
+        start_new_session=True,  # a process group of its own, which can be ended as a whole
         **how,
     )
     try:

@@ -1,4 +1,4 @@
-"""Which runs are meant: what training and evaluation are asked for alike."""
+"""The options that training and evaluation share, and the runs that they stand for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Names are those of the command line."""
+    """Fields have the names of the command line."""
 
     dataset: str
     recipe: Optional[str]
@@ -28,12 +28,12 @@ class RunOptions:
     precision: str
     cpu: bool
     dry_run: bool
-    words: list[str]  # for fairseq, as they are
+    words: list[str]  # passed on to fairseq
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs, one for each seed, and their places."""
+    """The runs, one for each seed, and their folders."""
 
     options: RunOptions
 
@@ -71,13 +71,17 @@ class Runs:
         return self.options.save_dir or os.path.join("runs", self.options.dataset)
 
     def folder(self, seed: int) -> str:
-        """Where a run is, or is to be."""
+        """The folder of a run, whether it exists or not."""
         scheme = "-".join(filter(None, (self.options.scheme, self.recipe_name)))
         encoder, decoder = self.layers
         return os.path.join(self.save_dir, f"{scheme}-{encoder}l-{decoder}l-seed{seed}")
 
+    @property
+    def folders(self) -> list[str]:
+        return [self.folder(seed) for seed in self.seeds]
+
     def precision(self, cpu: bool) -> str:
-        """fp32, fp16 or bf16; raises AdminError where the device has it not."""
+        """fp32, fp16 or bf16; raises AdminError if the device does not support it."""
         asked = self.options.precision
         if cpu and asked == "fp16":
             raise AdminError("--precision fp16 needs a GPU; leave it out, or take bf16 or fp32")

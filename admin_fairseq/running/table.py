@@ -1,4 +1,4 @@
-"""Many runs, trained and scored in the same way, in one table."""
+"""Many runs that are trained and scored in the same way, in one table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 from dataclasses import asdict, dataclass
+from itertools import chain, product
 from typing import Iterator, Optional
 
 from admin_fairseq.results.runs import find_runs
@@ -32,19 +33,18 @@ class TableOptions:
     save_dir: Optional[str]
     cpu: bool
     dry_run: bool
-    words: list[str]  # for fairseq-train, as they are
+    words: list[str]  # passed on to fairseq-train
 
 
 def table(asked: TableOptions) -> Iterator[str]:
     """Train and score the runs, ``jobs`` at a time, then yield their table.
 
-    Runs that have been scored are not run again. With ``dry_run``, yield the commands that train
-    instead. Raises SystemExit at the end if a run failed.
+    Runs that have a score are skipped. With ``dry_run``, yields the commands that train instead.
+    Raises SystemExit at the end if a run failed.
     """
     runs = list(_runs(asked))
-    for run in runs if asked.dry_run else ():
-        yield from train(run)
     if asked.dry_run:
+        yield from chain.from_iterable(map(train, runs))
         return
     done = asyncio.run(_all(runs, asked.jobs))
     yield FORMATS["markdown"][1](rows_of(find_runs([Runs(runs[0]).save_dir])))
@@ -53,32 +53,28 @@ def table(asked: TableOptions) -> Iterator[str]:
 
 
 def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
-    """Every run, one seed after the other: the first rows of the table come first."""
+    """Every run, seed by seed, so that each row of the table soon has its first run."""
     shared = asdict(asked)
-    schemes, depths, seeds = (shared.pop(name) for name in ("schemes", "depths", "seeds"))
-    del shared["jobs"]
-    alone = {"nodes": 1, "launcher": "torchrun", "endpoint": None, "update_freq": None}
-    for seed in seeds:
-        for encoder, decoder in depths:
-            for scheme in schemes:
-                yield TrainOptions(
-                    **{**shared, **alone, "scheme": scheme, "seeds": [seed]},
-                    encoder_layers=encoder,
-                    decoder_layers=decoder,
-                )
+    for name in ("schemes", "depths", "seeds", "jobs"):
+        del shared[name]
+    for seed, (encoder, decoder), scheme in product(asked.seeds, asked.depths, asked.schemes):
+        yield TrainOptions(
+            **shared, scheme=scheme, encoder_layers=encoder, decoder_layers=decoder, seeds=[seed]
+        )
 
 
 async def _all(runs: list[TrainOptions], at_once: int) -> list[bool]:
     """Whether each run could be trained and scored."""
     free = asyncio.Semaphore(at_once)
-    # more threads would only get in one another's way
+    # more threads would compete for the same cores
     threads = {} if at_once == 1 else {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **threads}
     return await asyncio.gather(*(_one(run, free, environment) for run in runs))
 
 
 async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str, str]) -> bool:
-    folder = Runs(run).folder(run.seeds[0])
+    """Whether a run could be trained and scored."""
+    [folder] = Runs(run).folders
     if os.path.exists(os.path.join(folder, "evaluation.json")):
         return True
     async with free:
@@ -95,16 +91,16 @@ async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str
 
 def _words(command: str, run: TrainOptions) -> list[str]:
     """The subcommand that trains or evaluates one run."""
-    places = Runs(run)
+    runs = Runs(run)
     options = {
         "--recipe": run.recipe,
         "--scheme": run.scheme,
         "--encoder-layers": run.encoder_layers,
         "--decoder-layers": run.decoder_layers,
-        "--seeds": run.seeds[0],
+        "--seeds": runs.seeds[0],
         "--precision": run.precision,
-        "--data-dir": places.data_dir,
-        "--save-dir": places.save_dir,
+        "--data-dir": runs.data_dir,
+        "--save-dir": runs.save_dir,
     }
     words = ["admin-fairseq", command, run.dataset, *(["--cpu"] if run.cpu else [])]
     for option, value in options.items():

@@ -1,4 +1,4 @@
-"""Training as published: the words of fairseq-train, and the processes that they start."""
+"""Training as published: the commands of fairseq-train, and running them."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ from admin_fairseq.running.runs import RunOptions, Runs
 logger = logging.getLogger(__name__)
 
 PORT = 29500
-FREE = ("--max-update", "--max-epoch", "--distributed-world-size", "--distributed-port")
-FREE += ("--update-freq",)
-"""Options that may change when a run goes on: how long it is, how many workers share the work."""
+FREE = (
+    *("--max-update", "--max-epoch"),  # how long a run is
+    *("--distributed-world-size", "--distributed-port", "--update-freq"),  # who shares the work
+)
+"""Options that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class TrainOptions(RunOptions):
     gpus: Optional[int]
-    nodes: int
-    launcher: str
-    endpoint: Optional[str]
-    update_freq: Optional[int]
+    nodes: int = 1
+    launcher: str = "torchrun"
+    endpoint: Optional[str] = None
+    update_freq: Optional[int] = None
 
 
 def train(asked: TrainOptions) -> Iterator[str]:
     """Train every seed's run; with ``dry_run``, yield the commands instead.
 
-    Admin's runs profile their first batch, write profile.json and go on; run again, all resume.
-    Raises AdminError where the data are not prepared, or a folder holds a run with other settings,
-    and SystemExit with the status of a command that failed.
+    Admin's runs profile their first batch, write profile.json and then train. Runs that exist are
+    resumed. Raises AdminError if the data are not prepared, or a folder has a run with other
+    settings, and SystemExit with the status of a command that fails.
     """
     runs = Runs(asked)
     workers = _workers(asked, runs)
@@ -70,16 +72,16 @@ def train(asked: TrainOptions) -> Iterator[str]:
 
 
 def _require_data(runs: Runs) -> None:
-    """Raise AdminError where no preparation has come to its end."""
+    """Raise AdminError unless a preparation was completed."""
     if read_prepared(runs.data_dir) is None or not os.path.isdir(runs.data_bin):
         raise AdminError(
-            f"{runs.data_dir}: not prepared, or not to the end; first run: admin-fairseq prepare "
+            f"{runs.data_dir}: not prepared, or not completely; first run: admin-fairseq prepare "
             f"{runs.options.dataset} --data-dir {runs.data_dir}"
         )
 
 
 class Workers(NamedTuple):
-    """What starts the workers, and the settings with which they make the published batch."""
+    """The command that starts the workers, and the settings that give the published batch."""
 
     launch: list[str]
     settings: Settings
@@ -87,7 +89,7 @@ class Workers(NamedTuple):
 
 
 def _settings(runs: Runs, seed: int, workers: Workers) -> Settings:
-    """All that a run trains with, in the order of the command."""
+    """All settings of a run, in the order of the command line."""
     recipe = runs.recipe
     return {
         **START,
@@ -124,7 +126,7 @@ def _visible_gpus(asked: TrainOptions, runs: Runs) -> int:
     published = max(1, runs.recipe.batch.gpus // asked.nodes)
     count = torch.cuda.device_count() or (published if asked.dry_run else 0)
     if not count:
-        raise AdminError("no GPU is to be seen; say --gpus N, or --cpu")
+        raise AdminError("no GPU is visible; give --gpus N, or --cpu")
     return count
 
 
@@ -132,7 +134,7 @@ def _update_freq(runs: Runs, workers: int) -> int:
     batches = runs.recipe.batch.update_freq * runs.recipe.batch.gpus
     if batches % workers:
         raise AdminError(
-            f"the published update has {batches} batches, which {workers} GPUs cannot share; say "
+            f"the published update has {batches} batches, which {workers} GPUs cannot share; give "
             "--update-freq"
         )
     return batches // workers
@@ -148,7 +150,7 @@ def _precision(asked: TrainOptions, runs: Runs) -> Settings:
 
 
 def _launch(asked: TrainOptions, gpus: int) -> tuple[list[str], Optional[int]]:
-    """The command before fairseq-train's options, and the port where its workers meet."""
+    """The command up to fairseq-train's options, and the port on which its workers meet."""
     if asked.nodes == 1:
         return ["fairseq-train"], None
     launcher, port = LAUNCHERS[asked.launcher]
@@ -180,20 +182,20 @@ LAUNCHERS: dict[str, tuple[Callable[[TrainOptions, int], list[str]], Optional[in
 
 
 def _keep_to_settings(folder: str, words: list[str]) -> None:
-    """Write down the run's settings; raises AdminError where ``folder`` has a run with others.
+    """Record the run's settings; raises AdminError if ``folder`` has a run with other settings.
 
-    Going on with them would pass its checkpoint for one of this run.
+    This run would resume from that run's checkpoint.
     """
     path = os.path.join(folder, "settings")
     settings = _binding(words)
     if os.path.exists(path) and shlex.split(read_text(path)) != settings:
-        raise AdminError(f"{folder}: holds a run with other settings; choose another --save-dir")
+        raise AdminError(f"{folder}: has a run with other settings; choose another --save-dir")
     with replacing(path) as file:  # other nodes may be reading it
         file.write(f"{as_line(settings)}\n".encode())
 
 
 def _binding(words: list[str]) -> list[str]:
-    """The words after the launcher that may not change when a run goes on."""
+    """The words after the launcher that may not change when a run is resumed."""
     start = next(i for i, word in enumerate(words) if os.path.basename(word) == "fairseq-train")
     kept, rest = ["fairseq-train"], iter(words[start + 1 :])
     for word in rest:

@@ -1,39 +1,36 @@
 """Write a small German-English corpus of numbers, dates, times and prices.
 
-Every sentence pair is made by the grammar in this file, so the corpus needs no
-download and carries no licence but this project's.  It is small, yet a real
-translation task.  Nothing can be copied but a few names, since all numbers are
-words (``einundzwanzig`` is ``twenty-one``, ``halb drei`` is ``half past two``),
-and the word order differs throughout: German puts the verb second in a main
-clause and last in a subordinate one, splits it in two around the clause, and
-moves the time or the object to the front where English keeps subject, verb,
-object, clock time and day in this order.
+Every sentence pair is made by the grammar in this file, so the corpus needs no download and carries
+no licence but this project's. It is small, yet a real translation task. Nothing can be copied but a
+few names, since all numbers are words (``einundzwanzig`` is ``twenty-one``, ``halb drei`` is ``half
+past two``), and the word order differs throughout: German puts the verb second in a main clause and
+last in a subordinate one, splits it in two around the clause, and moves the time or the object to
+the front where English keeps subject, verb, object, clock time and day in this order.
 
-Each German sentence has exactly one right English translation, which lets a
-small model come close to 100 BLEU.  German word order is free in places, so two
-German sentences may share a translation.
+Each German sentence has exactly one right English translation, which lets a small model come close
+to 100 BLEU. German word order is free in places, so two German sentences may share a translation.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import os
 import random
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Callable, NamedTuple, NoReturn
+from itertools import islice
+from typing import NamedTuple
+
+from admin_fairseq.bounds import counting
+from admin_fairseq.errors import exit_in_one_line
+from admin_fairseq.formats import write
 
 try:
-    from num2words import num2words  # type: ignore[import-untyped]
+    from num2words import num2words
 except ImportError:
-    sys.exit("make_corpus: num2words is missing; run: pip install num2words")
+    raise SystemExit("make_corpus: num2words is missing; run: pip install num2words") from None
 
-# The grammar makes far more sentences than this.  The bound keeps the corpus in
-# memory and the search for one more unseen sentence short.
-MAX_PAIRS = 1_000_000
+MOST = 1_000_000
+"""Pairs of one split: the corpus fits in memory, and the grammar makes far more sentences, so that
+one more unseen sentence is found quickly."""
 
 
 class Pair(NamedTuple):
@@ -52,7 +49,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A verb with an object: infinitives, then participle and past tense."""
+    """A verb with an object; ``past`` is the participle in German."""
 
     infinitive: Pair
     past: Pair
@@ -73,8 +70,7 @@ class Journey(NamedTuple):
     preposition: Pair
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """Someone who acts; ``pronoun`` refers back to them."""
 
     name: Pair
@@ -86,9 +82,19 @@ class Person:
         return many if self.plural else one
 
 
-HE, SHE, THEY = Pair("er", "he"), Pair("sie", "she"), Pair("sie", "they")
+def words(text: str) -> list[Pair]:
+    """A dictionary, ``"alt = old; neu = new"``, as pairs."""
+    return [Pair(*entry.split(" = ")) for entry in " ".join(text.split()).split("; ")]
 
-PEOPLE = (
+
+def forms(text: str) -> list[tuple[Pair, Pair]]:
+    """The same for words with two forms."""
+    entries = iter(words(text))
+    return list(zip(entries, entries))
+
+
+HE, SHE, THEY = words("er = he; sie = she; sie = they")
+PEOPLE = [
     Person(Pair("Anna", "Anna"), SHE),
     Person(Pair("Peter", "Peter"), HE),
     Person(Pair("meine Schwester", "my sister"), SHE),
@@ -97,128 +103,75 @@ PEOPLE = (
     Person(Pair("der Lehrer", "the teacher"), HE),
     Person(Pair("der alte Mann", "the old man"), HE),
     Person(Pair("die junge Frau", "the young woman"), SHE),
-    # "sie" is "she" or "they": only the verb tells, and it may come last.
+    # "sie" is "she" or "they": only the verb tells, and it may come last
     Person(Pair("die Kinder", "the children"), THEY, plural=True),
     Person(Pair("meine Eltern", "my parents"), THEY, plural=True),
+]
+NOUNS_OF = {
+    "m": """
+        Apfel = apple; Äpfel = apples; Hut = hat; Hüte = hats; Schlüssel = key; Schlüssel = keys;
+        Stuhl = chair; Stühle = chairs; Tisch = table; Tische = tables
+    """,
+    "f": """
+        Blume = flower; Blumen = flowers; Flasche = bottle; Flaschen = bottles;
+        Lampe = lamp; Lampen = lamps; Tasse = cup; Tassen = cups
+    """,
+    "n": """
+        Bild = picture; Bilder = pictures; Buch = book; Bücher = books;
+        Messer = knife; Messer = knives
+    """,
+}
+NOUNS = [Noun(gender, *both) for gender, text in NOUNS_OF.items() for both in forms(text)]
+ADJECTIVES = words(
+    "alt = old; blau = blue; groß = big; grün = green; klein = small; neu = new; rot = red; "
+    "schön = beautiful"
 )
-
-NOUNS = (
-    Noun("m", Pair("Apfel", "apple"), Pair("Äpfel", "apples")),
-    Noun("m", Pair("Hut", "hat"), Pair("Hüte", "hats")),
-    Noun("m", Pair("Schlüssel", "key"), Pair("Schlüssel", "keys")),
-    Noun("m", Pair("Stuhl", "chair"), Pair("Stühle", "chairs")),
-    Noun("m", Pair("Tisch", "table"), Pair("Tische", "tables")),
-    Noun("f", Pair("Blume", "flower"), Pair("Blumen", "flowers")),
-    Noun("f", Pair("Flasche", "bottle"), Pair("Flaschen", "bottles")),
-    Noun("f", Pair("Lampe", "lamp"), Pair("Lampen", "lamps")),
-    Noun("f", Pair("Tasse", "cup"), Pair("Tassen", "cups")),
-    Noun("n", Pair("Bild", "picture"), Pair("Bilder", "pictures")),
-    Noun("n", Pair("Buch", "book"), Pair("Bücher", "books")),
-    Noun("n", Pair("Messer", "knife"), Pair("Messer", "knives")),
-)
-
-ADJECTIVES = (
-    Pair("alt", "old"),
-    Pair("blau", "blue"),
-    Pair("groß", "big"),
-    Pair("grün", "green"),
-    Pair("klein", "small"),
-    Pair("neu", "new"),
-    Pair("rot", "red"),
-    Pair("schön", "beautiful"),
-)
-
-VERBS = (
-    Verb(Pair("abholen", "pick up"), Pair("abgeholt", "picked up")),
-    Verb(Pair("bestellen", "order"), Pair("bestellt", "ordered")),
-    Verb(Pair("finden", "find"), Pair("gefunden", "found")),
-    Verb(Pair("kaufen", "buy"), Pair("gekauft", "bought")),
-    Verb(Pair("mitbringen", "bring"), Pair("mitgebracht", "brought")),
-    Verb(Pair("suchen", "look for"), Pair("gesucht", "looked for")),
-    Verb(Pair("verkaufen", "sell"), Pair("verkauft", "sold")),
-    Verb(Pair("zählen", "count"), Pair("gezählt", "counted")),
-)
-
-MODALS = (
-    Modal(Pair("kann", "can"), Pair("können", "can")),
-    Modal(Pair("muss", "must"), Pair("müssen", "must")),
-    Modal(Pair("soll", "should"), Pair("sollen", "should")),
-    Modal(Pair("will", "wants to"), Pair("wollen", "want to")),
-)
-
-MOODS = (
-    Pair("froh", "happy"),
-    Pair("müde", "tired"),
-    Pair("stolz", "proud"),
-    Pair("traurig", "sad"),
-)
-
-REPORTS = (
-    Pair("alle wissen, dass", "everyone knows that"),
-    Pair("ich glaube, dass", "I believe that"),
-    Pair("niemand weiß, ob", "nobody knows whether"),
-    Pair("wir fragen, ob", "we are asking whether"),
-)
-
-VEHICLES = (
-    Pair("der Bus", "the bus"),
-    Pair("das Schiff", "the ship"),
-    Pair("der Zug", "the train"),
-)
-
-TOWNS = (
-    Pair("Hamburg", "Hamburg"),
-    Pair("Köln", "Cologne"),
-    Pair("München", "Munich"),
-    Pair("Wien", "Vienna"),
-)
-
-JOURNEYS = (
+VERBS = [
+    Verb(*both)
+    for both in forms("""
+        abholen = pick up; abgeholt = picked up; bestellen = order; bestellt = ordered;
+        finden = find; gefunden = found; kaufen = buy; gekauft = bought;
+        mitbringen = bring; mitgebracht = brought; suchen = look for; gesucht = looked for;
+        verkaufen = sell; verkauft = sold; zählen = count; gezählt = counted
+    """)
+]
+MODALS = [
+    Modal(*both)
+    for both in forms("""
+        kann = can; können = can; muss = must; müssen = must; soll = should; sollen = should;
+        will = wants to; wollen = want to
+    """)
+]
+MOODS = words("froh = happy; müde = tired; stolz = proud; traurig = sad")
+REPORTS = words("""
+    alle wissen, dass = everyone knows that; ich glaube, dass = I believe that;
+    niemand weiß, ob = nobody knows whether; wir fragen, ob = we are asking whether
+""")
+VEHICLES = words("der Bus = the bus; das Schiff = the ship; der Zug = the train")
+TOWNS = words("Hamburg = Hamburg; Köln = Cologne; München = Munich; Wien = Vienna")
+JOURNEYS = [
     Journey(Pair("fährt", "leaves"), "ab", Pair("nach", "for")),
     Journey(Pair("kommt", "arrives"), "an", Pair("aus", "from")),
-)
-
-WEEKDAYS = (
-    Pair("Montag", "Monday"),
-    Pair("Dienstag", "Tuesday"),
-    Pair("Mittwoch", "Wednesday"),
-    Pair("Donnerstag", "Thursday"),
-    Pair("Freitag", "Friday"),
-    Pair("Samstag", "Saturday"),
-    Pair("Sonntag", "Sunday"),
-)
-
-# With 28 days in February no date here is wrong in any year.
-MONTHS = (
-    (Pair("Januar", "January"), 31),
-    (Pair("Februar", "February"), 28),
-    (Pair("März", "March"), 31),
-    (Pair("April", "April"), 30),
-    (Pair("Mai", "May"), 31),
-    (Pair("Juni", "June"), 30),
-    (Pair("Juli", "July"), 31),
-    (Pair("August", "August"), 31),
-    (Pair("September", "September"), 30),
-    (Pair("Oktober", "October"), 31),
-    (Pair("November", "November"), 30),
-    (Pair("Dezember", "December"), 31),
-)
-
-# Minutes in words.  German counts from "half" to the hour that follows, so the
-# last field says how far the German hour is ahead of the English one.
-MINUTES = (
-    (Pair("fünf nach", "five past"), 0),
-    (Pair("zehn nach", "ten past"), 0),
-    (Pair("Viertel nach", "a quarter past"), 0),
-    (Pair("zwanzig nach", "twenty past"), 0),
-    (Pair("fünf vor halb", "twenty-five past"), 1),
-    (Pair("halb", "half past"), 1),
-    (Pair("fünf nach halb", "twenty-five to"), 0),
-    (Pair("zwanzig vor", "twenty to"), 0),
-    (Pair("Viertel vor", "a quarter to"), 0),
-    (Pair("zehn vor", "ten to"), 0),
-    (Pair("fünf vor", "five to"), 0),
-)
+]
+WEEKDAYS = words("""
+    Montag = Monday; Dienstag = Tuesday; Mittwoch = Wednesday; Donnerstag = Thursday;
+    Freitag = Friday; Samstag = Saturday; Sonntag = Sunday
+""")
+MONTHS = words("""
+    Januar = January; Februar = February; März = March; April = April; Mai = May; Juni = June;
+    Juli = July; August = August; September = September; Oktober = October;
+    November = November; Dezember = December
+""")
+DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+"""Of each month: with 28 in February no date is wrong in any year."""
+MINUTES = words("""
+    fünf nach = five past; zehn nach = ten past; Viertel nach = a quarter past;
+    zwanzig nach = twenty past; fünf vor halb = twenty-five past; halb = half past;
+    fünf nach halb = twenty-five to; zwanzig vor = twenty to; Viertel vor = a quarter to;
+    zehn vor = ten to; fünf vor = five to
+""")
+HALF_AHEAD = ("fünf vor halb", "halb")
+"""German counts from "half" to the hour that follows, where English has the hour before."""
 
 
 @functools.cache
@@ -250,10 +203,8 @@ def things(rng: random.Random, count: int, accusative: bool = True) -> Pair:
     if count == 1:
         return one_thing(adjective, noun, accusative)
     many = number(count)
-    return Pair(
-        f"{many.de} {adjective.de}e {noun.many.de}",
-        f"{many.en} {adjective.en} {noun.many.en}",
-    )
+    de, en = f"{adjective.de}e {noun.many.de}", f"{adjective.en} {noun.many.en}"
+    return Pair(f"{many.de} {de}", f"{many.en} {en}")
 
 
 def some_things(rng: random.Random) -> Pair:
@@ -264,7 +215,7 @@ def some_things(rng: random.Random) -> Pair:
 def price(rng: random.Random) -> Pair:
     """Say ``drei Euro zwanzig``: German leaves out ``and`` and ``cents``."""
     euros, cents = rng.randint(1, 99), rng.choice((0, rng.randint(2, 99)))
-    # Before a noun, German says "ein" for "eins".
+    # before a noun, German says "ein" for "eins"
     de = "ein Euro" if euros == 1 else f"{number(euros).de} Euro"
     en = f"{number(euros).en} {'euro' if euros == 1 else 'euros'}"
     if cents:
@@ -275,7 +226,7 @@ def price(rng: random.Random) -> Pair:
 
 def date(rng: random.Random) -> Pair:
     """Say ``dritten Mai``, to follow ``am`` or ``dem``."""
-    month, days = rng.choice(MONTHS)
+    month, days = rng.choice(list(zip(MONTHS, DAYS)))
     day = number(rng.randint(1, days), "ordinal")
     return Pair(f"{day.de}n {month.de}", f"the {day.en} of {month.en}")
 
@@ -283,16 +234,9 @@ def date(rng: random.Random) -> Pair:
 def day(rng: random.Random) -> Pair:
     """Say a weekday, a date or both; German closes the latter with a comma."""
     weekday, calendar = rng.choice(WEEKDAYS), date(rng)
-    return rng.choice(
-        (
-            Pair(f"am {weekday.de}", f"on {weekday.en}"),
-            Pair(f"am {calendar.de}", f"on {calendar.en}"),
-            Pair(
-                f"am {weekday.de}, dem {calendar.de},",
-                f"on {weekday.en}, {calendar.en}",
-            ),
-        )
-    )
+    both = Pair(f"{weekday.de}, dem {calendar.de},", f"{weekday.en}, {calendar.en}")
+    said = rng.choice((weekday, calendar, both))
+    return Pair(f"am {said.de}", f"on {said.en}")
 
 
 def clock(rng: random.Random) -> Pair:
@@ -301,13 +245,9 @@ def clock(rng: random.Random) -> Pair:
     if step == len(MINUTES):
         full = "ein" if hour == 1 else number(hour).de
         return Pair(f"um {full} Uhr", f"at {number(hour).en} o'clock")
-    minutes, ahead = MINUTES[step]
-    # "Fünf nach halb drei" is "twenty-five to three": the same hour again.
-    german_hour = hour % 12 + 1 if ahead else hour
-    return Pair(
-        f"um {minutes.de} {number(german_hour).de}",
-        f"at {minutes.en} {number(hour).en}",
-    )
+    minutes = MINUTES[step]
+    german_hour = hour % 12 + 1 if minutes.de in HALF_AHEAD else hour
+    return Pair(f"um {minutes.de} {number(german_hour).de}", f"at {minutes.en} {number(hour).en}")
 
 
 def when(rng: random.Random) -> Pair:
@@ -325,11 +265,7 @@ def main_clause(rng: random.Random, subject: str, verb: str, time: str, rest: st
 
 
 def deed(rng: random.Random, person: Person) -> tuple[str, Pair]:
-    """Say what someone did or is to do with a thing.
-
-    Return the German finite verb, which moves about, and the non-finite rest;
-    the English verb is whole.
-    """
+    """Say what someone did or should do: the German finite verb, and the rest of the verb."""
     verb = rng.choice(VERBS)
     if rng.randrange(2):
         return person.agree("hat", "haben"), verb.past
@@ -398,11 +334,8 @@ def payment(rng: random.Random) -> Pair:
 
 def journey(rng: random.Random) -> Pair:
     """Am Montag fährt der Zug nach Wien um halb drei ab."""
-    vehicle, town, travel = (
-        rng.choice(VEHICLES),
-        rng.choice(TOWNS),
-        rng.choice(JOURNEYS),
-    )
+    vehicle, town = rng.choice(VEHICLES), rng.choice(TOWNS)
+    travel = rng.choice(JOURNEYS)
     the_day, the_time = day(rng), clock(rng)
     verb, preposition = travel.verb, travel.preposition
     subject = f"{vehicle.de} {preposition.de} {town.de}"
@@ -435,16 +368,7 @@ def ticket(rng: random.Random) -> Pair:
     )
 
 
-SENTENCES: tuple[Callable[[random.Random], Pair], ...] = (
-    plain,
-    reported,
-    reason,
-    cost,
-    payment,
-    journey,
-    birth,
-    ticket,
-)
+SENTENCES = (plain, reported, reason, cost, payment, journey, birth, ticket)
 
 
 def make_pairs(count: int, seed: int) -> list[Pair]:
@@ -455,100 +379,44 @@ def make_pairs(count: int, seed: int) -> list[Pair]:
         pair = rng.choice(SENTENCES)(rng)
         if english.setdefault(pair.de, pair.en) != pair.en:
             raise AssertionError(f"two translations of: {pair.de}")
-    return [Pair(de, en) for de, en in english.items()]
+    return [Pair(*both) for both in english.items()]
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a file under another name first, so that none is ever half there."""
-    unfinished = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(f"{line}\n" for line in lines)
-        unfinished.replace(path)
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
-
-
-def write_corpus(folder: Path, sizes: dict[str, int], seed: int) -> None:
-    """Write both sides of every split; sources differ, so splits are disjoint."""
-    pairs = iter(make_pairs(sum(sizes.values()), seed))
-    folder.mkdir(parents=True, exist_ok=True)
+def corpus(sizes: dict[str, int], seed: int) -> dict[str, bytes]:
+    """The files of all splits, which have no German sentence in common."""
+    sentences = iter(make_pairs(sum(sizes.values()), seed))
+    files = {}
     for split, size in sizes.items():
-        chosen = [next(pairs) for _ in range(size)]
-        write_lines(folder / f"{split}.de", (pair.de for pair in chosen))
-        write_lines(folder / f"{split}.en", (pair.en for pair in chosen))
+        for language, side in zip(Pair._fields, zip(*islice(sentences, size))):
+            files[f"{split}.{language}"] = "".join(f"{line}\n" for line in side).encode()
+    return files
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that reports bad input in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit."""
-        self.exit(2, f"make_corpus: {message}\n")
-
-
-def positive(text: str) -> int:
-    """Read a number of sentence pairs from the command line."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"not a whole number above 0: {text!r}")
-    return value
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = OneLineParser(
-        description="Write a made-up German-English corpus of number words, dates, "
-        "times and prices: train, valid and test, each as .de and .en with one "
-        "sentence a line.",
-        epilog="The same sizes and seed give the same files. No German sentence "
-        "occurs twice, within a split or across splits.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Write a made-up German-English corpus of number words, dates, times and "
+        "prices: train, valid and test, each as .de and .en with one sentence a line.",
+        epilog="The same sizes and seed give the same files. No German sentence occurs twice, "
+        "within a split or across splits.",
     )
-    # SUPPRESS keeps the help from claiming "(default: None)".
-    parser.add_argument(
-        "output_dir",
-        type=Path,
-        metavar="OUTPUT_DIR",
-        default=argparse.SUPPRESS,
-        help="folder to write to, made if missing",
-    )
-    for split, size in (("pairs", 20_000), ("valid", 500), ("test", 500)):
-        name = "training" if split == "pairs" else split
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="where the files are written")
+    for option, split, size in (
+        ("--pairs", "train", 20_000),
+        ("--valid", "valid", 500),
+        ("--test", "test", 500),
+    ):
+        text = f"sentence pairs in the {split} split (default: {size})"
         parser.add_argument(
-            f"--{split}",
-            type=positive,
-            default=size,
-            metavar="N",
-            help=f"sentence pairs in the {name} split",
+            option, dest=split, metavar="N", type=counting(1, MOST), default=size, help=text
         )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="choose another corpus")
-    arguments = parser.parse_args()
-    total = arguments.pairs + arguments.valid + arguments.test
-    if total > MAX_PAIRS:
-        parser.error(f"{total} pairs asked for, at most {MAX_PAIRS} can be made")
-    return arguments
-
-
-def main() -> int:
-    """Run the program and return its exit status."""
-    arguments = parse_arguments()
-    sizes = {
-        "train": arguments.pairs,
-        "valid": arguments.valid,
-        "test": arguments.test,
-    }
-    try:
-        write_corpus(arguments.output_dir, sizes, arguments.seed)
-    except OSError as error:
-        print(f"make_corpus: cannot write the corpus: {error}", file=sys.stderr)
-        return 1
-    return 0
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="choose another corpus (default: 1)"
+    )
+    sizes = vars(parser.parse_args())
+    folder, seed = sizes.pop("output_dir"), sizes.pop("seed")
+    with exit_in_one_line():
+        write(corpus(sizes, seed), folder, force=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

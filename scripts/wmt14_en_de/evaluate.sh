@@ -2,5 +2,4 @@
 # Translate newstest2014 and score it as published: admin-fairseq evaluate.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-setup_venv prepare
-exec admin-fairseq evaluate wmt14_en_de --data-dir "$root/data/wmt14_en_de" --save-dir "$root/runs/wmt14_en_de" "$@"
+published evaluate wmt14_en_de "$@"

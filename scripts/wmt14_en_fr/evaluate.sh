@@ -2,5 +2,4 @@
 # Translate newstest2014 and score it as published: admin-fairseq evaluate.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-setup_venv prepare
-exec admin-fairseq evaluate wmt14_en_fr --data-dir "$root/data/wmt14_en_fr" --save-dir "$root/runs/wmt14_en_fr" "$@"
+published evaluate wmt14_en_fr "$@"

@@ -118,7 +118,7 @@ def test_other_settings_say_what_they_replace(tmp_path, no_binary, capsys):  # n
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda p: (p / "my.de").unlink(), r"my\.de: no such file; --text"),
+        (lambda p: (p / "my.de").unlink(), r"my\.de: no such file; give --text"),
         (lambda p: (p / "my.en").write_text(""), r"my\.en: empty"),
         (lambda p: write(p / "my", [[], []]), r"my\.de: empty"),
         (
@@ -128,9 +128,9 @@ def test_other_settings_say_what_they_replace(tmp_path, no_binary, capsys):  # n
         (lambda p: (p / "my.de").write_bytes(b"\xff\xfea\n" * 300), r"my\.de, line 1: not UTF-8"),
         (
             lambda p: (p / "my.de").write_text("\ufeffx\n" * 300, encoding="utf-8"),
-            r"my\.de: begins with a byte order mark; take it off with: sed",
+            r"my\.de: begins with a byte order mark; remove it with: sed",
         ),
-        (lambda p: write(p / "my", sentences(), "\r\n"), r"my\.de, line 1: ends as on Windows"),
+        (lambda p: write(p / "my", sentences(), "\r\n"), r"my\.de, line 1: has a Windows line end"),
         (lambda p: write(p / "my", sentences(99)), r"99 pairs are too few to hold some out"),
     ],
 )
@@ -152,7 +152,7 @@ def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
 def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
     (tmp_path / "data set").mkdir()
     text = write(tmp_path / "data set" / "train", sentences())
-    with pytest.raises(SystemExit, match="lies in --data-dir"):
+    with pytest.raises(SystemExit, match="is in --data-dir"):
         prepare(tmp_path, "--text", text)
     assert lines(tmp_path / "data set" / "train.de") == sentences()[0]
 
@@ -163,8 +163,8 @@ def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
         ([], "name a data set, or your own text: --text PREFIX"),
         (["--text", "x"], "name a data set, or your own text"),
         (["iwslt14_de_en", "--text", "x"], "iwslt14_de_en has its own text"),
-        (["--text", "x", "--source", "de", "--target", "de"], "two names of languages"),
-        (["--text", "x", "--source", "de", "--target", "../en"], "two names of languages"),
+        (["--text", "x", "--source", "de", "--target", "de"], "give two different languages"),
+        (["--text", "x", "--source", "de", "--target", "../en"], "give two different languages"),
         (["--text", "x", "--source", "de", "--target", "en", "--mirror", "x"], "for published"),
     ],
 )

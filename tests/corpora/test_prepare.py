@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert run(options) == whole
     assert texts(data) == texts(tmp_path / "whole")
     messages = [record.getMessage() for record in caplog.records]
-    assert "words: done before" in messages and "pieces ..." in messages
+    assert "words: already done" in messages and "pieces ..." in messages
 
 
 def test_what_a_killed_run_left_is_cleared(options, tmp_path, no_binary):
@@ -95,7 +95,7 @@ def test_other_settings_redo_only_what_depends_on_them(options, tmp_path, no_bin
     caplog.set_level("INFO", "admin_fairseq")
     run(options, bpe_size=100)
     messages = [record.getMessage() for record in caplog.records]
-    assert "words: done before" in messages
+    assert "words: already done" in messages
     assert {"learn pieces ...", "pieces ...", "binary ..."} <= set(messages)
 
 

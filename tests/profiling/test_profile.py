@@ -167,8 +167,8 @@ def test_directory_in_place_of_a_file(tmp_path):
         pytest.param({**content(), "sublayers": []}, "length >= 1", id="no sub-layers"),
         pytest.param("1 1.0\n2 one\n", "line 2", id="text with letters"),
         pytest.param("1 1.0\n2\n", "line 2", id="text without a ratio"),
-        pytest.param("1 1.0\n3 1.5\n", "index 3 where 2 is due", id="text with skipped index"),
-        pytest.param("2 1.0\n3 1.5\n", "index 2 where 1 is due", id="text without its start"),
+        pytest.param("1 1.0\n3 1.5\n", "index 3, expected 2", id="text with skipped index"),
+        pytest.param("2 1.0\n3 1.5\n", "index 2, expected 1", id="text without its start"),
         pytest.param(RELEASE_TEXT.replace("1.25", "nan"), "nan", id="text with nan"),
         pytest.param(RELEASE_TEXT.replace("1.25", "-1.25"), "-1.25", id="text below zero"),
         pytest.param(RELEASE_TEXT.replace("1.25", "1e-320"), "1e-320", id="text with a denormal"),
@@ -176,7 +176,7 @@ def test_directory_in_place_of_a_file(tmp_path):
         pytest.param("9" * 5000 + " 1.0\n", "out of range", id="text with 5000 digits"),
         pytest.param("1 1.0\n" * 1_000_000, "larger than 4 MiB", id="too large a text"),
         pytest.param(RELEASE_TEXT + "4 4.0\n", "2 decoder layers", id="text with one ratio more"),
-        pytest.param(RELEASE_TEXT + "1 1.0\n", "index 1 where 4 is due", id="text of three stacks"),
+        pytest.param(RELEASE_TEXT + "1 1.0\n", "index 1, expected 4", id="text of three stacks"),
     ],
 )
 def test_file_that_is_no_profile(path, what, told):

@@ -43,7 +43,7 @@ def test_translations_are_found_and_sorted(lines, expected):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([line.split("\t", 1)[1] for line in H], "no longer says which sentence it is"),
+        ([line.split("\t", 1)[1] for line in H], "without the number of the sentence"),
         ([line for line in WHOLE if line[:2] in ("S-", "T-")], "without its translations"),
         (H[:2], "sentence 1 has no translation.*--required-batch-size-multiple 1"),
         ([*H, *H], "6 translations of 3 sentences.*--nbest"),

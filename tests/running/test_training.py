@@ -70,7 +70,7 @@ def test_without_a_gpu_a_dry_run_has_the_published_ones(dry, monkeypatch):
         "train", "wmt14_en_fr", *["--encoder-layers", "60", "--nodes", "2", "--launcher", "slurm"]
     )
     assert options(command)["--distributed-world-size"] == "16"
-    with pytest.raises(SystemExit, match="no GPU is to be seen"):
+    with pytest.raises(SystemExit, match="no GPU is visible"):
         cli.main(["train", "wmt14_en_de"])
 
 
@@ -107,7 +107,7 @@ def test_a_folder_holds_one_run_on_any_number_of_workers(train, capfd):
     ):
         train(*words)
     assert capfd.readouterr().out.split() == ["fairseq-train", "started"] * 2 + ["srun", "started"]
-    with pytest.raises(SystemExit, match="holds a run with other settings"):
+    with pytest.raises(SystemExit, match="has a run with other settings"):
         train("--gpus", "4", "--", "--lr", "1")
     assert not capfd.readouterr().out
 
