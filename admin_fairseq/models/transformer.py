@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from typing import Optional
 
 from fairseq.data import Dictionary
@@ -20,7 +21,7 @@ class AdminTransformerModel(TransformerModelBase):
     """Encoder-decoder transformer whose residual connections follow a scheme (--init-type)."""
 
     @classmethod
-    def add_args(cls, parser) -> None:
+    def add_args(cls, parser: ArgumentParser) -> None:
         """Options of the command line: those of the dataclass, without defaults."""
         # TransformerModelBase has an add_args of its own, for fairseq's nested options
         super(TransformerModelBase, cls).add_args(parser)
