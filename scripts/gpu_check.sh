@@ -56,13 +56,14 @@ export CUDA_VISIBLE_DEVICES=${all_gpus%%,*} # fairseq takes every GPU that it se
 
 data=$out_dir/corpus
 
-# check NAME FUNCTION: run it, give the verdict. What it writes to descriptor 3 is told beside it.
+# Run a check and print its verdict, with what it writes to descriptor 3: check NAME FUNCTION WORDS...
 check() {
     local name=$1 log=$out_dir/${1// /-}.log started=$SECONDS status told
+    shift
     set +e # an `if` would switch -e off inside the function too
     (
         set -e
-        "$2"
+        "$@"
     ) >"$log" 2>&1 3>"$log.told"
     status=$?
     set -e
@@ -76,7 +77,7 @@ check() {
     fi
 }
 
-# Run a check beside others, at most --jobs of them: aside NAME FUNCTION
+# Run a check beside others, at most --jobs of them: aside NAME FUNCTION WORDS...
 aside() {
     [ "$(jobs -rp | wc -l)" -lt "$jobs" ] || wait -n
     check "$@" &
@@ -84,7 +85,7 @@ aside() {
 
 skip() { printf 'skip %s: %s\n' "$1" "$2"; }
 
-# The words for a precision: device fp32|fp16|bf16
+# The option for a precision: device fp32|fp16|bf16
 device() {
     if [ "$on_cpu" = 1 ]; then
         echo --cpu
@@ -108,18 +109,21 @@ train() {
         --no-epoch-checkpoints --log-format json --log-interval 1 "${words[@]}" "$@"
 }
 
-# The loss after each update, from a log.
+# The loss after each update, from a log: losses LOG
 losses() { sed -n 's/.*| train_inner |.*"loss": "\([^"]*\)".*/\1/p' "$1"; }
 
-# loss_falls LOG: ... over the run, and stays a number
-loss_falls() {
-    losses "$1" | python -c '
+# Train, and check that the loss is always a number and falls: train_well NAME PRECISION INIT_TYPE ...
+train_well() {
+    local name=$1
+    shift
+    train "$out_dir/$name" "$@" | tee "$out_dir/$name.out"
+    losses "$out_dir/$name.out" | python -c '
 import math, sys
 losses = [float(line) for line in sys.stdin]
 assert losses, "no losses in the log"
 assert all(math.isfinite(loss) for loss in losses), losses
 assert losses[-1] < losses[0], (losses[0], losses[-1])
-print(f"loss {losses[0]:.2f} to {losses[-1]:.2f}")'
+print(f"loss {losses[0]:.2f} to {losses[-1]:.2f}")' >&3
 }
 
 quick_start() {
@@ -144,7 +148,7 @@ print(f"{len(omegas)} omegas up to {max(omegas):.2f}")
 END
 }
 
-# Without dropout, whose masks on a GPU depend on the precision.
+# Without dropout, as its masks on a GPU depend on the precision.
 half_precision_profile() {
     local precision
     for precision in fp32 fp16; do
@@ -161,24 +165,9 @@ print(f"largest difference {largest:.4%}")
 END
 }
 
-train_fp16() {
-    train "$out_dir/fp16" fp16 adaptive --profile-path "$out_dir/profiling/profile.json" |
-        tee "$out_dir/fp16.out"
-    loss_falls "$out_dir/fp16.out" >&3
-}
+train_fp16() { train_well fp16 fp16 adaptive --profile-path "$out_dir/profiling/profile.json"; }
 
-train_bf16() {
-    train "$out_dir/bf16" bf16 adaptive-auto | tee "$out_dir/bf16.out"
-    loss_falls "$out_dir/bf16.out" >&3
-}
-
-# A scheme that needs no profile of an earlier run: $scheme
-train_scheme() {
-    train "$out_dir/$scheme" fp16 "$scheme" | tee "$out_dir/$scheme.out"
-    loss_falls "$out_dir/$scheme.out" >&3
-}
-
-# Stop half way and go on without the profile: within 1 % of the run in one go, in every update.
+# Stop half way and resume without the profile: every loss within 1 % of the uninterrupted run's.
 resume() {
     local dir=$out_dir/resume
     mkdir "$dir"
@@ -198,7 +187,7 @@ assert largest < 0.01, f"losses differ by up to {largest:.2%}"
 print(f"{len(pairs)} updates, largest difference of loss {largest:.4%}")' >&3
 }
 
-# The same checkpoint in both precisions: the model has learnt too little for BLEU to say much.
+# The same checkpoint in both precisions; scores are compared, as BLEU of so short a run means little.
 generation() {
     local precision words
     for precision in fp32 fp16; do
@@ -223,9 +212,8 @@ END
 
 two_gpus() {
     export CUDA_VISIBLE_DEVICES=$all_gpus
-    train "$out_dir/two" fp16 adaptive-auto --distributed-world-size 2 | tee "$out_dir/two.out"
+    train_well two fp16 adaptive-auto --distributed-world-size 2
     grep '"workers": 2' "$out_dir/two/profile.json"
-    loss_falls "$out_dir/two.out" >&3
 }
 
 speed() {
@@ -250,11 +238,11 @@ check "training fp16" train_fp16
 aside "resume" resume
 aside "generation" generation
 aside "fp16 profile" half_precision_profile
-aside "training bf16" train_bf16
+aside "training bf16" train_well bf16 bf16 adaptive-auto
 for scheme in $(scheme_names); do
     case $scheme in
         adaptive*) ;; # above
-        *) aside "fp16 $scheme" train_scheme ;;
+        *) aside "fp16 $scheme" train_well "$scheme" fp16 "$scheme" ;;
     esac
 done
 wait

@@ -10,7 +10,7 @@ option layers 6 "encoder and decoder layers"
 option updates 800 "number of updates"
 option lr 2e-3 "peak learning rate"
 option seed 1 "random seed"
-flag cpu "stay on the CPU even where there is a GPU"
+flag cpu "use the CPU even if there is a GPU"
 parse_options "$@"
 
 setup_venv quickstart
@@ -26,7 +26,7 @@ if [ ! -e "$corpus/bin/done" ]; then
 fi
 paste -d'\n' <(head -n 3 "$corpus/test.de") <(head -n 3 "$corpus/test.en")
 
-# What shows progress goes to the screen, the rest to a file: train [FAIRSEQ OPTIONS...]
+# Train; progress is shown, all output goes to a file: train [FAIRSEQ OPTIONS...]
 train() {
     local output=$run/output
     mkdir -p "$run"

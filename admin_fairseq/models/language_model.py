@@ -19,7 +19,7 @@ class AdminTransformerLanguageModel(TransformerLanguageModel):
 
     @classmethod
     def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerLanguageModel:
-        """Build, draw the weights and, where a training run starts afresh, set ω.
+        """Build, draw the weights and, if a training run starts afresh, set ω.
 
         Raises AdminError on contradictory options and on profiles that do not fit.
         """

@@ -28,7 +28,7 @@ class AdminTransformerModel(TransformerModelBase):
 
     @classmethod
     def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerModel:
-        """Build, draw the weights and, where a training run starts afresh, set ω.
+        """Build, draw the weights and, if a training run starts afresh, set ω.
 
         Raises AdminError on contradictory options and on profiles that do not fit.
         """

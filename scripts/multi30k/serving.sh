@@ -3,14 +3,14 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Export a trained model to CTranslate2, in float32 and in int8, and translate the 2016
-Flickr test set in turns with fairseq-generate and with each: BLEU, and sentences per second without
-the time for loading. Everything runs on the CPU, on all its cores."
-option data-dir "$root/data/multi30k" "what prepare has written"
-option save-dir "" "folder of a run that train has made"
-option checkpoint checkpoint_best.pt "which checkpoint in it"
+Flickr test set alternately with fairseq-generate and with each: BLEU, and sentences per second
+without loading time. Everything runs on the CPU, on all its cores."
+option data-dir "$root/data/multi30k" "folder that prepare has written"
+option save-dir "" "folder of a run of admin-fairseq train"
+option checkpoint checkpoint_best.pt "checkpoint in that folder"
 option beam 4 "beam width"
 option max-tokens 4096 "tokens in a batch"
-option rounds 3 "how often each of them translates the test set"
+option rounds 3 "number of translations with each"
 parse_options "$@"
 
 [ -n "${save_dir:=}" ] || fail "--save-dir is needed (see --help)"

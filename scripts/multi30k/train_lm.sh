@@ -3,15 +3,15 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Train a decoder-only language model on Multi30k's English sentences (admin-fairseq
-prepare multi30k first) and print the test set's perplexity. Words after -- go to fairseq-train as
-they are. Run again, it resumes from the last checkpoint."
-option data-dir "$root/data/multi30k" "what prepare has written"
+prepare multi30k first) and print the test set's perplexity. Words after -- are passed on to
+fairseq-train. Run again, it resumes from the last checkpoint."
+option data-dir "$root/data/multi30k" "folder that prepare has written"
 option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH-LAYERS-SEED)"
 option arch admin_transformer_lm "architecture"
 option layers 6 "depth"
 option max-tokens 2048 "tokens in a batch"
 option seed 1 "random seed"
-flag cpu "stay on the CPU even where there is a GPU"
+flag cpu "use the CPU even if there is a GPU"
 parse_options "$@"
 
 [ -e "$data_dir/prepared.json" ] || fail "$data_dir is not prepared; run scripts/multi30k/prepare.sh first"
@@ -19,7 +19,7 @@ setup_venv quickstart
 : "${save_dir:=$root/runs/multi30k/$arch-${layers}l-$seed}"
 lm_bin=$data_dir/lm-bin
 
-# The pieces are those of the translation data; whole sentences fill a sample of 128 tokens.
+# The pieces are those of the translation data; samples of 128 tokens hold whole sentences.
 if [ ! -d "$lm_bin" ]; then
     say "Binarising the English sentences"
     part=$(mktemp -d "$lm_bin.XXXXXX")
@@ -27,7 +27,7 @@ if [ ! -d "$lm_bin" ]; then
         --srcdict "$data_dir/bin/dict.en.txt" --destdir "$part" --workers 2 \
         --trainpref "$data_dir/train.en" --validpref "$data_dir/valid.en" --testpref "$data_dir/test.en"
     chmod 755 "$part"
-    mv -T "$part" "$lm_bin" 2>/dev/null || rm -rf "$part" # another run was faster
+    mv -T "$part" "$lm_bin" 2>/dev/null || rm -rf "$part" # made by another run meanwhile
 fi
 
 choose_device "$cpu" fp32
