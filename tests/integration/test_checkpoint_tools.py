@@ -123,7 +123,7 @@ def test_tools_refuse_what_they_cannot_do(data, trained, tmp_path, capsys):
         ([*average, trained], "choose its checkpoints with a --num option"),
         ([*average, trained, "--num-epoch-checkpoints", "99"], "99 checkpoints were requested"),
         ([*average, last, last, "--num-best-checkpoints", "1"], "must be one folder"),
-        ([*average, last, "--checkpoint-upper-bound", "3"], "--checkpoint-upper-bound wants"),
+        ([*average, last, "--checkpoint-upper-bound", "3"], "--checkpoint-upper-bound needs"),
         ([*average, trained, "--num-best-checkpoints", "0"], "not a whole number from 1 on"),
     ):
         with pytest.raises(SystemExit) as error:
