@@ -1,9 +1,10 @@
-"""Sending a checkpoint that rank 0 has read to the other workers.
+"""Send the checkpoint that worker 0 has read to the other workers, under torch 2.6 and later.
 
-fairseq (0.12.2 and fairseq-fixed 0.12.3.1, distributed/utils.py) packs it with ``torch.save`` and
-unpacks it with a plain ``torch.load``. Since torch 2.6 that refuses the options in it, "Weights
-only load failed", so that no run with several workers can resume. The bytes come from the run's
-own rank 0, which has checked the file, so there is nothing to refuse.
+fairseq (0.12.2 and fairseq-fixed 0.12.3.1, distributed/utils.py) packs a checkpoint with
+``torch.save`` and unpacks it with a plain ``torch.load``. Since torch 2.6 ``torch.load`` refuses
+the options in a checkpoint ("Weights only load failed"), so that no run with several workers can
+resume. The bytes come from worker 0 of the same run, which has checked the file, so that refusing
+them protects nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from admin_fairseq.repairs import private
 
 
 def apply() -> None:
-    """Let fairseq send objects with torch's own function, which has no such refusals."""
+    """Patch fairseq to send Python objects with torch's own function, which refuses no types."""
     private.send_objects_with(broadcast_object)
 
 
@@ -27,7 +28,7 @@ def broadcast_object(
     group: Optional[dist.ProcessGroup],
     dist_device: torch.device,
 ) -> Any:
-    """``obj`` of the worker ``src_rank``, in all workers."""
+    """Send ``obj`` from worker ``src_rank`` to all workers of ``group``; return it in each."""
     objects = [obj]
     dist.broadcast_object_list(objects, src=src_rank, group=group, device=dist_device)
     return objects[0]

@@ -1,10 +1,11 @@
-"""Several workers on CPUs, where fairseq counts GPUs to decide how many may run.
+"""Run several workers (distributed processes) on CPUs, where fairseq expects GPUs.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. Without GPUs, distributed/utils.py divides by
-their number under torchrun, refuses every --distributed-world-size (by an assertion), starts no
-process at all (and ends with status 0) where --distributed-init-method is given, and chooses a GPU
-under srun; its backend is NCCL, and torch's DistributedDataParallel is told the number of a GPU.
-Here it sees one device per worker of the machine, and uses gloo as backend.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. On a machine without GPUs, distributed/utils.py
+divides by the number of GPUs under torchrun, refuses every --distributed-world-size (by an
+assertion), starts no process at all (and ends with status 0) if --distributed-init-method is given,
+and selects a GPU under srun; its default backend is NCCL, and it passes a GPU's number to torch's
+DistributedDataParallel. With this module fairseq sees one device for each worker of the machine,
+and uses the backend gloo.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ fairseqs_infer_init_method = distributed_utils.infer_init_method
 
 
 def apply() -> None:
-    """Let runs without GPUs have several workers; those with GPUs do not change."""
+    """Patch fairseq so that a run without GPUs can have several workers; others do not change."""
     distributed_utils.call_main = call_main
     distributed_utils.distributed_main = distributed_main
     distributed_utils.infer_init_method = infer_init_method
@@ -39,42 +40,51 @@ def apply() -> None:
 
 
 def call_main(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
-    """Start the workers of a run, like fairseq's function of this name."""
+    """Start the workers of a run, like fairseq's ``call_main``, but also without GPUs.
+
+    ``main`` is the function that each worker calls with ``cfg`` and ``kwargs``.
+    """
     if not _without_gpus(cfg):
         return fairseqs_call_main(cfg, main, **kwargs)
     _choose_for_cpus(cfg.distributed_training)
     _share_cores(cfg.distributed_training)
-    with _cpus_for_gpus(cfg.distributed_training):
+    with _cpus_as_devices(cfg.distributed_training):
         fairseqs_call_main(cfg, main, **kwargs)
 
 
 def distributed_main(
     i: int, main: Callable[..., None], cfg: DictConfig, kwargs: dict[str, Any]
 ) -> None:
-    """Run worker ``i``, like fairseq's function of this name.
+    """Run worker ``i`` of a run, like fairseq's ``distributed_main``, but also without GPUs.
 
-    Processes that fairseq spawns unpickle this function, and thereby import the plugin.
+    fairseq spawns processes with this function; unpickling it in a new process imports the plugin.
     """
     if not _without_gpus(cfg):
         return fairseqs_distributed_main(i, main, cfg, kwargs)
-    with _cpus_for_gpus(cfg.distributed_training):
+    with _cpus_as_devices(cfg.distributed_training):
         fairseqs_distributed_main(i, main, cfg, kwargs)
 
 
 def infer_init_method(options: DictConfig, force_distributed: bool = False) -> None:
-    """Like fairseq's function of this name; turns its assertions about options into AdminErrors."""
+    """Set in ``options`` how workers find each other, by fairseq's ``infer_init_method``.
+
+    Raises AdminError in place of fairseq's assertion if --distributed-world-size is not possible.
+    """
     try:
         fairseqs_infer_init_method(options, force_distributed)
     except AssertionError:
         raise AdminError(
-            f"--distributed-world-size {options.distributed_world_size} does not fit: a machine "
+            f"--distributed-world-size {options.distributed_world_size} is not possible: a machine "
             "has at most as many workers as GPUs (with --cpu, any number), and under "
-            "Slurm as many as nodes x tasks per node"
+            "Slurm a run has nodes x tasks per node"
         ) from None
 
 
 def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
-    """torch's wrapper, without device numbers if the model is on the CPU."""
+    """Wrap ``module`` in torch's DistributedDataParallel, without GPU numbers if it is on the CPU.
+
+    fairseq always passes the number of a GPU, which torch refuses for a model on the CPU.
+    """
     if not any(p.is_cuda for p in module.parameters()):
         options.update(device_ids=None, output_device=None)
     return DistributedDataParallel(module, **options)
@@ -83,7 +93,11 @@ def data_parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
 def all_gather_list(
     data: Any, group: Optional[dist.ProcessGroup] = None, max_size: Optional[int] = None
 ) -> list[Any]:
-    """The ``data`` of every worker; fairseq's function needs GPU memory and has a size limit."""
+    """Return the ``data`` of every worker in ``group``, in the order of their ranks.
+
+    Replaces fairseq's function of this name, which needs GPU memory and limits the size of
+    ``data``. ``max_size``, that limit, is ignored.
+    """
     group = distributed_utils.get_global_group() if group is None else group
     gathered = [None] * distributed_utils.get_world_size(group)
     dist.all_gather_object(gathered, utils.move_to_cpu(data), group=group)
@@ -91,11 +105,12 @@ def all_gather_list(
 
 
 def _without_gpus(cfg: DictConfig) -> bool:
+    """Return whether a run uses neither GPUs nor a TPU: --cpu is given or no GPU is available."""
     return not cfg.common.tpu and (cfg.common.cpu or not torch.cuda.is_available())
 
 
 def _choose_for_cpus(options: DictConfig) -> None:
-    """Replace fairseq's defaults that only suit GPUs."""
+    """Replace the defaults in ``options`` that only suit GPUs: the backend and world size."""
     if options.distributed_backend == "nccl":
         options.distributed_backend = "gloo"
     by_torchrun = all(name in os.environ for name in SET_BY_TORCHRUN)
@@ -103,8 +118,11 @@ def _choose_for_cpus(options: DictConfig) -> None:
         options.distributed_world_size = int(os.environ["WORLD_SIZE"])
 
 
-def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
-    """Let fairseq's distributed code see one device for each worker of this machine."""
+def _cpus_as_devices(options: DictConfig) -> ContextManager[None]:
+    """Return a context in which fairseq counts one device per worker of this machine.
+
+    Its distributed code then takes no GPU, and gathers Python objects with ``all_gather_list``.
+    """
     devices = StandIn(
         torch.cuda,
         device_count=lambda: _workers_here(options),
@@ -116,14 +134,16 @@ def _cpus_for_gpus(options: DictConfig) -> ContextManager[None]:
 
 
 def _workers_here(options: DictConfig) -> int:
+    """Return the number of workers that run on this machine, at least 1."""
     return max(1, options.distributed_world_size // int(os.environ.get("SLURM_NNODES", 1)))
 
 
 def _share_cores(options: DictConfig) -> None:
-    """Give each worker that this process starts a share of the cores, as torchrun does.
+    """Limit the threads of each worker that this process starts to its share of the CPU cores.
 
-    By default each has as many threads as there are cores; waiting for threads without a core made
-    updates 30 times as slow. Workers read the variable when they start.
+    By default each worker has as many threads as there are cores; threads that waited for a core
+    made updates 30 times as slow. Sets OMP_NUM_THREADS, which workers read when they start
+    (torchrun sets it too), unless it is set already.
     """
     threads = max(1, torch.get_num_threads() // _workers_here(options))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))

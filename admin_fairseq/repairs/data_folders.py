@@ -1,9 +1,9 @@
-"""Damaged files of fairseq-preprocess are reported in one line.
+"""Report damaged files of ``fairseq-preprocess`` in one line.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. For truncated, empty or
-replaced files, ``data/indexed_dataset.py`` raises an AssertionError or a ValueError about buffers
-or, during training, returns wrong tokens; the half-built object adds an AttributeError.
-``data/dictionary.py`` raises various exceptions, and blocks on a FIFO.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. For truncated, empty or replaced files,
+``data/indexed_dataset.py`` raises an AssertionError or a ValueError about buffers or, during
+training, returns wrong tokens; deleting the half-built object then raises an AttributeError.
+``data/dictionary.py`` raises various exceptions, and waits forever on a FIFO.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ HEADER = struct.Struct("<9sQBQ")  # magic number, version, type of the tokens, s
 
 
 def apply() -> None:
-    """Run ``check`` wherever fairseq determines a file's format or opens it.
+    """Patch fairseq to check data files before it opens them or determines their format.
 
-    Errors about dictionaries name the file.
+    Errors about a dictionary file are turned into AdminErrors that name the file.
     """
     Dictionary.add_from_file = _reporting(Dictionary.add_from_file)
     for name in ("infer_dataset_impl", "make_dataset"):
@@ -34,6 +34,8 @@ def apply() -> None:
 
 
 def _reporting(original: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``Dictionary.add_from_file`` to raise AdminError for an unreadable or damaged file."""
+
     @functools.wraps(original)
     def add_from_file(dictionary: Dictionary, file: Union[str, TextIO]) -> None:
         if not isinstance(file, str):
@@ -52,6 +54,8 @@ def _reporting(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``function`` of fairseq so that ``check`` first examines the data path it is given."""
+
     @functools.wraps(function)
     def checked(path: str, *args: Any, **kwargs: Any) -> Any:
         check(path)
@@ -61,9 +65,9 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(path: str) -> None:
-    """Raise AdminError if the pair ``path``.idx, ``path``.bin is not what fairseq wrote.
+    """Raise AdminError if the files ``path``.idx and ``path``.bin are not as fairseq wrote them.
 
-    Without such a pair nothing is checked: fairseq looks for other formats then.
+    If one of the two is missing nothing is checked, as fairseq then looks for other data formats.
     """
     names = indexed_dataset.index_file_path(path), indexed_dataset.data_file_path(path)
     if not all(map(os.path.exists, names)):
@@ -77,6 +81,7 @@ def check(path: str) -> None:
 
 
 def _check_pair(index: BinaryIO, data: BinaryIO) -> None:
+    """Raise AdminError if ``index`` (.idx file) is damaged or ``data`` (.bin) lacks sentences."""
     header = index.read(HEADER.size)
     if header.startswith(OTHER_MAGIC):
         return  # other formats are not checked
@@ -96,8 +101,10 @@ def _check_pair(index: BinaryIO, data: BinaryIO) -> None:
 
 
 def _size(file: BinaryIO) -> int:
+    """Return the size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
 
 
 def _refuse(file: BinaryIO, reason: str) -> NoReturn:
+    """Raise an AdminError that names ``file`` and advises to run fairseq-preprocess again."""
     raise AdminError(f"{file.name}: {reason}; make the folder again with fairseq-preprocess")

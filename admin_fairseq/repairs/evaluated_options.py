@@ -1,7 +1,8 @@
-"""Text in checkpoints and data that fairseq passes to ``eval`` must not be code.
+"""Refuse code in the text of checkpoints and data that fairseq passes to ``eval``.
 
-To torch, a checkpoint of plain types is data; but fairseq builds a model from its options, and
-evaluates text in some: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would run.
+To torch, a checkpoint of plain types is only data; but fairseq builds a model from the options in
+it, and evaluates the text of some: ``adaptive_softmax_cutoff="__import__('os').system(...)"`` would
+run a program.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ EVALUATED = {
     *("pipeline_balance", "pipeline_encoder_balance", "pipeline_decoder_balance"),
     *("pipeline_devices", "pipeline_encoder_devices", "pipeline_decoder_devices"),
 }
-"""All options that a model, task, criterion or optimiser of fairseq 0.12 evaluates."""
+"""Names of all options whose text fairseq 0.12 passes to ``eval``."""
 
 MOST_NODES, DEEPEST = 2_000_000, 100
-"""Limits on nested values: a checkpoint of 1,000 layers has some 50,000 in 6 levels."""
+"""The most nested values, and levels: a checkpoint of 1,000 layers has some 50,000 in 6 levels."""
 LONGEST = 10_000  # characters of an expression
 MOST_REPEATED = 100_000  # elements of a result like that of "[(512, 3)] * 20"
 RESOLVER = re.compile(r"\$\{[^}]*(?:\$\{|:)")
@@ -48,16 +49,17 @@ VALUES = (type(None), bool, int, float, str)
 
 
 def apply() -> None:
-    """Parse the lines of speech manifests, which are dictionaries; fairseq evaluates them."""
+    """Patch fairseq to parse lines of speech manifests as literals, not to evaluate them."""
     codedataset.eval = ast.literal_eval
 
 
 def check(state: Any) -> None:
     """Raise AdminError if evaluating the options in a checkpoint would run or read something.
 
-    Text that fairseq evaluates may be numbers, lists and the like, combined with +, -, * and /, as
-    convolutions are written. ``${name}`` may refer to another option, but ``${oc.env:NAME}`` may
-    not call a function. Bytes, which ``eval`` accepts too, are never an option of fairseq.
+    ``state`` is the checkpoint's content. Text that fairseq evaluates may be numbers, lists and
+    similar literals, combined with +, -, * and /, as convolutions are specified. ``${name}`` may
+    refer to another option, but ``${oc.env:NAME}``, which calls a function, is refused. So are
+    bytes, which ``eval`` accepts too and no option of fairseq has.
     """
     for _ in _values(state):
         pass  # checks the limits
@@ -80,7 +82,10 @@ def check(state: Any) -> None:
 
 
 def _values(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every value inside ``value`` with its key, or the key of the list it is in."""
+    """Yield (key, value) for every value nested in ``value``; items of a list get its key.
+
+    Raises AdminError if there are more than MOST_NODES values, or more than DEEPEST levels.
+    """
     waiting = [(None, value, 0)]
     seen = 0
     while waiting:
@@ -96,18 +101,18 @@ def _values(value: Any) -> Iterator[tuple[Any, Any]]:
             continue
         seen += len(inside)
         if depth >= DEEPEST or seen > MOST_NODES:
-            raise AdminError("refused: it has more values, or deeper ones, than any checkpoint")
+            raise AdminError("refused: it has more values, or deeper levels, than any checkpoint")
         waiting += [(key, item, depth + 1) for key, item in inside]
 
 
 def _is_harmless(value: Any) -> bool:
-    """Whether fairseq may evaluate ``value``; values inside it are checked separately."""
+    """Return whether evaluating ``value`` runs no code; values inside it are checked separately."""
     inside = (argparse.Namespace, Mapping, list, tuple, set, frozenset)
     return is_plain(value) if isinstance(value, str) else isinstance(value, (*VALUES, *inside))
 
 
 def is_plain(text: str) -> bool:
-    """Whether evaluating ``text`` only makes a value."""
+    """Return whether ``text`` is an expression of literals and + - * /, which runs no code."""
     if len(text) > LONGEST:
         return False
     try:
@@ -118,7 +123,11 @@ def is_plain(text: str) -> bool:
 
 
 def _value(node: ast.AST) -> Any:
-    """The value of an expression of literals and ``OPERATORS``; raises ValueError for others."""
+    """Evaluate a syntax tree of literals combined with + - * /, and return the value.
+
+    Raises ValueError for other expressions, and for a list repeated to more than MOST_REPEATED
+    items.
+    """
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = _value(node.left), _value(node.right)
         lengths = [len(side) for side in (left, right) if isinstance(side, Sequence)]

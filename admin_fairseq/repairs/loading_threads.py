@@ -1,8 +1,9 @@
-"""A completed run that stops in the middle of an epoch does not abort as Python exits.
+"""Stop fairseq's data-loading threads before Python exits, which would otherwise abort.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``data.iterators.BufferedIterator``): a thread
-loads batches ahead, and still does when Python exits. If it returns from torch at that moment, the
-process aborts with "terminate called without an active exception" and status 134.
+loads batches ahead, and is still running when a completed run exits in the middle of an epoch. If
+the thread returns from torch code at that moment, the process aborts with "terminate called without
+an active exception" and status 134.
 """
 
 from __future__ import annotations
@@ -17,24 +18,28 @@ from typing import Any, Iterable, Iterator
 from fairseq.data import iterators
 
 LONGEST = 10.0
-"""Seconds that Python waits at exit for a batch that is being loaded."""
+"""Seconds to wait, when Python exits, for a batch that is being loaded."""
 
 
 class BackgroundConsumer(iterators.BackgroundConsumer):
-    """fairseq's thread, which ``stop`` ends."""
+    """fairseq's thread that loads batches from ``source`` into ``queue``; ``stop`` ends it."""
 
     def __init__(self, queue: queue.Queue, source: Iterable, *options: Any) -> None:
         self._stopped, self._waiting = threading.Event(), queue
         super().__init__(queue, self._until_stopped(source), *options)
 
     def _until_stopped(self, source: Iterable) -> Iterator[Any]:
+        """Yield the items of ``source`` until ``stop`` is called."""
         for item in source:
             if self._stopped.is_set():
                 return
             yield item
 
     def stop(self) -> None:
-        """Stop loading; empties the queue, as the thread may be waiting for room in it."""
+        """Stop the thread and wait for its end, at most LONGEST seconds.
+
+        The queue is emptied meanwhile, as the thread may be waiting for space in it.
+        """
         self._stopped.set()
         deadline = time.monotonic() + LONGEST
         while self.is_alive() and time.monotonic() < deadline:
@@ -44,12 +49,13 @@ class BackgroundConsumer(iterators.BackgroundConsumer):
 
 
 def apply() -> None:
-    """Stop the loading threads before Python exits, whatever the architecture."""
+    """Patch fairseq to load batches with ``BackgroundConsumer``, and stop its threads at exit."""
     iterators.BackgroundConsumer = BackgroundConsumer
     atexit.register(stop_all)
 
 
 def stop_all() -> None:
+    """Stop all ``BackgroundConsumer`` threads of this process."""
     for thread in threading.enumerate():
         if isinstance(thread, BackgroundConsumer):
             thread.stop()

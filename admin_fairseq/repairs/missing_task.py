@@ -1,7 +1,7 @@
-"""A missing --task in commands that have no default, like ``fairseq-validate``.
+"""Report in one line that --task is missing in a command without a default, like fairseq-validate.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``options.parse_args_and_arch``): a traceback
-that ends with ``KeyError: None``.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``options.parse_args_and_arch``): without --task
+these commands end with a traceback and ``KeyError: None``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from admin_fairseq.errors import AdminError
 
 
 def apply() -> None:
-    """Let fairseq say in one line that --task is missing."""
+    """Patch fairseq's option parser to raise an AdminError if --task is missing."""
     options.parse_args_and_arch = _reporting(options.parse_args_and_arch)
 
 
 def _reporting(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``parse_args_and_arch`` to raise AdminError in place of ``KeyError: None``.
+
+    fairseq raises that KeyError if --task is missing.
+    """
+
     @functools.wraps(parse)
     def parse_args_and_arch(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -28,7 +33,7 @@ def _reporting(parse: Callable[..., Any]) -> Callable[..., Any]:
             if error.args != (None,):  # None: no task was given
                 raise
             raise AdminError(
-                "--task is missing, and this command has no default; add the one of training: "
+                "--task is missing, and this command has no default; add the task of training: "
                 "--task translation, or --task language_modeling"
             ) from None
 

@@ -1,9 +1,9 @@
-"""Runs are not resumed with the state of another optimiser.
+"""Refuse to resume a run with the saved state of another optimiser.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): it compares the
-classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. RAdam then
-silently uses Adam's moments, and Adam fails on NovoGrad's with a KeyError; a difference that is
-found ends in the traceback of an assertion.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): fairseq compares
+the classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. RAdam then
+silently uses Adam's moments, and Adam fails on NovoGrad's with a KeyError; a difference that
+fairseq does find ends in the traceback of an assertion.
 """
 
 from __future__ import annotations
@@ -18,18 +18,26 @@ from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.repairs.stand_in import replaced
 
 SAME_STATE = {"adam_fused": "adam"}
-"""Optimiser → the one with the same state; each resumes from checkpoints of the other."""
+"""Optimiser → another with the same saved state, so that each can resume from the other's."""
 
 
 def apply() -> None:
-    """Let fairseq compare the optimisers' names, and report differences in one line."""
+    """Patch fairseq's trainer to compare --optimizer with the checkpoint's before it resumes.
+
+    A difference is reported in one line.
+    """
     Trainer.load_checkpoint = _comparing(Trainer.load_checkpoint)
 
 
 def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Trainer.load_checkpoint`` to raise AdminError for another optimiser's state.
+
+    With --reset-optimizer the checkpoint's optimiser is not compared.
+    """
+
     @functools.wraps(load)
     def load_checkpoint(
-        self: Trainer, filename: str, reset_optimizer: bool = False, *words: Any, **options: Any
+        self: Trainer, filename: str, reset_optimizer: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
         read = checkpoint_utils.load_checkpoint_to_cpu
 
@@ -42,7 +50,7 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
 
         try:
             with replaced(checkpoint_utils, load_checkpoint_to_cpu=load_checkpoint_to_cpu):
-                return load(self, filename, reset_optimizer, *words, **options)
+                return load(self, filename, reset_optimizer, *args, **kwargs)
         except (AssertionError, ValueError) as error:
             raise _in_one_line(error, filename) from None
 
@@ -50,37 +58,45 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
-    """Raise AdminError if the checkpoint's optimiser is not ``optimizer``.
+    """Raise AdminError if the checkpoint ``state`` has the state of another optimiser.
 
-    A checkpoint without optimiser state passes, and so does an optimiser without a name.
+    ``optimizer`` is the run's --optimizer. Nothing is compared if the checkpoint has no optimiser
+    state, or one of the two optimisers has no name.
     """
     saved = _optimizer_of(state)
     if state.get("last_optimizer_state") is None or saved is None or optimizer is None:
         return
     if SAME_STATE.get(saved, saved) != SAME_STATE.get(optimizer, optimizer):
         raise AdminError(
-            f"the state of --optimizer {saved}, and this run has --optimizer {optimizer}; "
-            "add --reset-optimizer to go on from the weights alone"
+            f"has the state of --optimizer {saved}, but this run has --optimizer {optimizer}; "
+            "add --reset-optimizer to continue from the weights alone"
         )
 
 
 def _optimizer_of(state: Mapping[str, Any]) -> Optional[str]:
-    """The value of --optimizer; before fairseq 0.10, options were in "args"."""
+    """Return the value of --optimizer that is recorded in a checkpoint's content, or None.
+
+    Before fairseq 0.10 options were recorded under "args", later under "cfg".
+    """
     if state.get("cfg") is not None:
         return _name(state["cfg"].get("optimizer"))
     return getattr(state.get("args"), "optimizer", None)
 
 
 def _name(options: Any) -> Optional[str]:
-    """The optimiser's name; options without a dataclass, such as those of sgd, are a Namespace."""
+    """Return the optimiser's name from its options, a Mapping or (for sgd) a Namespace."""
     return options.get("_name") if isinstance(options, Mapping) else getattr(options, "_name", None)
 
 
 def _in_one_line(error: Exception, path: str) -> Exception:
-    """Errors of fairseq and torch about a state that does not fit in one line; others unchanged."""
-    if "loaded state dict" in str(error):  # of another number of tensors
+    """Turn an error about an optimiser state that does not fit into an AdminError about ``path``.
+
+    Returns other errors as they are.
+    """
+    if "loaded state dict" in str(error):  # saved for another number of tensors
         return AdminError(
-            f"{path}: its optimiser's state is for other tensors, as with or without "
-            "--fp16-no-flatten-grads; use the same options as before, or add --reset-optimizer"
+            f"{path}: its optimiser's state is for other tensors, for example because "
+            "--fp16-no-flatten-grads was added or removed; use the same options as before, "
+            "or add --reset-optimizer"
         )
     return AdminError(f"{path}: {error}") if "--reset-optimizer" in str(error) else error

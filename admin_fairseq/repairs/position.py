@@ -1,9 +1,10 @@
-"""Resuming within an epoch with another number of workers.
+"""Resume within an epoch with another number of workers (distributed processes).
 
 fairseq (0.12.2 and fairseq-fixed 0.12.3.1, data/iterators.py) stores how many batches each worker
-has had, and lets each of the new workers skip as many: with more workers, batches are left out or
-the run fails ("Cannot resume training due to dataloader mismatch"); with fewer, some are seen
-twice. Batches are dealt to workers in turn, so that those seen are always the first of the epoch.
+has used, and each of the new workers skips as many: with more workers, batches are left out or the
+run fails ("Cannot resume training due to dataloader mismatch"); with fewer, some batches are used
+twice. Batches are distributed to the workers in turn, so that the used ones are always the first of
+the epoch.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ fairseqs_load_state_dict = EpochBatchIterator.load_state_dict
 
 
 def apply() -> None:
-    """Let checkpoints record the number of workers; without it, the present number is assumed."""
+    """Patch checkpoints to record the number of workers, and resuming to convert the position.
+
+    For a checkpoint without that number, the present number of workers is assumed.
+    """
     EpochBatchIterator.state_dict = state_dict
     EpochBatchIterator.load_state_dict = load_state_dict
 
 
 def state_dict(self: EpochBatchIterator) -> dict[str, Any]:
-    """fairseq's state, and the number of workers."""
+    """Return fairseq's state of the iterator, with the number of workers added as "num_shards"."""
     return {**fairseqs_state_dict(self), "num_shards": self.num_shards}
 
 
 def load_state_dict(self: EpochBatchIterator, state: dict[str, Any]) -> None:
-    """Load the state for these workers; batches that they cannot share evenly are seen again."""
+    """Restore the position within the epoch, converted to the present number of workers.
+
+    The used batches that do not divide evenly among these workers are used again.
+    """
     seen = state.get("iterations_in_epoch", 0) * state.get("num_shards", self.num_shards)
     fairseqs_load_state_dict(self, {**state, "iterations_in_epoch": seen // self.num_shards})

@@ -1,7 +1,8 @@
-"""All private parts of other packages that we use, which a new release of theirs may remove.
+"""Access every private part of other packages that the plugin uses.
 
-Some have an alternative, which is used then. For the others, an error says in one line what is
-missing and which versions have it.
+A new release of these packages may remove such a part. For some parts there is an alternative,
+which is used then; for the others, an AdminError says in one line what is missing and which
+versions have it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ SEEN = {
     "omegaconf": "omegaconf 2.0.6 to 2.3.0",
     "torch": "torch 2.1 to 2.13",
 }
-"""Package → versions that have the parts below; those of Python are in 3.9 to 3.12."""
+"""Package → versions that have the parts used below. Python's parts are in 3.9 to 3.12."""
 
 
 def part(owner: Any, name: str) -> Any:
-    """``owner.name``; raises AdminError if it is missing.
+    """Return the attribute ``owner.name``; raise AdminError if it is missing.
 
-    ``owner`` is a module, a class or one of its instances.
+    ``owner`` is a module, a class or an instance. The error names the versions that have the
+    attribute.
     """
     try:
         return getattr(owner, name)
@@ -57,26 +59,33 @@ else:  # torch 2.1 and 2.2
 
 
 class LoadsAsTorchDoes:
-    """Restores torch's loading of weights in a class derived from one of fairseq's.
+    """Mixin that restores torch's loading of weights in a class derived from one of fairseq's.
 
-    fairseq 0.12.2 overrides it in the encoder layer, to fill the mirrored weights.
+    The encoder layer of fairseq 0.12.2 overrides ``_load_from_state_dict``, to fill copies of its
+    weights for its fused inference path.
     """
 
     _load_from_state_dict = part(nn.Module, "_load_from_state_dict")
 
 
 def dynamo() -> tuple[Any, Any]:
-    """The configuration and the exceptions of torch.compile; importing them takes a second."""
+    """Return torch.compile's modules of configuration and exceptions.
+
+    They are imported only here, as importing them takes a second.
+    """
     return import_module("torch._dynamo.config"), import_module("torch._dynamo.exc")
 
 
 def calls_anything_before(module: nn.Module) -> bool:
-    """Whether the module has hooks that run before ``forward``."""
+    """Return whether ``module`` has hooks that run before its ``forward``."""
     return bool(part(module, "_forward_pre_hooks"))
 
 
 def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: float) -> None:
-    """Add ``alpha`` times ``others`` to ``tensors``, one by one and in place."""
+    """Add ``alpha`` times each of ``others`` to the tensor at its place in ``tensors``.
+
+    The tensors are changed in place.
+    """
     at_once = getattr(torch, "_foreach_add_", None)
     if at_once is not None:
         at_once(tensors, others, alpha=alpha)
@@ -86,7 +95,10 @@ def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: floa
 
 
 def allowed_globals() -> dict[str, Any]:
-    """torch's own list of names that a file may contain under weights_only=True."""
+    """Return a copy of torch's list of names that a file may contain under weights_only=True.
+
+    The dictionary maps each full name ("collections.OrderedDict") to the object it stands for.
+    """
     return dict(part(import_module("torch._weights_only_unpickler"), "_get_allowed_globals")())
 
 
@@ -94,44 +106,44 @@ def allowed_globals() -> dict[str, Any]:
 
 
 def root_of(cfg: DictConfig) -> Any:
-    """The whole configuration that contains ``cfg``."""
+    """Return the whole configuration that contains ``cfg``."""
     return part(cfg, "_get_root")()
 
 
 # fairseq
 
 INDEX_MAGIC: bytes = part(MMapIndexedDataset.Index, "_HDR_MAGIC")
-"""How the index of fairseq's usual data format begins."""
+"""First bytes of an .idx file in fairseq's usual data format (mmap)."""
 
 OTHER_MAGIC: tuple[bytes, ...] = (
     part(IndexedDataset, "_HDR_MAGIC"),
     part(HuffmanMMapIndex, "_HDR_MAGIC"),
 )
-"""How the indices of its other formats begin."""
+"""First bytes of .idx files in fairseq's other data formats."""
 
 
 def type_of_tokens(code: int) -> Optional[type[np.generic]]:
-    """The number type that ``code`` means in an index."""
+    """Return the number type that ``code`` in an .idx file's header means; None if unknown."""
     return part(indexed_dataset, "_code_to_dtype").get(code)
 
 
 def prepared(trainer: Trainer, batch: Any) -> tuple[Any, bool]:
-    """``batch`` as the trainer passes it to the model, and whether it is only a dummy."""
+    """Return ``batch`` as the trainer passes it to the model, and whether it is only a dummy."""
     return part(trainer, "_prepare_sample")(batch)
 
 
 def texts(bar: BaseProgressBar, stats: Mapping[str, Any]) -> dict[str, str]:
-    """A bar's statistics as fairseq shows them, by the base class's method."""
+    """Return a progress bar's statistics formatted as fairseq shows them: name → text."""
     return part(BaseProgressBar, "_format_stats")(bar, stats)
 
 
 def in_one_line(bar: BaseProgressBar, shown: Mapping[str, str]) -> str:
-    """``shown``, which ``texts`` returned, as fairseq's logging bars join it."""
+    """Join ``shown``, the result of ``texts``, into one line, as fairseq's progress bars do."""
     return part(bar, "_str_commas")(shown)
 
 
 def send_objects_with(broadcast: Callable[..., Any]) -> None:
-    """Let fairseq send Python objects to other workers with ``broadcast``."""
+    """Patch fairseq to send Python objects to other workers with the function ``broadcast``."""
     part(distributed_utils, "_broadcast_object_slow")
     distributed_utils._broadcast_object_slow = broadcast
 
@@ -142,4 +154,4 @@ PythonUnpickler: Any = part(pickle, "_Unpickler")
 """The unpickler written in Python, whose steps can be overridden."""
 
 NAMES_OF_PYTHON_2: Mapping[str, str] = part(import_module("_compat_pickle"), "IMPORT_MAPPING")
-"""A module's name in Python 2, as in pickles of protocol 2 → its name today."""
+"""A module's name in Python 2, which pickles of protocol 2 contain → its name in Python 3."""

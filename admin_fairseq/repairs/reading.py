@@ -1,7 +1,8 @@
-"""fairseq reads checkpoints without running code, detects damage, reports errors in one line.
+"""Read fairseq's checkpoints without running code, detect damage, report errors in one line.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): ``torch.load`` with its
-defaults, and a KeyError or TypeError for other files of torch.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): fairseq reads files by
+``torch.load`` with its default arguments, and raises a KeyError or TypeError for a file of torch
+that is no checkpoint.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from admin_fairseq.repairs.stand_in import StandIn
 
 
 def apply() -> None:
-    """Let fairseq read checkpoints through ``load``, and add fairseq's types to torch's allow-list.
+    """Patch fairseq to read checkpoints through ``load``, and let torch load fairseq's plain types.
 
-    The allow-list is for users' scripts, and for what torch copies between workers.
+    Extending torch's allow-list (torch 2.6 and later) is for users' scripts that call
+    ``torch.load``, and for objects that torch copies between workers.
     """
     if unpickling.KEEPS_AN_ALLOW_LIST:
         torch.serialization.add_safe_globals(unpickling.allowed_types())
@@ -31,9 +33,10 @@ def apply() -> None:
 
 
 def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
-    """Replaces ``torch.load`` for an open file: always on the CPU, and only data.
+    """Read a checkpoint from an open file: on the CPU, whatever ``map_location``, and without code.
 
-    Raises AdminError if it is not a checkpoint, is damaged, or would run code.
+    Takes the place of ``torch.load`` in fairseq. Raises AdminError if the file is not a checkpoint,
+    is damaged, or would run code.
     """
     with blaming(file.name):
         state = unpickling.load(file)
@@ -45,9 +48,10 @@ def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
 
 
 def _complete_old_options(state: dict[str, Any]) -> None:
-    """Complete, in place, the options of a checkpoint of an earlier version of this plugin.
+    """Add, in place, an option that checkpoints of an earlier version of this plugin lack.
 
-    Sub-LN had its second norm in attention to the encoder too, before there was an option for it.
+    Sub-LN then always had its second layer norm in encoder-decoder attention too; today this needs
+    the option --subln-in-encoder-attention.
     """
     norm = ".encoder_attn.out_proj.before.weight"
     options = state["cfg"].get("model") if isinstance(state.get("cfg"), dict) else None
@@ -56,9 +60,10 @@ def _complete_old_options(state: dict[str, Any]) -> None:
 
 
 def read(path: str) -> dict[str, Any]:
-    """The content of the file ``path``.
+    """Read the checkpoint in the file ``path``, by ``load``.
 
-    Raises AdminError if it cannot be read, and as ``load`` does.
+    Raises AdminError if the file cannot be read, is not a checkpoint, is damaged, or would run
+    code.
     """
     try:
         with open_regular(path) as file:
@@ -68,7 +73,10 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _reporting(reader: Callable[..., dict]) -> Callable[..., dict]:
-    """fairseq's ``load_checkpoint_to_cpu`` with errors in one line."""
+    """Wrap ``load_checkpoint_to_cpu`` to raise AdminError for files that are no checkpoints.
+
+    The wrapper also records in the returned options from which file they were read.
+    """
 
     @functools.wraps(reader)
     def load_checkpoint_to_cpu(

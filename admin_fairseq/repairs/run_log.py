@@ -1,8 +1,8 @@
-"""A log of every training run, and its statistics, in --save-dir, whatever the screen shows.
+"""Log every training run to train.log, and its statistics to train.jsonl, in --save-dir.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1: --log-file gets the messages of
 ``fairseq_cli.train``, from every worker and without times, but not those of models, trainers and
-checkpoints; and on a terminal, where a bar shows them, training losses are not logged at all
+checkpoints. On a terminal, a progress bar shows training losses and they are not logged at all
 (``logging.progress_bar``).
 """
 
@@ -41,18 +41,21 @@ LOGGED = {
     progress_bar.TqdmProgressBar: ("print",),
     progress_bar.NoopProgressBar: (),
 }
-"""Bar of --log-format → its methods that log what they show."""
+"""Progress bar (--log-format) → those of its methods that also log what they show."""
 
 
 class Statistics(dict):
-    """The content of a line of train.jsonl: a type of message that no other log accepts."""
+    """The content of one line of train.jsonl, as the message of a log record.
+
+    A type of its own, so that ``StatisticsLog`` writes these messages, and other logs do not.
+    """
 
 
 class RunLog(logging.FileHandler):
-    """Appends to the log of a run, starting with the record of the run's options.
+    """Log handler that appends a run's messages to train.log, from the record of its options on.
 
-    That record is the first to tell whether the run may write files: with --no-save there is no
-    log. Raises AdminError if the file cannot be written.
+    Earlier records are not written, as the options tell whether the run may write files: with
+    --no-save there is no log. Raises AdminError if the file cannot be opened.
     """
 
     begun = False
@@ -62,6 +65,10 @@ class RunLog(logging.FileHandler):
         self.setFormatter(FORMATTER)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write ``record``; open the log file when the run's options are logged.
+
+        Raises AdminError if the file cannot be opened.
+        """
         message: Any = record.msg
         if record.name == TRAINING and OmegaConf.is_config(message):
             self.begun = not OmegaConf.select(message, "checkpoint.no_save")
@@ -70,18 +77,24 @@ class RunLog(logging.FileHandler):
         return self.begun and self.takes(record) and super().filter(record)
 
     def takes(self, record: logging.LogRecord) -> bool:
+        """Return whether this log writes messages like ``record``: all but statistics."""
         return not isinstance(record.msg, Statistics)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Stop logging with one warning, for example on a full disk: the run can go on without."""
+        """Stop logging, with one warning, if a write fails (a full disk); training continues."""
         self.begun = False
         logger.warning(f"{self.baseFilename}: the log ends here: {sys.exc_info()[1]}")
 
     def close(self) -> None:
+        """Close the file, even if its last lines cannot be written."""
         with suppress(OSError):  # the last lines could not be written
             super().close()
 
     def _opened(self) -> TextIOWrapper:
+        """Open the file for appending, and end a line that a killed run left incomplete.
+
+        Raises AdminError if the file cannot be written.
+        """
         try:
             if os.path.lexists(self.baseFilename) and not os.path.isfile(self.baseFilename):
                 raise OSError(errno.EINVAL, "not a regular file")
@@ -95,18 +108,23 @@ class RunLog(logging.FileHandler):
 
 
 class StatisticsLog(RunLog):
-    """One JSON object per line for each set of statistics, with its time and origin."""
+    """Log handler that appends statistics to train.jsonl, as one JSON object per line."""
 
     def takes(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` holds statistics, the only messages that this log writes."""
         return isinstance(record.msg, Statistics)
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format statistics as one line of JSON, with their time and the name of the logger."""
         time, statistics = FORMATTER.formatTime(record, FORMATTER.datefmt), cast(Any, record.msg)
         return json.dumps({"time": time, "log": record.name, **statistics}, ensure_ascii=False)
 
 
 def apply() -> None:
-    """Add to the log losses that fairseq only shows, and the error that ended training."""
+    """Patch fairseq to log losses that it only shows, and the error that ends training.
+
+    Both go to the run's own logs (``RunLog``, ``StatisticsLog``) only.
+    """
     for bar, logged in LOGGED.items():
         for method in ("log", "print"):
             setattr(bar, method, _recorded(getattr(bar, method), method in logged))
@@ -115,7 +133,7 @@ def apply() -> None:
 
 @contextmanager
 def kept_in(save_dir: str) -> Iterator[None]:
-    """Append what is logged inside to train.log and train.jsonl in ``save_dir``."""
+    """Append what is logged inside the block to train.log and train.jsonl in ``save_dir``."""
     logs = [RunLog(os.path.join(save_dir, NAME)), StatisticsLog(os.path.join(save_dir, STATISTICS))]
     for log in logs:
         logging.getLogger().addHandler(log)
@@ -128,6 +146,7 @@ def kept_in(save_dir: str) -> Iterator[None]:
 
 
 def _ends_a_line(path: str) -> bool:
+    """Return whether the file is empty or its last byte is a newline."""
     with open(path, "rb") as file:
         if not file.seek(0, os.SEEK_END):
             return True
@@ -136,14 +155,18 @@ def _ends_a_line(path: str) -> bool:
 
 
 def _write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:
-    """Write to the run's logs only, as if by a logger of this name."""
+    """Write ``message`` to the run's logs only, not the screen, as if from the logger ``name``."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RunLog):
             handler.handle(logging.LogRecord(name, level, __file__, 0, message, None, None))
 
 
 def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
-    """A bar's method that also writes its statistics to the logs, unless already ``logged``."""
+    """Wrap a progress bar's method ``show`` to write the statistics it shows to the run's logs.
+
+    train.jsonl always gets them; train.log only if fairseq does not log their text itself
+    (``logged``).
+    """
 
     @functools.wraps(show)
     def shown(bar: Any, stats: Any, tag: Optional[str] = None, step: Optional[int] = None) -> None:
@@ -160,7 +183,10 @@ def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
 
 
 def number(text: str) -> Union[int, float, str]:
-    """The number that fairseq shows for a statistic, or the text if JSON has no such number."""
+    """Convert a statistic's text, as fairseq shows it, to a finite number if it is one.
+
+    Other text is returned unchanged, as JSON has no infinity or NaN.
+    """
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text) if math.isfinite(kind(text)) else text
@@ -168,7 +194,10 @@ def number(text: str) -> Union[int, float, str]:
 
 
 def _logging_errors(train_step: Callable[..., Any]) -> Callable[..., Any]:
-    """``Trainer.train_step`` that also logs errors, whose traceback goes to the screen."""
+    """Wrap ``Trainer.train_step`` to write its exceptions to the run's logs before they propagate.
+
+    Otherwise only their traceback on the screen would tell why training ended.
+    """
 
     @functools.wraps(train_step)
     def step(*args: Any, **kwargs: Any) -> Any:

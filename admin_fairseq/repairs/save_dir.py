@@ -1,7 +1,7 @@
-"""One training run at a time in a --save-dir, which is cleared of remains of killed runs.
+"""Lock a run's --save-dir against other runs, and clear it of temporary files of killed runs.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): nothing stops two
-runs from overwriting each other's checkpoints.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): nothing stops two runs
+from overwriting each other's checkpoints.
 """
 
 from __future__ import annotations
@@ -33,18 +33,24 @@ logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
-    """Let a run lock its --save-dir when fairseq checks the folder, and release it at the end.
+    """Patch fairseq to lock --save-dir when it checks that folder, and unlock it when the run ends.
 
-    Only the first worker locks it, before anything is written; runs with --no-save do not.
+    Only worker 0 locks the folder, before anything is written; runs with --no-save do not.
     """
     held = ExitStack()
     atexit.register(held.close)  # for processes that fairseq has started
     verify = checkpoint_utils.verify_checkpoint_directory
-    checkpoint_utils.verify_checkpoint_directory = _taking(verify, held)
-    distributed_utils.call_main = _leaving(distributed_utils.call_main, held, verify)
+    checkpoint_utils.verify_checkpoint_directory = _locking(verify, held)
+    distributed_utils.call_main = _releasing(distributed_utils.call_main, held, verify)
 
 
-def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], None]:
+def _locking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], None]:
+    """Wrap ``verify_checkpoint_directory`` to lock, clear and log to the folder that it checks.
+
+    ``held`` gets the lock and the log, to release them later. Raises AdminError if another run has
+    locked the folder, or it cannot be written.
+    """
+
     @functools.wraps(verify)
     def verify_checkpoint_directory(save_dir: str) -> None:
         try:
@@ -59,9 +65,14 @@ def _taking(verify: Callable[[str], None], held: ExitStack) -> Callable[[str], N
     return verify_checkpoint_directory
 
 
-def _leaving(
+def _releasing(
     call_main: Callable[..., None], held: ExitStack, verify: Callable[[str], None]
 ) -> Callable[..., None]:
+    """Wrap ``call_main`` to release what ``held`` contains (lock, log) when the run ends.
+
+    ``verify`` is fairseq's own check of the folder, which a run with --no-save keeps.
+    """
+
     @functools.wraps(call_main)
     def called(cfg: DictConfig, main: Callable[..., None], **kwargs: Any) -> None:
         with held:
@@ -74,15 +85,15 @@ def _leaving(
 
 @contextmanager
 def _lock(save_dir: str) -> Iterator[None]:
-    """Keep other runs out of ``save_dir`` inside the block.
+    """Keep other training runs out of ``save_dir`` inside the block, by a lock on its file .lock.
 
-    The lock belongs to this process only: data-loading workers that it forks do not inherit it, and
-    cannot keep it when the process is killed. Raises AdminError if another process has it, OSError
-    if no file can be created.
+    The lock belongs to this process only: data-loading workers that it forks do not inherit the
+    lock, and cannot keep it when the process is killed. Raises AdminError if another process has
+    the lock, OSError if no file can be created.
     """
     path = os.path.join(save_dir, LOCK)
     descriptor = _locked(path, save_dir)
-    while not _lies_at(path, descriptor):  # removed by a run that has just ended
+    while not _is_open_at(path, descriptor):  # removed by a run that has just ended
         os.close(descriptor)
         descriptor = _locked(path, save_dir)
     try:
@@ -94,6 +105,10 @@ def _lock(save_dir: str) -> Iterator[None]:
 
 
 def _locked(path: str, save_dir: str) -> int:
+    """Open the lock file ``path``, creating it if needed, lock it and return its file descriptor.
+
+    Raises AdminError if another process has the lock. If the file system has no locks, only warns.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +127,7 @@ def _locked(path: str, save_dir: str) -> int:
 
 
 def is_taken(save_dir: str) -> bool:
-    """Whether a training run, at least one of this machine, is using ``save_dir`` now."""
+    """Return whether a training run, at least one of this machine, is using ``save_dir`` now."""
     try:
         descriptor = os.open(os.path.join(save_dir, LOCK), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -126,12 +141,13 @@ def is_taken(save_dir: str) -> bool:
     return False
 
 
-def _lies_at(path: str, descriptor: int) -> bool:
+def _is_open_at(path: str, descriptor: int) -> bool:
+    """Return whether ``path`` exists and is the file opened as ``descriptor``."""
     return os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(descriptor))
 
 
 def _clear(save_dir: str) -> None:
-    """Remove temporary files of checkpoints that killed runs were writing."""
+    """Remove temporary files of checkpoints that killed runs were writing to ``save_dir``."""
     for name in os.listdir(save_dir):
         temporary = re.fullmatch(TEMPORARY, name)
         if temporary:

@@ -1,8 +1,8 @@
-"""Checkpoint files are always complete, whenever a run is killed.
+"""Keep checkpoint files complete, whenever a run is killed.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils``): checkpoint_best.pt and
 checkpoint_last.pt are overwritten in place, so that a kill leaves them empty; and after an
-interrupt or a write error ``torch.save`` tries again, but appends to what it has written.
+interrupt or a write error fairseq calls ``torch.save`` again, which appends to what was written.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from fairseq.file_io import PathManager
 from admin_fairseq.files import replacing
 
 TRIES, PAUSE = 3, 2.5
-"""The number of attempts to write a checkpoint, as in fairseq, and seconds between them."""
+"""Number of attempts to write a checkpoint, as in fairseq, and seconds between two attempts."""
 
 
 def apply() -> None:
-    """Write and copy checkpoints under temporary names that are renamed at the end.
+    """Patch fairseq to write and copy checkpoints under temporary names, renamed when complete.
 
-    Paths handled by iopath, and --write-checkpoints-asynchronously, are left to fairseq.
+    Paths that iopath handles, and --write-checkpoints-asynchronously, keep fairseq's own way.
     """
     checkpoint_utils.torch_persistent_save = _whole(checkpoint_utils.torch_persistent_save)
     checkpoint_utils.PathManager = WholeCopies
 
 
 def _whole(write: Callable[..., None]) -> Callable[..., None]:
-    """fairseq's ``torch_persistent_save`` that leaves the whole new file or the old one."""
+    """Wrap ``torch_persistent_save`` so that a kill leaves the whole new file or the old one."""
 
     @functools.wraps(write)
     def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
@@ -46,7 +46,10 @@ def _whole(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def save_patiently(content: Any, file: BinaryIO) -> None:
-    """``save``, repeated from the start of the file if writing fails."""
+    """Write ``content`` to ``file`` by ``save``, at most TRIES times, each from the file's start.
+
+    Raises OSError if the last attempt fails too.
+    """
     for left in reversed(range(TRIES)):
         try:
             file.seek(0)
@@ -60,7 +63,10 @@ def save_patiently(content: Any, file: BinaryIO) -> None:
 
 
 def save(content: Any, file: BinaryIO) -> None:
-    """``torch.save`` that raises the real error (a full disk, an interrupt), which torch hides."""
+    """Write ``content`` to ``file`` by ``torch.save``, but raise the real error if that fails.
+
+    torch hides the error (a full disk, an interrupt) behind a RuntimeError of its own.
+    """
     try:
         torch.save(content, file)
     except RuntimeError as error:
@@ -68,14 +74,18 @@ def save(content: Any, file: BinaryIO) -> None:
 
 
 class WholeCopies(PathManager):
-    """fairseq's ``PathManager``, whose copies replace the old file once they are complete.
+    """fairseq's ``PathManager``, except that a copy replaces the old file only when complete.
 
-    They are copies, not hard links: one file must not change when the other is overwritten in
+    Files are copied, not hard-linked: one file must not change when the other is overwritten in
     place, as ``cp`` and fairseq without this plugin do.
     """
 
     @staticmethod
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> bool:
+        """Copy a file, to a temporary name that is renamed at the end; return True on success.
+
+        Paths that iopath handles are copied by ``PathManager`` itself.
+        """
         if any(map(PathManager.path_requires_pathmanager, (src_path, dst_path))):
             return PathManager.copy(src_path, dst_path, overwrite)
         with open(src_path, "rb") as source, replacing(dst_path, force=overwrite) as target:

@@ -1,4 +1,4 @@
-"""Errors of workers that fairseq spawned are reported in one line, if they are ours.
+"""Report errors of workers that fairseq has spawned in one line, if they are AdminErrors.
 
 If a worker fails or is killed, the process that started it raises the worker's traceback as text
 (``torch.multiprocessing.spawn``, seen in torch 2.1 to 2.13).
@@ -19,16 +19,16 @@ from admin_fairseq.workers import safe_path
 
 
 def apply() -> None:
-    """Let fairseq start its workers with ``spawn``."""
+    """Patch fairseq to start its workers with ``spawn`` of this module."""
     multiprocessing = StandIn(torch.multiprocessing, spawn=spawn)
     distributed_utils.torch = StandIn(distributed_utils.torch, multiprocessing=multiprocessing)
 
 
 def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: bool = True) -> None:
-    """Run ``fn(i, *args)`` in ``nprocs`` processes, and wait for them.
+    """Run ``fn(i, *args)`` in ``nprocs`` processes (i = 0, 1, …), and wait for them.
 
-    Raises the AdminError of a process, or one that names the signal that ended it; reports other
-    exceptions as torch does.
+    Raises the AdminError that a process raised, or an AdminError that names the signal that killed
+    it; other exceptions are raised as torch reports them.
     """
     refused = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
@@ -40,7 +40,7 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
         if isinstance(ended, ProcessExitedException) and ended.signal_name:
             raise AdminError(
                 f"worker {ended.error_index} was ended by {ended.signal_name}; the same command "
-                "goes on from the last checkpoint"
+                "continues from the last checkpoint"
             ) from None
         raise
 
@@ -48,7 +48,10 @@ def spawn(fn: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: boo
 def run_worker(
     i: int, refused: SimpleQueue, fn: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
-    """``fn(i, *args)``; the text of an AdminError goes to ``refused``, not to torch's report."""
+    """Run ``fn(i, *args)`` in a spawned process; put the text of an AdminError into ``refused``.
+
+    The process then exits with status 1 and without a traceback; its starter reads ``refused``.
+    """
     try:
         fn(i, *args)
     except AdminError as error:

@@ -1,4 +1,4 @@
-"""Uncaught AdminErrors end fairseq's commands with one line and status 1.
+"""End fairseq's commands with one line and status 1 when an AdminError is not caught.
 
 fairseq's commands catch nothing, so that Python would print a traceback; hydra prints its own,
 after a line about its overrides (seen in hydra 1.0.7 to 1.3.2).
@@ -21,13 +21,17 @@ Show = Callable[[type[BaseException], BaseException, Optional[TracebackType]], N
 
 
 def apply() -> None:
-    """In fairseq's commands, let Python and hydra report our errors in one line."""
+    """Patch Python and hydra to report AdminErrors in one line, if this is a command of fairseq."""
     if COMMANDS in sys.modules:
         sys.excepthook = _in_one_line(sys.excepthook)
         _keep_hydra_from_reporting()
 
 
 def _keep_hydra_from_reporting() -> None:
+    """Keep hydra from printing its own traceback for an AdminError.
+
+    Hydra 1.1 and later is patched; earlier versions are told to leave all errors to Python.
+    """
     kept = getattr(JobReturn, "return_value", None)
     if isinstance(kept, property):  # hydra 1.1 and later
         JobReturn.return_value = ending_in_one_line(kept)
@@ -36,6 +40,8 @@ def _keep_hydra_from_reporting() -> None:
 
 
 def _in_one_line(show: Show) -> Show:
+    """Wrap ``sys.excepthook`` (``show``) to print one line on standard error for an AdminError."""
+
     @functools.wraps(show)
     def excepthook(
         kind: type[BaseException], error: BaseException, trace: Optional[TracebackType]
@@ -49,7 +55,11 @@ def _in_one_line(show: Show) -> Show:
 
 
 def ending_in_one_line(return_value: property) -> property:
-    """``JobReturn.return_value``, which hydra sets to what a job returns or raises."""
+    """Return hydra's property ``return_value`` with a setter that ends the process on AdminError.
+
+    Hydra sets this property of its ``JobReturn`` to what a job returns or raises. The process ends
+    with one line on standard error and status 1.
+    """
 
     def keep(job: JobReturn, value: Any) -> None:
         if isinstance(value, AdminError):

@@ -1,8 +1,9 @@
-"""Report what differs between a checkpoint and the model that is to resume from it.
+"""Report what differs between a checkpoint and the model that is to load it.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): a traceback that
-ends with "please ensure that the architectures match", whatever differs. Translating with other
-dictionaries (``checkpoint_utils.load_model_ensemble_and_task``) ends with torch's list of sizes.
+Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): resuming ends with
+a traceback and "please ensure that the architectures match", whatever differs. Translating with
+other dictionaries (``checkpoint_utils.load_model_ensemble_and_task``) ends with torch's list of
+mismatched shapes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SHAPING = re.compile(
     r"(encoder|decoder)_(layers|.*embed_dim|(in|out)put_dim|learned_pos|normalize_before)|"
     r"max_(source|target)_positions|tokens_per_sample"
 )
-"""Options that determine the names and shapes of weights."""
+"""Matches the names of options that determine the names and shapes of weights."""
 
 DICTIONARIES = {
     "encoder.embed_tokens.weight": "source",
@@ -42,7 +43,10 @@ MOST_NAMED = 5
 
 
 def apply() -> None:
-    """Let fairseq report in one line which options differ, whatever the architecture."""
+    """Patch fairseq to report in one line which options or dictionaries differ.
+
+    Any architecture is covered, not only the plugin's.
+    """
     Trainer.load_checkpoint = _reporting(Trainer.load_checkpoint)
     checkpoint_utils.load_model_ensemble_and_task = _blaming_the_data(
         checkpoint_utils.load_model_ensemble_and_task
@@ -50,7 +54,10 @@ def apply() -> None:
 
 
 def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Models are built with the checkpoint's options, so that only dictionaries can differ."""
+    """Wrap ``load_model_ensemble_and_task`` to raise AdminError if the dictionaries do not fit.
+
+    This function builds models with the checkpoint's options, so that only dictionaries can differ.
+    """
 
     @functools.wraps(load)
     def load_model_ensemble_and_task(filenames: list[str], *args: Any, **kwargs: Any) -> Any:
@@ -62,14 +69,20 @@ def _blaming_the_data(load: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             name, there, here = sizes.groups()
             raise AdminError(
-                f"{', '.join(filenames)}: does not fit the dictionaries of this data: {name} has "
-                f"{int(there):,} types there, {int(here):,} here; use the data folder of training"
+                f"{', '.join(filenames)}: does not fit the dictionaries of this data: {name} had "
+                f"{int(there):,} types in training, now {int(here):,}; "
+                "use the data folder of training"
             ) from None
 
     return load_model_ensemble_and_task
 
 
 def _reporting(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Trainer.load_checkpoint`` to raise an AdminError that names the differing options.
+
+    The AdminError replaces fairseq's "please ensure that the architectures match".
+    """
+
     @functools.wraps(load)
     def load_checkpoint(self: Trainer, filename: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -86,10 +99,17 @@ def _reporting(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unfit(path: str, model: Any, weights: Mapping[str, Tensor]) -> AdminError:
-    """The error for a checkpoint that does not fit a model with these options and weights."""
+    """Return the AdminError for the checkpoint at ``path``, which does not fit the model.
+
+    ``model`` and ``weights`` are the model's options and state dict, to compare with the
+    checkpoint's.
+    """
     state = reading.read(path)
-    found = [*_of_dictionaries(state["model"], weights), *_of_options(_model_of(state), model)]
-    found = found or [_of_weights(state["model"], weights)]
+    found = [
+        *_differing_dictionaries(state["model"], weights),
+        *_differing_options(_model_of(state), model),
+    ]
+    found = found or [_differing_weight(state["model"], weights)]
     named, more = found[:MOST_NAMED], len(found) - MOST_NAMED
     differences = "; ".join(named) + (f"; and {more} more" if more > 0 else "")
     return AdminError(
@@ -99,48 +119,63 @@ def _unfit(path: str, model: Any, weights: Mapping[str, Tensor]) -> AdminError:
 
 
 def _model_of(state: Mapping[str, Any]) -> Any:
-    """The model's options in a checkpoint, in today's format or that of fairseq 0.9."""
+    """Return the model's options in a checkpoint of today's format or of fairseq 0.9's."""
     return (state.get("cfg") or {}).get("model") or state.get("args")
 
 
 def _plain(options: Any) -> dict[str, Any]:
-    """Option → value; ``_name`` or ``arch`` is the architecture."""
+    """Convert ``options`` to a dictionary; ``_name`` or ``arch`` is the architecture."""
     if OmegaConf.is_config(options):
         options = OmegaConf.to_container(options, resolve=True, enum_to_str=True)
     if isinstance(options, Namespace):
         options = vars(options)
-    return {name: _word(value) for name, value in (options or {}).items()}
+    return {name: _comparable(value) for name, value in (options or {}).items()}
 
 
-def _word(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
+    """Return numbers, truth values and None unchanged, and all other values as text."""
     return value if isinstance(value, (bool, int, float, type(None))) else str(value)
 
 
-def _of_options(checkpoint: Any, model: Any) -> Iterator[str]:
+def _differing_options(checkpoint: Any, model: Any) -> Iterator[str]:
+    """Yield a description of each option that shapes the weights and differs from the checkpoint's.
+
+    ``checkpoint`` and ``model`` are the model's options in the checkpoint and in this run.
+    """
     theirs, ours = _plain(checkpoint), _plain(model)
     there, here = (side.get("_name") or side.get("arch") for side in (theirs, ours))
     if there != here:
-        yield f"--arch is {there} there, {here} here"
+        yield f"--arch is {there} in the checkpoint, {here} in this run"
     for name in sorted(set(theirs) & set(ours)):
         if SHAPING.fullmatch(name) and theirs[name] != ours[name]:
-            yield f"{spelled(name)} is {theirs[name]} there, {ours[name]} here"
+            yield f"{spelled(name)} is {theirs[name]} in the checkpoint, {ours[name]} in this run"
 
 
-def _of_dictionaries(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> Iterator[str]:
+def _differing_dictionaries(
+    theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]
+) -> Iterator[str]:
+    """Yield a description of each dictionary whose size differs, judged by its embedding table.
+
+    ``theirs`` are the checkpoint's weights, ``ours`` the model's.
+    """
     for name, side in DICTIONARIES.items():
         there, here = (len(side[name]) if name in side else None for side in (theirs, ours))
         if there and here and there != here:
-            yield f"the {side} dictionary has {there:,} types there, {here:,} here"
+            yield f"the {side} dictionary had {there:,} types in training, now {here:,}"
 
 
-def _of_weights(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
-    """The first weight that is missing or has another shape, where no option explains it."""
+def _differing_weight(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
+    """Describe the first weight that is missing or has another shape, if no option explains it.
+
+    ``theirs`` are the checkpoint's weights, ``ours`` the model's.
+    """
     for name in sorted(set(theirs) | set(ours)):
         there, here = (_shape(side.get(name)) for side in (theirs, ours))
         if there != here:
-            return f"{name} is {there} there, {here} here"
-    return "it lacks what the model or its criterion needs"
+            return f"{name} is {there} in the checkpoint, {here} in the model"
+    return "the checkpoint lacks weights that the model or its criterion needs"
 
 
 def _shape(weight: Optional[Tensor]) -> str:
+    """Return the weight's shape as text, or "missing"."""
     return "missing" if weight is None else str(list(weight.shape))

@@ -1,4 +1,4 @@
-"""Read files of ``torch.save`` from untrusted sources: detect damage, run nothing.
+"""Read files of ``torch.save`` from untrusted sources: detect damage and run no code.
 
 torch ignores wrong checksums, loads flipped bits as weights and, before 2.6 (or with
 ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD``), calls any function that a file names.
@@ -24,19 +24,21 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.private import NAMES_OF_PYTHON_2, PythonUnpickler, allowed_globals
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-"""How files of ``torch.save`` begin, since and before torch 1.6."""
+"""First bytes of files of ``torch.save``, since torch 1.6 and before."""
 METERS = (AverageMeter, StopwatchMeter, TimeMeter)
 INSTANCES = (argparse.Namespace, np.ndarray, np.dtype, *METERS, OrderedDict, torch.Tensor)
-"""Types whose state a pickle may set."""
+"""Types of objects whose state a pickle is allowed to set."""
 KEEPS_AN_ALLOW_LIST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
-"""Whether torch's allow-list accepts pairs of type and name."""
+"""Whether torch has an allow-list that can be extended, with pairs of object and name too."""
 
 
 def allowed_types() -> list[Any]:
-    """What fairseq stores in a checkpoint besides tensors and plain containers.
+    """List what fairseq checkpoints hold besides tensors and plain containers.
 
-    Options as a Namespace; numpy numbers and arrays (from --eval-bleu's counts), under their names
-    in numpy 1 and in numpy 2; and the meters of fairseq up to 0.8, including the original release.
+    These are options in a Namespace; numpy's numbers and arrays (from --eval-bleu's counts), under
+    their names in numpy 1 and in numpy 2; and the meters of fairseq up to 0.8, including the
+    original Admin release. An entry, as torch's allow-list takes it, is a type, or a pair of an
+    object and its full name in the file.
     """
     makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
     kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
@@ -49,12 +51,12 @@ def allowed_types() -> list[Any]:
 
 
 def load(file: BinaryIO) -> Any:
-    """The content of a file of ``torch.save``, on the CPU.
+    """Load an open file of ``torch.save``, to the CPU, and return its content.
 
-    Raises AdminError if it is not such a file, is damaged, or would run code.
+    Raises AdminError if the file is not one of ``torch.save``, is damaged, or would run code.
     """
     try:
-        _check_sums(file)
+        _check_integrity(file)
         if KEEPS_AN_ALLOW_LIST:
             return torch.load(file, map_location="cpu", weights_only=True)
         # torch's own protection takes no pickle_module; ours refuses as much
@@ -69,6 +71,7 @@ def load(file: BinaryIO) -> Any:
 
 
 def _reason(error: Exception) -> str:
+    """Return the message for what torch raised while loading: refused, out of memory or damaged."""
     refused = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
     if refused:
         return (
@@ -80,11 +83,11 @@ def _reason(error: Exception) -> str:
     return "not a checkpoint, or a damaged one"
 
 
-def _check_sums(file: BinaryIO) -> None:
-    """Raise AdminError if a member of torch's zip archive is damaged.
+def _check_integrity(file: BinaryIO) -> None:
+    """Raise AdminError if a member of torch's zip archive is damaged; rewind the file otherwise.
 
-    torch stores members uncompressed: compressed ones, or members larger than the file, are an
-    attempt at a file that grows when it is read. torch's older format, a pickle, has no checksums.
+    torch stores members uncompressed: a compressed member, or members that add up to more than the
+    file, can only be meant to fill the memory. torch's older format, a pickle, has no checksums.
     """
     head = file.read(4)
     if not head.startswith((ZIP, PICKLE)):
@@ -103,9 +106,10 @@ def _check_sums(file: BinaryIO) -> None:
 
 
 def _restricted_pickle() -> SimpleNamespace:
-    """The part of the module ``pickle`` that ``torch.load`` uses, with torch 2.6's refusals.
+    """Return a replacement of the module ``pickle`` that refuses the types torch 2.6 refuses.
 
-    ``find_class`` is asked for every function and class that a pickle names, and for no other.
+    The replacement has only the names that ``torch.load`` uses. Its unpickler calls ``find_class``
+    for every function and class that a pickle names, and for nothing else.
     """
     allowed = allowed_globals()  # which cannot be extended before torch 2.6
     allowed.update({"builtins.set": set, "torch.device": torch.device})
@@ -115,12 +119,16 @@ def _restricted_pickle() -> SimpleNamespace:
         allowed[name] = kind
 
     class Unpickler(PythonUnpickler):
+        """Python's unpickler, limited to allowed functions and classes."""
+
         def load_build(self) -> None:
+            """Set the state of an object, unless the object is a class or a function."""
             if not isinstance(self.stack[-2], INSTANCES):  # not a class or function
                 raise pickle.UnpicklingError("a state for something other than a value")
             super().load_build()
 
         def load_bytearray8(self) -> None:  # would allocate whatever size the file says
+            """Refuse a bytearray: unpickling one would allocate whatever size the file says."""
             raise pickle.UnpicklingError("a bytearray, which no checkpoint has")
 
         dispatch: ClassVar = {
@@ -130,6 +138,7 @@ def _restricted_pickle() -> SimpleNamespace:
         }
 
         def find_class(self, module: str, name: str) -> Any:
+            """Return ``module.name`` if it is allowed; raise UnpicklingError otherwise."""
             wanted = f"{NAMES_OF_PYTHON_2.get(module, module)}.{name}"
             if wanted not in allowed:
                 raise pickle.UnpicklingError(f"GLOBAL {wanted} was not an allowed global")
@@ -142,4 +151,5 @@ def _restricted_pickle() -> SimpleNamespace:
 
 
 def _name(kind: type) -> str:
+    """Return the full name of a type, as a pickle spells it: "module.Type"."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -71,7 +71,7 @@ def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data,
     (killing / "__init__.py").write_text(KILL)
     command = ["fairseq-train", *options(data, tmp_path, "--distributed-world-size", 2)]
     killed = run(*command, "--user-dir", killing, status=1)
-    line = "worker 1 was ended by SIGKILL; the same command goes on from the last checkpoint"
+    line = "worker 1 was ended by SIGKILL; the same command continues from the last checkpoint"
     assert killed.errors.strip().splitlines()[-1] == f"admin-fairseq: error: {line}"
     assert "Traceback" not in killed.errors
     folder, losses = two

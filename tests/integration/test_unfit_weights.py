@@ -31,12 +31,24 @@ def resume(run, data, trained):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--encoder-layers", "5"], "--encoder-layers is 3 there, 5 here"),
-        (["--decoder-layers", "1"], "--decoder-layers is 2 there, 1 here"),
-        (["--decoder-ffn-embed-dim", "96"], "--decoder-ffn-embed-dim is 128 there, 96 here"),
-        (["--encoder-embed-dim", "32"], "--encoder-embed-dim is 64 there, 32 here"),
-        (["--encoder-learned-pos"], "--encoder-learned-pos is False there, True here"),
-        (["--init-type", "tfixup"], "--init-type is adaptive-auto there, tfixup here"),
+        (["--encoder-layers", "5"], "--encoder-layers is 3 in the checkpoint, 5 in this run"),
+        (["--decoder-layers", "1"], "--decoder-layers is 2 in the checkpoint, 1 in this run"),
+        (
+            ["--decoder-ffn-embed-dim", "96"],
+            "--decoder-ffn-embed-dim is 128 in the checkpoint, 96 in this run",
+        ),
+        (
+            ["--encoder-embed-dim", "32"],
+            "--encoder-embed-dim is 64 in the checkpoint, 32 in this run",
+        ),
+        (
+            ["--encoder-learned-pos"],
+            "--encoder-learned-pos is False in the checkpoint, True in this run",
+        ),
+        (
+            ["--init-type", "tfixup"],
+            "--init-type is adaptive-auto in the checkpoint, tfixup in this run",
+        ),
     ],
 )
 def test_the_option_that_differs_is_named(words, told, resume):
@@ -45,7 +57,9 @@ def test_the_option_that_differs_is_named(words, told, resume):
 
 @pytest.mark.parametrize("arch", ["preln_transformer_tiny", "transformer_iwslt_de_en"])
 def test_the_architecture_that_differs_is_named(arch, resume):
-    assert f"--arch is admin_transformer_tiny there, {arch} here" in resume(arch=arch)
+    assert f"--arch is admin_transformer_tiny in the checkpoint, {arch} in this run" in resume(
+        arch=arch
+    )
 
 
 def test_a_dictionary_of_another_size_is_named(resume, trained, run, data, tmp_path):
@@ -57,11 +71,11 @@ def test_a_dictionary_of_another_size_is_named(resume, trained, run, data, tmp_p
     prefix += ["--testpref", tmp_path / "train"]
     run("fairseq-preprocess", *PAIR, *prefix, "--joined-dictionary", "--destdir", other)
     line = resume(data=other)
-    assert "the source dictionary has 88 types there, 8 here" in line
-    assert "the target dictionary has 88 types there, 8 here" in line
+    assert "the source dictionary had 88 types in training, now 8" in line
+    assert "the target dictionary had 88 types in training, now 8" in line
     checkpoint = trained / "checkpoint_last.pt"
     failed = run.generate(other, checkpoint, "--user-dir", "admin_fairseq", status=1)
     line = failed.errors.strip().splitlines()[-1]
     assert line.startswith(f"admin-fairseq: error: {checkpoint}: does not fit the dictionaries")
-    assert "88 types there, 8 here; use the data folder" in line
+    assert "88 types in training, now 8; use the data folder" in line
     assert "Traceback" not in failed.errors

@@ -117,7 +117,7 @@ def doubled(times):
 @pytest.mark.parametrize("value", [nested(200), nested(100_000), doubled(60)])
 def test_what_is_nested_without_end_is_refused(value):
     check({"extra_state": {"x": nested(50), "y": doubled(10)}})
-    with pytest.raises(AdminError, match=r"^refused: it has more values, or deeper ones"):
+    with pytest.raises(AdminError, match=r"^refused: it has more values, or deeper levels"):
         check({"extra_state": {"x": value}})
 
 
