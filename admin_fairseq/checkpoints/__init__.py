@@ -1,1 +1,1 @@
-"""Tools for checkpoints: read, fold, average, compare, convert from the original release."""
+"""Tools for checkpoints: read, fold, average, compare, convert from the original Admin release."""

@@ -24,21 +24,21 @@ from admin_fairseq.errors import AdminError, blaming
 BY_EPOCH = r"checkpoint(\d+)\.pt"
 BY_UPDATE = r"checkpoint_\d+_(\d+)\.pt"
 ANY = rf"{BY_EPOCH}|{BY_UPDATE}|checkpoint\.best_.*\.pt|checkpoint_(best|last)\.pt"
-"""Names of checkpoints that fairseq-train writes; other files in the folder are ignored."""
+"""Matches the names of checkpoints that fairseq-train writes; other files are ignored."""
 
 SHAPELESS_OPTIONS = (
     *("encoder_attention_heads", "decoder_attention_heads"),
     *("encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
 )
-"""Options that change what a model computes, but not the shapes of its weights."""
+"""Names of options that change what a model computes, but not the shapes of its weights."""
 
 
 def average(paths: Sequence[str]) -> dict[str, Any]:
-    """The last checkpoint with the mean weights of all, without optimiser state.
+    """Return the last checkpoint in ``paths`` with the mean weights of all of them.
 
-    Sums are in float32 (float64 for float64 weights), means in the weights' own dtype; tensors that
-    are not floating point come from the last checkpoint. Raises AdminError if a checkpoint is of
-    another model or not finite.
+    Optimiser state is left out. Sums are in float32 (float64 for float64 weights), means in the
+    weights' own dtype; tensors that are not floating point come from the last checkpoint. Raises
+    AdminError if a checkpoint holds another model or weights that are not finite.
     """
     sums: Weights = {}
     first: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
         function = {name: model_options(state).get(name) for name in SHAPELESS_OPTIONS}
         first = first or function
         if function != first:
-            raise AdminError(f"{path}: not the model of {paths[0]}: {function}, there {first}")
+            raise AdminError(f"{path}: not the model of {paths[0]}: {function}, not {first}")
         with blaming(path):
             _add(sums, state["model"])
     last: Weights = state["model"]
@@ -62,6 +62,10 @@ def average(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _add(sums: Weights, weights: Weights) -> None:
+    """Add ``weights`` of one checkpoint to ``sums``, in place; an empty ``sums`` becomes a copy.
+
+    Raises AdminError if their names or shapes differ, or a weight is not finite.
+    """
     check_weights(weights)
     floating = {name: weight for name, weight in weights.items() if weight.is_floating_point()}
     odd = sorted(sums.keys() ^ floating.keys()) if sums else []
@@ -80,7 +84,10 @@ def _add(sums: Weights, weights: Weights) -> None:
 
 
 def _tied_as(tied: Weights, weights: Weights) -> Weights:
-    """``weights``, sharing one tensor between the names that share one in ``tied``."""
+    """Return ``weights``, where names that share one tensor in ``tied`` share one again.
+
+    Averaging makes a tensor for each name; equal ones are stored once, as before.
+    """
     first: dict[tuple[int, torch.Size], Tensor] = {}
     result: Weights = {}
     for name, weight in weights.items():
@@ -92,7 +99,11 @@ def _tied_as(tied: Weights, weights: Weights) -> Weights:
 def last_checkpoints(
     folder: str, count: int, pattern: str, upper_bound: Optional[int] = None
 ) -> list[str]:
-    """The last ``count`` by epoch or update, up to ``upper_bound`` inclusive, oldest first."""
+    """Return the paths of the last ``count`` checkpoints in ``folder``, oldest first.
+
+    ``pattern`` matches the names of files and their number of epochs or updates, which must not
+    exceed ``upper_bound``. Raises AdminError if there are fewer.
+    """
     found = [
         path
         for path, number in checkpoint_utils.checkpoint_paths(
@@ -104,9 +115,10 @@ def last_checkpoints(
 
 
 def best_checkpoints(folder: str, count: int) -> list[str]:
-    """The ``count`` best by the validation score saved in each, the best one last.
+    """Return the ``count`` checkpoints with the best saved validation scores, the best one last.
 
-    A checkpoint that is there under several names (checkpoint_best.pt) counts once.
+    One checkpoint under several names (checkpoint_best.pt) is listed once. Of equal scores the
+    later one is better. Raises AdminError if there are fewer than ``count``.
     """
     costs: dict[int, tuple[float, str]] = {}  # number of updates → what to minimise, file
     for name in sorted(os.listdir(_folder(folder))):
@@ -127,18 +139,21 @@ def best_checkpoints(folder: str, count: int) -> list[str]:
 
 
 def _maximizes(state: dict[str, Any]) -> bool:
+    """Return whether the run of this checkpoint had --maximize-best-checkpoint-metric."""
     in_cfg = (state.get("cfg") or {}).get("checkpoint") or {}
     options = vars(state["args"]) if state.get("args") else in_cfg
     return bool(options.get("maximize_best_checkpoint_metric"))
 
 
 def _folder(folder: str) -> str:
+    """Return ``folder``; raise AdminError if it is not a folder."""
     if not os.path.isdir(folder):
         raise AdminError(f"{folder}: not a folder of checkpoints")
     return folder
 
 
 def _enough(paths: list[str], count: int, folder: str) -> list[str]:
+    """Return the first ``count`` of ``paths``; raise AdminError if there are fewer."""
     if len(paths) < count:
-        raise AdminError(f"{folder}: {count} checkpoints were requested, it has {len(paths)}")
+        raise AdminError(f"{folder}: {count} checkpoints were requested, but it has {len(paths)}")
     return paths[:count]

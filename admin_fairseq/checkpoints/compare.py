@@ -27,10 +27,10 @@ STACKS = ("encoder", "decoder")
 def build(
     options: Mapping[str, Any], weights: Weights, autocast: Optional[str] = None
 ) -> BaseFairseqModel:
-    """The model with these options and weights, for inference, at least in float32.
+    """Build a model with these options and weights, for inference, at least in float32.
 
-    ``autocast`` is the precision of its matrix products, instead of that in ``options``. Raises
-    AdminError that names what does not fit.
+    ``autocast`` is the precision of the model's matrix products, instead of the one in ``options``.
+    Raises AdminError that names an option or weight that does not fit.
     """
     model = empty_model({**options, "autocast": autocast}, weights)
     load_weights(model, weights)
@@ -38,7 +38,7 @@ def build(
 
 
 def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
-    """``model`` in eval mode, without the fused inference path of fairseq's layers."""
+    """Return ``model`` in eval mode, with the fused inference path of fairseq's layers disabled."""
     for module in model.modules():
         if hasattr(module, "ever_training"):
             # keeps fairseq 0.12.2 off its fast path, which fails on padding under torch 2
@@ -47,7 +47,10 @@ def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:
 
 
 def resolved(options: Mapping[str, Any]) -> SchemeOptions:
-    """The complete options of one of our models; raises AdminError if they are none."""
+    """Return the complete, checked options of one of the plugin's models from its flat ``options``.
+
+    Raises AdminError if ``options`` are not those of such a model.
+    """
     try:
         return resolve(Namespace(**options))
     except (AttributeError, TypeError, ValueError) as error:
@@ -55,9 +58,9 @@ def resolved(options: Mapping[str, Any]) -> SchemeOptions:
 
 
 def check_sizes(options: Mapping[str, Any], weights: Weights) -> None:
-    """Raise AdminError if ``options`` describe a model of another size than ``weights``.
+    """Raise AdminError if ``options`` describe a model of other dimensions than ``weights`` have.
 
-    Checked before anything is built: the options of a small file can ask for 10^9 layers.
+    To be called before a model is built: the options in a small file can ask for 10^9 layers.
     """
     # "${task.tokens_per_sample}" refers to another part of the run's options
     said = {name: value for name, value in options.items() if not str(value).startswith("${")}
@@ -78,11 +81,15 @@ def check_sizes(options: Mapping[str, Any], weights: Weights) -> None:
 
 
 def empty_model(options: Mapping[str, Any], weights: Weights) -> BaseFairseqModel:
-    """The model with these options and the vocabulary size of ``weights``."""
+    """Build a model with these options and newly initialised weights, not those of ``weights``.
+
+    ``weights`` give the vocabulary sizes and the precision (float64 or float32). Raises AdminError
+    if no model can be built.
+    """
     # files of pretrained embeddings are not needed: their weights are in the checkpoint
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
     check_sizes(options, weights)
-    task = _stand_in_task(weights)
+    task = _minimal_task(weights)
     try:
         model = build_model(Namespace(**options), task)
     except AdminError:
@@ -95,7 +102,10 @@ def empty_model(options: Mapping[str, Any], weights: Weights) -> BaseFairseqMode
 
 
 def load_weights(model: BaseFairseqModel, weights: Weights) -> None:
-    """Load all of ``weights`` and nothing else; raises AdminError that names what does not fit."""
+    """Load ``weights`` into ``model``; nothing may be missing, unknown or of another shape.
+
+    Raises AdminError that names the weights that do not fit.
+    """
     try:
         model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
@@ -105,8 +115,12 @@ def load_weights(model: BaseFairseqModel, weights: Weights) -> None:
         ) from None
 
 
-def _stand_in_task(weights: Weights) -> SimpleNamespace:
-    """The part of a task that models use: dictionaries of the size of the embeddings."""
+def _minimal_task(weights: Weights) -> SimpleNamespace:
+    """Return an object with the dictionaries that fairseq's models need of a task.
+
+    The dictionaries are as large as the embeddings in ``weights``. Raises AdminError if there are
+    none.
+    """
     name = "decoder.embed_tokens.weight"
     if name not in weights:
         raise AdminError(f"{name} is missing: a damaged checkpoint, or one with --adaptive-input")
@@ -118,6 +132,7 @@ def _stand_in_task(weights: Weights) -> SimpleNamespace:
 
 
 def _dictionary(size: int) -> Dictionary:
+    """Return a dictionary of ``size`` made-up types."""
     dictionary = Dictionary()
     for i in range(size - len(dictionary)):
         dictionary.add_symbol(f"word{i}")
@@ -128,10 +143,11 @@ def _dictionary(size: int) -> Dictionary:
 def largest_difference(
     one: BaseFairseqModel, other: BaseFairseqModel, batches: int = 4, seed: int = 1
 ) -> float:
-    """The largest difference of the two models' log-probabilities on random sentences.
+    """Return the largest difference of two models' log-probabilities on random sentences.
 
     Sentences have 1 to 40 tokens, padded as in fairseq; all of B x T x V is compared except
-    padding. Both run on the reference kernels, so that only their weights can differ.
+    padding. Both models run on the reference kernels (fairseq's own), so that only their weights
+    differ.
     """
     generator = torch.Generator().manual_seed(seed)
     largest = 0.0
@@ -144,6 +160,7 @@ def largest_difference(
 
 
 def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Tensor:
+    """Run ``model`` on ``batch`` and return its log-probabilities (B x T x V)."""
     output = model(**batch)
     if model.decoder.adaptive_softmax is None:
         return output[0].log_softmax(-1)  # fairseq's own would round float64 to float32
@@ -153,7 +170,7 @@ def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Ten
 def _random_batch(
     model: BaseFairseqModel, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The model's input (B x S, B x T) and where its target side is padding (B x T)."""
+    """Return a model's random input (B x S, B x T), and where its targets are padding (B x T)."""
     target, lengths = _random_sentences(model.decoder, generator)
     padding = torch.arange(target.size(1)) >= lengths.unsqueeze(1)
     target[padding] = model.decoder.dictionary.pad()
@@ -173,7 +190,10 @@ def _random_sentences(
     sentences: int = 8,
     longest: int = 40,
 ) -> tuple[Tensor, Tensor]:
-    """Tokens without padding (B x the longest length) and the lengths (B) to pad them to."""
+    """Draw random tokens (B x the longest length) and the sentences' lengths (B), for ``stack``.
+
+    The tokens fill all positions; the caller is to replace those beyond a length by padding.
+    """
     dictionary, longest = stack.dictionary, min(longest, stack.max_positions())
     lengths = torch.randint(1, longest + 1, (sentences,), generator=generator)
     size = (sentences, int(lengths.max()))

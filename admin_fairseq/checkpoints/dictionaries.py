@@ -1,4 +1,4 @@
-"""The dictionaries of a data folder, and whether a checkpoint was trained with them."""
+"""Find the dictionaries of a data folder, and check that a checkpoint was trained with them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from admin_fairseq.errors import AdminError
 
 @dataclass(frozen=True)
 class DataBin:
-    """A folder of ``fairseq-preprocess`` and the languages to translate between."""
+    """A data folder that ``fairseq-preprocess`` wrote, and the languages to translate between."""
 
     folder: str
     source_lang: str
     target_lang: str
 
     def check(self, weights: Weights) -> None:
-        """Raise AdminError unless both dictionaries are as large as the model's embeddings."""
+        """Raise AdminError unless both dictionaries are as large as the embedding tables.
+
+        ``weights`` is the state dict of a checkpoint's model.
+        """
         for stack, language in (("encoder", self.source_lang), ("decoder", self.target_lang)):
             name = f"{stack}.embed_tokens.weight"
             if name not in weights:
@@ -30,8 +33,8 @@ class DataBin:
             types, rows = len(Dictionary.load(file)), len(weights[name])
             if types != rows:
                 raise AdminError(
-                    f"{file}: {types} types, the checkpoint's {stack} has embeddings for {rows}; "
-                    "--data must be the folder that it was trained on"
+                    f"{file}: {types} types, but the checkpoint's {stack} has {rows} embeddings; "
+                    "--data must be the folder that the model was trained on"
                 )
 
 
@@ -41,9 +44,10 @@ def data_bin(
     source_lang: Optional[str] = None,
     target_lang: Optional[str] = None,
 ) -> DataBin:
-    """``folder`` with the given languages, by default those of a checkpoint's ``task``.
+    """Return ``folder`` with the languages given, or else the languages of a checkpoint's ``task``.
 
-    Raises AdminError if there is no such folder, or its languages cannot be determined.
+    If neither names them, they are inferred from the names of the files. Raises AdminError if the
+    folder does not exist, or its languages cannot be determined.
     """
     if not os.path.isdir(folder):
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
@@ -52,7 +56,7 @@ def data_bin(
         source, target = data_utils.infer_language_pair(folder)
     if not (source and target):
         raise AdminError(
-            f"{folder}: which languages? The checkpoint does not say; use --source-lang and "
+            f"{folder}: which languages? The checkpoint does not say; give --source-lang and "
             "--target-lang"
         )
     return DataBin(os.path.abspath(folder), source, target)

@@ -1,15 +1,16 @@
-"""Folding: express a model as a stock transformer, without ω and α, that computes the same.
+"""Fold checkpoints: turn a model into an equivalent fairseq transformer without ω and α.
 
-A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})); a scheme may lack ω or α.
+A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})), with Admin's residual scale ω_i and
+the branch scale α_i; a scheme (--init-type) may lack ω or α.
 
-- ω_i is folded into the module that outputs x_{i-1}: the layer norm before (γ ← ω_i ⊙ γ,
-  b ← ω_i ⊙ b) or, for a stack's first sub-layer, the embeddings. The maps that read x_{i-1} are
+- ω_i is multiplied into the module that outputs x_{i-1}: the layer norm before (γ ← ω_i ⊙ γ, b ←
+  ω_i ⊙ b) or, for a stack's first sub-layer, the embeddings. The linear maps that read x_{i-1} are
   divided by ω_i, column by column: q, k, v of self-attention, q of encoder-decoder attention, fc1.
-- α_i is folded into the branch's last linear map.
+- α_i is multiplied into the branch's last linear map.
 
-No sub-layer of a stack reads the output of its last layer norm, so the encoder's output and the
-logits do not change. The reparameterisation is announced in Liu et al. 2020, section 4.3; the
-treatment of the first sub-layer is ours.
+No sub-layer of a stack reads the output of the stack's last layer norm, so that the encoder's
+output and the logits do not change. The reparameterisation is announced in Liu et al. 2020, section
+4.3; the treatment of the first sub-layer is ours.
 
 Shapes: C channels, V types in the vocabulary; ω is C (or 1), linear weights are out x in.
 """
@@ -40,7 +41,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import LAYER_NORMS
 
 ModelOptions = dict[str, Any]
-"""A model's options by their flat names, as on the command line."""
+"""A model's options in a flat dictionary: name, as on the command line → value."""
 
 
 SUBLAYERS = {"encoder": ("self_attn", "ffn"), "decoder": ("self_attn", "encoder_attn", "ffn")}
@@ -49,21 +50,21 @@ READERS = {
     "encoder_attn": ("encoder_attn.q_proj",),
     "ffn": ("fc1",),
 }
-"""Sub-layer → the linear maps that read its input."""
+"""Kind of sub-layer → the linear maps that read its input."""
 
 OUTPUTS = {"self_attn": "self_attn.out_proj", "encoder_attn": "encoder_attn.out_proj", "ffn": "fc2"}
-"""Sub-layer → the last linear map of its branch."""
+"""Kind of sub-layer → the last linear map of its residual branch."""
 
 MORE_THAN_ROUNDING = 1e-3
-"""A difference in log-probabilities larger than float32 rounding causes at any depth."""
+"""A difference in log-probabilities that is larger than any from float32 rounding, at any depth."""
 
 LONGEST = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
-"""Stack → the option with its number of positions."""
+"""Stack → the option that sets its number of positions."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A state dict in stock form, its model's options, and descriptions of the changes."""
+    """A folded model: its state dict, its options, and descriptions of what folding changed."""
 
     weights: Weights
     options: ModelOptions
@@ -71,10 +72,12 @@ class Folded:
 
 
 def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) -> Folded:
-    """Fold all scales of ``weights``, given the model's ``options``; neither is modified.
+    """Multiply all residual scales ω and branch scales α into other weights of a model.
 
-    ``scales`` ("omega", "alpha") must exist in every sub-layer. Folding a second time changes
-    nothing. Raises AdminError if there is no exact stock form.
+    ``weights`` is its state dict, ``options`` its options; neither is modified. ``scales``
+    ("omega", "alpha") names those that every sub-layer must have. A model without scales is
+    returned as it is. Raises AdminError if the model has no exact equivalent among fairseq's own
+    transformers.
     """
     check_weights(weights)
     compare.check_sizes(options, weights)
@@ -86,10 +89,11 @@ def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) ->
 
 
 def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The equivalent checkpoint of fairseq's own ``transformer``, and descriptions of the changes.
+    """Return the equivalent checkpoint of fairseq's own ``transformer``, and what folding changed.
 
-    It has no optimiser state, which belonged to the old weights. Raises AdminError if there is no
-    exact stock form, or fairseq could not load the result.
+    ``state`` is the checkpoint to fold. The result has no optimiser state, which belonged to the
+    old weights. Raises AdminError if there is no exact equivalent, or fairseq could not load the
+    result.
     """
     options, scales = _stock_options(state)
     folded = fold(state["model"], options, scales)
@@ -103,7 +107,11 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
 
 
 def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
-    """The options for fairseq's own model, and the names of the scales that the scheme has."""
+    """Return the options for fairseq's own model, and which scales every sub-layer must have.
+
+    The scales are "omega" and "alpha", as the scheme (--init-type) defines. Raises AdminError for
+    an architecture or scheme that cannot be folded.
+    """
     # files of pretrained embeddings are not needed: their weights are in the checkpoint
     options = {**model_options(state), "encoder_embed_path": None, "decoder_embed_path": None}
     scales: list[str] = []
@@ -125,13 +133,17 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
 
 @dataclass
 class _Folding:
-    """A state dict and options that are being folded."""
+    """A state dict and a model's options while they are being folded, and the changes made."""
 
     weights: Weights
     options: ModelOptions
     changes: list[str] = field(default_factory=list)
 
     def run(self) -> None:
+        """Fold the scales of all sub-layers; raise AdminError if a parameter has no equivalent.
+
+        A residual parameter that is left over is one that fairseq's own transformer cannot express.
+        """
         folded = {
             stack: sum(self._sublayer(*place) for place in self._places(stack))
             for stack in SUBLAYERS
@@ -144,7 +156,10 @@ class _Folding:
             raise AdminError(f"{left} has no equivalent in a stock transformer")
 
     def check_all_or_none(self, kind: str, required: bool) -> None:
-        """Refuse a model in which some sub-layers lack a scale that others have or need."""
+        """Raise AdminError if some sub-layers have the scale ``kind`` and others lack it.
+
+        ``kind`` is "omega" or "alpha". If the scale is ``required``, every sub-layer must have one.
+        """
         names = [
             f"{prefix}residuals.{sublayer}.{kind}"
             for stack in SUBLAYERS
@@ -155,7 +170,11 @@ class _Folding:
             raise AdminError(f"damaged checkpoint: {missing[0]} is missing")
 
     def _places(self, stack: str) -> Iterator[tuple[str, str, Optional[str]]]:
-        """Prefix, sub-layer, and the norm that outputs its input (None for the first)."""
+        """Yield a layer's name prefix, the kind, and the norm before, for each sub-layer.
+
+        The prefix is the layer's in the state dict of ``stack``. The norm before is the name of the
+        layer norm that outputs the sub-layer's input (None for the stack's first sub-layer).
+        """
         encoder_attention = any(".encoder_attn." in name for name in self.weights)
         norm_before = None
         for layer in range(self.options.get(f"{stack}_layers") or 0):
@@ -166,7 +185,7 @@ class _Folding:
                     norm_before = prefix + LAYER_NORMS[sublayer]
 
     def _sublayer(self, prefix: str, sublayer: str, norm_before: Optional[str]) -> bool:
-        """Fold one sub-layer; returns whether there was anything to fold."""
+        """Fold the residual scales of one sub-layer; return whether it has any."""
         output = prefix + OUTPUTS[sublayer]
         dim = len(self._weight(f"{output}.weight"))
         alpha = self._take(f"{prefix}residuals.{sublayer}.alpha", 1)
@@ -179,7 +198,10 @@ class _Folding:
         return alpha is not None or omega is not None
 
     def _take(self, name: str, size: int) -> Optional[Tensor]:
-        """A scale of ``size`` elements, taken out of the state dict."""
+        """Remove the scale ``name`` of ``size`` elements from the state dict; return it or None.
+
+        Raises AdminError if it has another shape.
+        """
         scale = self.weights.pop(name, None)
         if scale is not None and scale.shape != (size,):
             shape = tuple(scale.shape)
@@ -189,6 +211,11 @@ class _Folding:
     def _fold_omega(
         self, prefix: str, sublayer: str, norm_before: Optional[str], omega: Tensor
     ) -> None:
+        """Divide the maps that read a sub-layer's input by Admin's ω, and scale the input by ω.
+
+        The input is scaled in the layer norm, or the embeddings, that computes it. Raises
+        AdminError for a Pre-LN stack, where the input is not the output of a layer norm.
+        """
         stack = prefix.split(".")[0]
         if self.options.get(f"{stack}_normalize_before"):
             raise AdminError(f"ω in a Pre-LN {stack} has no stock form")
@@ -201,7 +228,10 @@ class _Folding:
             self._scale(f"{norm_before}.bias", mul, omega)
 
     def _scale_embeddings(self, stack: str, omega: Tensor) -> None:
-        """Scale the sum of token and position embeddings by ω."""
+        """Multiply the sum of a stack's token and position embeddings by Admin's ω.
+
+        Whatever computes the sum is scaled: layer norm, a projection, or the embedding tables.
+        """
         if self.options.get("quant_noise_pq"):
             raise AdminError(
                 f"the first ω of the {stack} cannot be moved past the linear map that "
@@ -223,7 +253,10 @@ class _Folding:
             self._scale_positions(stack, omega)
 
     def _untie(self, stack: str) -> None:
-        """Give the stack token embeddings of its own, so that scaling them changes no other use."""
+        """Give ``stack`` its own token embeddings, so that scaling them changes no other use.
+
+        Raises AdminError with --merge-src-tgt-embed, whose embeddings cannot be untied.
+        """
         options = self.options
         if options.get("merge_src_tgt_embed"):
             raise AdminError("--merge-src-tgt-embed ties embeddings that folding must untie")
@@ -239,6 +272,7 @@ class _Folding:
             self.changes.append("untied the decoder's embeddings from the output projection")
 
     def _scale_positions(self, stack: str, omega: Tensor) -> None:
+        """Multiply a stack's position embeddings by Admin's ω; sinusoids become learned ones."""
         table = f"{stack}.embed_positions.weight"
         if self.options.get(f"{stack}_learned_pos"):
             self.changes.append(f"{stack}: scaled the learned positions")
@@ -253,19 +287,27 @@ class _Folding:
         self._scale(table, mul, omega)
 
     def _sinusoids(self, stack: str) -> Tensor:
-        """All positions that the model can use: (longest + padding + 1) x C, float32."""
+        """Return sinusoids of all positions that the model can use, float32.
+
+        Shape: (longest + padding + 1) x C, where padding is the index of the padding symbol.
+        """
         longest = self.options[LONGEST[stack]]
         padding = Dictionary().pad()
         dim = self.options[f"{stack}_embed_dim"]
         return SinusoidalPositionalEmbedding.get_embedding(longest + padding + 1, dim, padding)
 
     def _weight(self, name: str) -> Tensor:
+        """Return the weight ``name``; raise AdminError if it is missing."""
         if name not in self.weights:
             raise AdminError(f"damaged checkpoint: {name} is missing")
         return self.weights[name]
 
     def _scale(self, name: str, operation: Callable, scale: Tensor) -> None:
-        """Multiply or divide a weight in float64; it keeps its dtype, but at least float32."""
+        """Multiply or divide the weight ``name`` by ``scale`` in float64, and store the result.
+
+        The result has the dtype of weight and scale, but at least float32. Raises AdminError if
+        their shapes do not fit, or the result is not finite.
+        """
         weight = self._weight(name)
         dtype = torch.promote_types(torch.promote_types(weight.dtype, scale.dtype), torch.float32)
         try:
@@ -279,9 +321,10 @@ class _Folding:
 
 
 def check(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
-    """The largest difference that folding made in log-probabilities of random sentences.
+    """Return the largest difference that folding made in log-probabilities of random sentences.
 
-    Raises AdminError if it is more than rounding.
+    ``state`` is the checkpoint before folding, ``stock`` the folded one. Raises AdminError if the
+    difference is larger than rounding errors (``MORE_THAN_ROUNDING``).
     """
     before = compare.build(model_options(state), state["model"])
     after = compare.build(model_options(stock), stock["model"])

@@ -1,4 +1,4 @@
-"""Convert checkpoints of the original Admin release, a fork of fairseq 0.8."""
+"""Convert checkpoints of the original Admin release, a fork of fairseq 0.8, to this plugin's."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ INIT_TYPES = {
     "deepnet": "deepnet",
     "looklinear": "looklinear",
 }
-"""The release's --init-type → ours."""
+"""The original release's --init-type → this plugin's."""
 NOT_OURS = UNSUPPORTED_OPTIONS | {"layer_wise_attention"}
 
 
 @dataclass(frozen=True)
 class Rename:
-    """Rename parameters whose whole name matches ``old`` to ``new``.
+    """A rule that renames parameters: those whose whole name matches ``old`` become ``new``.
 
-    Several new names share the tensor or, with ``split``, get equal parts of its rows.
+    If there are several new names, they share the tensor or, with ``split``, each gets an equal
+    part of its rows.
     """
 
     old: str
@@ -45,6 +46,7 @@ class Rename:
     split: bool = False
 
     def apply(self, weights: Weights) -> Weights:
+        """Return ``weights`` with this rule applied; other names are unchanged."""
         renamed: Weights = {}
         for name, weight in weights.items():
             match = re.fullmatch(self.old, name)
@@ -75,14 +77,15 @@ RENAMES = (
     ),
     Rename(r"(.*_attn)\.([qkv])_proj_weight", (r"\1.\2_proj.weight",)),
 )
-"""The release's parameter names → ours; fairseq itself converts the rest of its old names."""
+"""From the original release's parameter names to the plugin's; fairseq converts other old names."""
 
 
 def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
-    """The equivalent checkpoint of ours.
+    """Convert a checkpoint of the original Admin release to an equivalent one of this plugin.
 
-    It has no optimiser state, which belonged to fused parameters. Raises AdminError if it is not a
-    checkpoint of the release, lacks parameters, or was trained on other data.
+    The result has no optimiser state, as that belonged to the fused q, k and v parameters, which
+    are now separate. Raises AdminError if ``state`` is not a checkpoint of the release, lacks
+    parameters, or was trained on other data than ``data``.
     """
     data.check(state["model"])
     options = _options(state)
@@ -96,7 +99,7 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     scales = (name for name in model.state_dict() if ".residuals." in name)
     missing = next((name for name in scales if name not in weights), None)
     if missing is not None:  # fairseq would fill it in when loading
-        raise AdminError(f"damaged checkpoint: nothing in it becomes {missing}")
+        raise AdminError(f"damaged checkpoint: it has no counterpart of {missing}")
     check_weights(weights)
     compare.load_weights(model, weights)
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
@@ -110,7 +113,10 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
 
 
 def _options(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Our model's options, from those of the release."""
+    """Return the options of the plugin's model, converted from those of the original Admin release.
+
+    Raises AdminError if the release's model has no equivalent.
+    """
     args = vars(state["args"]) if isinstance(state.get("args"), Namespace) else {}
     arch, init_type, task = (str(args.get(name)) for name in ("arch", "init_type", "task"))
     if init_type not in INIT_TYPES or not arch.startswith("transformer"):
@@ -119,11 +125,11 @@ def _options(state: Mapping[str, Any]) -> dict[str, Any]:
             f"(--arch {arch}, --init-type {init_type})"
         )
     if task not in TASK_REGISTRY:
-        raise AdminError(f"was trained for --task {task}, which this fairseq does not have")
+        raise AdminError(f"was trained for --task {task}, which the installed fairseq lacks")
     unsupported = sorted(option for option in NOT_OURS if args.get(option))
     if unsupported:
         option = unsupported[0].replace("_", "-")
-        raise AdminError(f"was trained with --{option}, which our models do not have")
+        raise AdminError(f"was trained with --{option}, which this plugin's models do not have")
     ours = {
         **args,
         "_name": "admin_transformer",

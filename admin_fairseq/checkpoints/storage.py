@@ -19,13 +19,13 @@ from admin_fairseq.repairs import reading
 from admin_fairseq.repairs.saving import save
 
 Weights = dict[str, Tensor]
-"""A state dict: name → tensor."""
+"""A model's state dict: name → tensor."""
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """The checkpoint in the file ``path``.
+    """Read the checkpoint in the file ``path`` and check that its parts have the expected types.
 
-    Read as a whole, not memory-mapped: a training run may replace the file at any time. Raises
+    The whole file is read, not memory-mapped, as a training run may replace it at any time. Raises
     AdminError if it is not a checkpoint of fairseq, is damaged, or might run code.
     """
     state = reading.read(path)
@@ -34,7 +34,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise AdminError(f"{path}: not a checkpoint of fairseq (it holds no model)")
     odd = next((part for part, holds in PARTS.items() if not holds(state.get(part))), None)
     if odd is not None:
-        raise AdminError(f"{path}: damaged checkpoint: {odd} is not what fairseq keeps there")
+        raise AdminError(f"{path}: damaged checkpoint: {odd} is not what fairseq stores there")
     for name, weight in weights.items():
         if not (isinstance(name, str) and _is_weight(weight)):
             raise AdminError(f"{path}: damaged checkpoint: {name} is not a tensor of numbers")
@@ -48,7 +48,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _is_weight(value: Any) -> bool:
-    """Whether ``value`` is an ordinary tensor that stores each of its elements.
+    """Return whether ``value`` is an ordinary tensor of numbers that stores each of its elements.
 
     A view can have 10^9 rows that are one row in memory, until something computes with it.
     """
@@ -61,33 +61,34 @@ def _is_weight(value: Any) -> bool:
     )
 
 
-def _holds(*kinds: type) -> Callable[[Any], bool]:
+def _optional(*kinds: type) -> Callable[[Any], bool]:
+    """Return a function that tells whether a value is None or of one of the types ``kinds``."""
     return lambda value: value is None or isinstance(value, kinds)
 
 
-OPTIONS = _holds(dict, argparse.Namespace)
+OPTIONS = _optional(dict, argparse.Namespace)
 PARTS: dict[str, Callable[[Any], bool]] = {
-    "args": _holds(argparse.Namespace),
-    "cfg": lambda cfg: _holds(dict)(cfg) and all(map(OPTIONS, (cfg or {}).values())),
-    "extra_state": _holds(dict),
+    "args": _optional(argparse.Namespace),
+    "cfg": lambda cfg: _optional(dict)(cfg) and all(map(OPTIONS, (cfg or {}).values())),
+    "extra_state": _optional(dict),
     "optimizer_history": lambda history: (
-        _holds(list)(history) and all(map(_holds(dict), history or []))
+        _optional(list)(history) and all(map(_optional(dict), history or []))
     ),
 }
-"""Part of a checkpoint → whether a value is None or of the type that fairseq stores there."""
+"""Key of a checkpoint → test that a value is None or of the type that fairseq stores there."""
 
 
 def write_checkpoint(state: Mapping[str, Any], path: str, force: bool = True) -> None:
-    """Write ``state`` in plain types, whole or not at all.
+    """Convert ``state`` to plain types and write it to ``path``, the old file remaining on failure.
 
-    Raises AdminError if it cannot be written, or ``path`` exists without ``force``.
+    Raises AdminError if the file cannot be written, or exists and ``force`` is not set.
     """
     with replacing(path, force) as file:
         save(plain(state), file)
 
 
 def plain(value: Any) -> Any:
-    """``value`` converted to types that torch loads without an allow-list."""
+    """Convert ``value``, and all values in it, to types that torch loads without an allow-list."""
     if isinstance(value, argparse.Namespace):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -102,7 +103,7 @@ def plain(value: Any) -> Any:
 
 
 def check_weights(weights: Weights) -> None:
-    """Raise AdminError that names a weight that is not finite, or an ω that is zero.
+    """Raise AdminError if a weight is not finite, or a residual scale ω has a zero element.
 
     ``_float_tensor`` is skipped: fairseq 0.12.2 leaves its values uninitialised and uses its dtype.
     """
@@ -116,15 +117,16 @@ def check_weights(weights: Weights) -> None:
 
 
 def model_options(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the model in a checkpoint, flat; ``_name`` is its architecture."""
+    """Return the model's options in a checkpoint, flat; ``_name`` is the architecture."""
     options = plain(state.get("args") or state["cfg"]["model"])
     return {**options, "_name": options.get("_name") or options.get("arch")}
 
 
 def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the whole run in plain types, converted if fairseq < 0.10 wrote it.
+    """Return the configuration of a checkpoint's whole run, in plain types.
 
-    Raises AdminError if fairseq cannot convert it.
+    Options that fairseq before 0.10 wrote ("args") are converted to today's nested form. Raises
+    AdminError if fairseq cannot convert them.
     """
     if not state.get("args"):
         return plain(state.get("cfg"))
@@ -140,13 +142,19 @@ def run_options(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_registered(option: tuple[str, Any]) -> bool:
-    """False for what this fairseq does not have, such as an optimiser of another version."""
+    """Return whether the installed fairseq has what ``option``, a pair (name, value), selects.
+
+    False for, say, --optimizer with an optimiser of another version of fairseq.
+    """
     name, value = option
     return name not in REGISTRIES or value is None or str(value) in REGISTRIES[name]["registry"]
 
 
 def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """``state`` without what belongs to its parameters: optimiser state, averages, statistics."""
+    """Return a copy of the checkpoint ``state`` without what belongs to its exact parameters.
+
+    Optimiser state, moving averages of the weights (EMA), and training statistics are left out.
+    """
     kept = {key: value for key, value in state.items() if key != "last_optimizer_state"}
     extra = state.get("extra_state") or {}
     dropped = {"ema", "ema_fp32_params", "metrics", "train_meters"}

@@ -1,1 +1,1 @@
-"""Trained models outside of fairseq: CTranslate2 (an optional extra)."""
+"""Use trained models without fairseq, in CTranslate2 (an optional extra)."""

@@ -1,4 +1,4 @@
-"""admin_fairseq.json of an exported model: what CTranslate2's own files do not record."""
+"""The file admin_fairseq.json of an exported model: what CTranslate2's own files do not record."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from admin_fairseq.files import open_regular, read_json, write_json
 
 SENTENCEPIECE_MODEL = "sentencepiece.model"
 DESCRIPTION = "admin_fairseq.json"
-"""Names of our files in the folder of an exported model."""
+"""Names of the files that the plugin adds to the folder of an exported model."""
 VOCABULARIES = tuple(f"{kind}_vocabulary" for kind in ("shared", "source", "target"))
 PARTS = {
     *("model.bin", "config.json", SENTENCEPIECE_MODEL),
     *(f"{name}.json" for name in VOCABULARIES),
 }
-"""All files of an exported model except its description."""
+"""Names of all files of an exported model except admin_fairseq.json."""
 OTHER_PARTS = {f"{name}.txt" for name in VOCABULARIES}
-"""Files of models that earlier versions of CTranslate2 converted."""
+"""Names of further files, in models that earlier versions of CTranslate2 converted."""
 
 BLOCK = 1 << 20  # bytes read at a time
 Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
@@ -34,7 +34,10 @@ Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 
 @dataclass(frozen=True)
 class Positions:
-    """The most pieces of a sentence, including its end; fairseq's default if unknown."""
+    """The longest source and target sentence of a model, in pieces and including the end symbol.
+
+    fairseq's defaults are used if the model's are unknown.
+    """
 
     source: Count = DEFAULT_MAX_SOURCE_POSITIONS
     target: Count = DEFAULT_MAX_TARGET_POSITIONS
@@ -42,7 +45,11 @@ class Positions:
 
 @dataclass(frozen=True)
 class Description:
-    """``checksums``: CRC-32 of the exported files; earlier versions recorded none."""
+    """The content of admin_fairseq.json, which describes an exported model.
+
+    ``packages`` are the versions that exported it. ``checksums`` are CRC-32 of the exported files;
+    earlier versions of the plugin recorded none.
+    """
 
     positions: Positions
     languages: dict[str, str] = field(default_factory=dict)
@@ -51,10 +58,11 @@ class Description:
     checksums: dict[str, int] = field(default_factory=dict)
 
     def write(self, folder: str) -> None:
+        """Write admin_fairseq.json to ``folder``."""
         write_json(asdict(self), os.path.join(folder, DESCRIPTION))
 
     def check(self, folder: str) -> None:
-        """Raise AdminError if a file cannot be read, or has changed since the export.
+        """Raise AdminError if a file in ``folder`` cannot be read, or has changed since the export.
 
         CTranslate2 loads damaged weights without noticing, and some values crash the process.
         """
@@ -65,9 +73,10 @@ class Description:
 
 
 def read_description(folder: str) -> Description:
-    """Read the description; empty for a model that admin-fairseq export did not make.
+    """Read admin_fairseq.json in ``folder``, the folder of an exported model.
 
-    Raises AdminError if it is damaged.
+    Returns a description with defaults if there is no such file, as ``admin-fairseq export`` did
+    not make the model. Raises AdminError if the file is damaged.
     """
     path = os.path.join(folder, DESCRIPTION)
     if not os.path.lexists(path):
@@ -76,12 +85,16 @@ def read_description(folder: str) -> Description:
 
 
 def checksums(folder: str) -> dict[str, int]:
-    """Those of the files that exist; raises AdminError if one cannot be read."""
+    """Compute the CRC-32 checksums of the model's files in ``folder``: file name → checksum.
+
+    Files that do not exist are left out. Raises AdminError if one cannot be read.
+    """
     paths = {name: os.path.join(folder, name) for name in sorted(PARTS | OTHER_PARTS)}
     return {name: _checksum(path) for name, path in paths.items() if os.path.lexists(path)}
 
 
 def _checksum(path: str) -> int:
+    """Compute the CRC-32 checksum of the file ``path``; raise AdminError if it cannot be read."""
     checksum = 0
     try:
         with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""Export a checkpoint: fold it, then have CTranslate2 convert it."""
+"""Export a checkpoint for CTranslate2: fold ω and α into other weights, then have it converted."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ IGNORED_BY_CTRANSLATE2 = (
     "no_cross_attention",
     "quant_noise_pq",
 )
-"""Options that CTranslate2's converter ignores."""
+"""Options of a model that CTranslate2's converter ignores, so that its result would be wrong."""
 
 
 def ctranslate2() -> ModuleType:
-    """The package, an optional extra; raises AdminError if it is not installed."""
+    """Import and return the package CTranslate2; raise AdminError if it is not installed."""
     try:
         import ctranslate2
     except ImportError:
@@ -63,11 +63,12 @@ def export_ctranslate2(
     sentencepiece_model: Optional[str] = None,
     force: bool = True,
 ) -> list[str]:
-    """Write ``folder`` for CTranslate2 and return what folding changed.
+    """Write ``folder`` in the format of CTranslate2, and return what folding the model changed.
 
-    ``path`` is the checkpoint's file, named in errors. The subword model, if given, is copied into
-    ``folder``. Raises AdminError if the model has no stock form, CTranslate2 does not support one
-    of its options, or ``folder`` must not be replaced.
+    Folding multiplies Admin's residual scales ω and the branch scales α into other weights.
+    ``state`` is the content of the checkpoint ``path``, which errors name. A sentencepiece model,
+    if given, is copied into ``folder``. Raises AdminError if the model has no equivalent without ω
+    and α, CTranslate2 does not support one of its options, or ``folder`` must not be replaced.
     """
     refuse_to_replace(folder, force)
     package = ctranslate2()
@@ -92,7 +93,7 @@ def export_ctranslate2(
             converter.convert(new, quantization=quantization, force=True)
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise AdminError(f"{path}: CTranslate2 cannot take this model: {reason}") from None
+            raise AdminError(f"{path}: CTranslate2 cannot convert this model: {reason}") from None
         if sentencepiece_model:
             shutil.copyfile(sentencepiece_model, os.path.join(new, SENTENCEPIECE_MODEL))
         _description(stock, data, quantization, new).write(new)
@@ -105,14 +106,14 @@ def refuse_other_tasks(state: Mapping[str, Any]) -> None:
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
     if kind is not None and kind.task != "translation":
         raise AdminError(
-            f"a model for {kind.task} (--arch {name}); export takes translation models"
+            f"a model for {kind.task} (--arch {name}); only translation models can be exported"
         )
 
 
 def refuse_to_replace(folder: str, force: bool) -> None:
     """Raise AdminError if ``folder`` exists and must not be replaced.
 
-    Even ``force`` replaces only folders that contain nothing but an exported model.
+    Even with ``force`` only a folder that contains nothing but an exported model is replaced.
     """
     refuse_to_overwrite(folder, force)
     if not os.path.lexists(folder):
@@ -127,6 +128,7 @@ def refuse_to_replace(folder: str, force: bool) -> None:
 def _description(
     stock: Mapping[str, Any], data: DataBin, quantization: Optional[str], folder: str
 ) -> Description:
+    """Return the description (admin_fairseq.json) of the model that was exported to ``folder``."""
     options = model_options(stock)
     return Description(
         Positions(options["max_source_positions"], options["max_target_positions"]),
@@ -138,6 +140,7 @@ def _description(
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise AdminError if CTranslate2's converter would ignore one of the model's options."""
     overlooked = next((option for option in IGNORED_BY_CTRANSLATE2 if options.get(option)), None)
     dims = {options[f"decoder_{kind}_dim"] for kind in ("input", "embed", "output")}
     if overlooked is None and len(dims) > 1:
@@ -148,7 +151,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
-    """CTranslate2's converter expects the format of fairseq up to 0.9, options in a Namespace."""
+    """Return the folded checkpoint ``stock`` in the old format that CTranslate2's converter reads.
+
+    That is the format of fairseq up to 0.9, where all options are in one Namespace.
+    """
     options = model_options(stock)
     task = {**(run_options(stock).get("task") or {}), "data": data.folder}
     task_name = task.pop("_name", "translation")

@@ -25,14 +25,14 @@ BOUNDS = {
     "inter_threads": THREADS,
     "intra_threads": THREADS,
 }
-"""Limits on options that could ask for more memory or threads than any machine has."""
+"""Option → its allowed values; larger ones would need more memory or threads than machines have."""
 FAILURES = (LookupError, MemoryError, RuntimeError, ValueError)
-"""What CTranslate2 raises for a model that it cannot load or use."""
+"""Exceptions that CTranslate2 raises for a model that it cannot load or use."""
 
 
 @dataclass(frozen=True)
 class TranslationOptions:
-    """How to translate; the defaults of beam search are fairseq-generate's."""
+    """Options of translating; the defaults of beam search are fairseq-generate's."""
 
     model: str
     sentencepiece_model: Optional[str] = None  # None: the one in the model's folder, if any
@@ -46,11 +46,12 @@ class TranslationOptions:
 
 
 def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str]:
-    """Load the model and yield a translation for every line, in order, while lines are being read.
+    """Yield a translation for every line, in order, while lines are still being read.
 
-    Lines are split into sentencepiece pieces, and translations joined; without a subword model,
-    lines are pieces separated by spaces. An empty line stays empty; one that exceeds the model's
-    positions is cut, with a warning. Raises AdminError if the model cannot be loaded or used.
+    Loads the model, splits each line into sentencepiece pieces, and joins the pieces of its
+    translation; without a sentencepiece model, lines are pieces separated by spaces. An empty line
+    stays empty; a line longer than the model's positions is cut, with a warning. Raises AdminError
+    if the model cannot be loaded or used.
     """
     description = read_description(options.model)
     description.check(options.model)
@@ -64,7 +65,7 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
             pieces = encode(line)
             empty.append(not pieces)
             if len(pieces) > longest_source:
-                message = "line %d has %d pieces, the model takes %d: the rest is left out"
+                message = "line %d has %d pieces, the model can read %d: the rest is cut off"
                 logger.warning(message, number, len(pieces), longest_source)
             yield pieces[:longest_source]
 
@@ -82,7 +83,7 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
 
 
 def _usable(results: Iterable[ResultT], model: str) -> Iterator[ResultT]:
-    """``results``; raises AdminError if translating shows that the model is unusable."""
+    """Yield ``results`` of CTranslate2; raise AdminError if translating with ``model`` fails."""
     try:
         yield from results
     except FAILURES as error:
@@ -93,6 +94,7 @@ def _usable(results: Iterable[ResultT], model: str) -> Iterator[ResultT]:
 
 
 def _translator(options: TranslationOptions) -> Any:
+    """Load the model with CTranslate2 and return its translator; raise AdminError if it fails."""
     package = ctranslate2()
     workers = options.inter_threads or _cores(options.device)
     if workers * options.intra_threads not in THREADS:
@@ -116,12 +118,16 @@ def _translator(options: TranslationOptions) -> Any:
 
 
 def _cores(device: str) -> int:
-    """The default number of workers: one for every core, or one on a GPU."""
+    """Return the default number of parallel workers: 1 on a GPU, else the number of CPU cores."""
     on_gpu = device == "cuda" or (device == "auto" and ctranslate2().get_cuda_device_count() > 0)
     return 1 if on_gpu else os.cpu_count() or 1
 
 
 def _subwords(options: TranslationOptions) -> Subwords:
+    """Return functions that split a line into pieces and join them, by the sentencepiece model.
+
+    It is the one in ``options`` or in the model's folder; without any, pieces are split at spaces.
+    """
     path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
     if options.sentencepiece_model is None and not os.path.exists(path):
         return PIECES

@@ -148,7 +148,7 @@ def test_best_checkpoints_each_once(run_folder):
     fifth = names(best_checkpoints(str(run_folder), 5))[0]
     assert fifth in ("checkpoint10.pt", "checkpoint_last.pt")  # the later of equals
     assert len(best_checkpoints(str(run_folder), 8)) == 8
-    with pytest.raises(AdminError, match="9 checkpoints were requested, it has 8"):
+    with pytest.raises(AdminError, match="9 checkpoints were requested, but it has 8"):
         best_checkpoints(str(run_folder), 9)
 
 
@@ -184,7 +184,7 @@ def test_double_precision_is_summed_in_float64(tmp_path):
 
 
 def test_too_few_checkpoints_or_no_folder(run_folder, tmp_path):
-    with pytest.raises(AdminError, match="5 checkpoints were requested, it has 4"):
+    with pytest.raises(AdminError, match="5 checkpoints were requested, but it has 4"):
         last_checkpoints(str(run_folder), 5, BY_EPOCH)
     for choose in (best_checkpoints, last_checkpoints):
         extra = () if choose is best_checkpoints else (BY_EPOCH,)

@@ -31,7 +31,7 @@ def test_dictionaries_of_the_model_pass(folder):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((8, 9), r"dict.de.txt: 7 types, the checkpoint's encoder .* 8"),
+        ((8, 9), r"dict.de.txt: 7 types, but the checkpoint's encoder .* 8"),
         ((7, 8), "dict.en.txt: 9 types"),
     ],
 )

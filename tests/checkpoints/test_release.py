@@ -194,7 +194,7 @@ def test_what_does_not_fit_is_refused(release, data, change, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("encoder.layers.1.fc_ratio_change", "becomes encoder.layers.1.residuals.ffn.omega"),
+        ("encoder.layers.1.fc_ratio_change", "counterpart of encoder.layers.1.residuals.ffn.omega"),
         ("decoder.layers.0.encoder_attn.in_proj_weight", "encoder_attn.k_proj.weight"),
         ("decoder.layers.0.fc1.bias", "decoder.layers.0.fc1.bias"),
         ("encoder.embed_tokens.weight", "encoder.embed_tokens.weight is missing"),
@@ -221,5 +221,5 @@ def checkpoint_of_ours(trained):
 def test_a_dictionary_of_another_size(release, data, tmp_path):
     with open(tmp_path / "dict.en.txt", "a", encoding="utf-8") as file:
         file.write("more 1\n")
-    with pytest.raises(AdminError, match=r"dict.en.txt: 25 types, the checkpoint's decoder .* 24"):
+    with pytest.raises(AdminError, match=r"dict.en.txt: 25 types, but .* decoder .* 24"):
         import_release(release()[1], data)

@@ -135,7 +135,7 @@ def test_training_state_is_left_behind():
         ({"model": {"a.embed_tokens.weight": torch.ones(1)}, "cfg": CFG}, "not a table of emb"),
         ({"model": {"w": torch.ones(1)}}, "does not say which model"),
         ({"model": {"w": torch.ones(1)}, "cfg": {}}, "does not say which model"),
-        ({"model": {"w": torch.ones(1)}, "cfg": [1]}, "cfg is not what fairseq keeps"),
+        ({"model": {"w": torch.ones(1)}, "cfg": [1]}, "cfg is not what fairseq stores"),
         ({"model": {"w": torch.ones(1)}, "cfg": {"model": "transformer"}}, "cfg is not what"),
         ({"model": {"w": torch.ones(1)}, "cfg": {**CFG, "task": "x"}}, "cfg is not what"),
         ({"model": {"w": torch.ones(1)}, "args": {"arch": "x"}}, "args is not what"),

@@ -89,7 +89,7 @@ def test_what_ctranslate2_cannot_take_is_refused(checkpoint, data, tmp_path, opt
 def test_a_dictionary_of_another_size(checkpoint, data, tmp_path):
     with open(os.path.join(data.folder, "dict.de.txt"), "a", encoding="utf-8") as file:
         file.write("more 1\n")
-    with pytest.raises(AdminError, match=r"x.pt: .*dict.de.txt: 25 types, the .* encoder"):
+    with pytest.raises(AdminError, match=r"x.pt: .*dict.de.txt: 25 types, but the .* encoder"):
         export_ctranslate2(checkpoint(), "x.pt", data, str(tmp_path / "out"))
 
 
