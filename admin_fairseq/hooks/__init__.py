@@ -1,1 +1,5 @@
-"""Hooks that watch residual connections, on the reference kernels, which call every module."""
+"""Hooks that observe residual connections during a forward pass.
+
+The model runs on fairseq's own kernels meanwhile (the reference kernels): the plugin's fused
+kernels would not call every module.
+"""

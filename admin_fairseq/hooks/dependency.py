@@ -4,11 +4,11 @@ The output of sub-layer i is a sum of the branches' contributions, x_i = Σ_{j�
 where j = 0 is the stack's input. β_{i,j} = Std[c_{i,j}] / Std[x_i] (Liu et al. 2020, sections 4.1
 and 4.2, Figures 1, 7 and 8), over the channels of all tokens except padding.
 
-The paper multiplies standard deviations from row to row, which is exact for independent branches
-and layer norm without weights. Here each c_{i,j} is propagated through the network: with the
-statistics of this pass fixed, layer norm is linear, and so are its weights, ω, α and the sums.
-const comes from layer norm's biases. For independent branches Σ_j β_{i,j}² = 1; the difference
-from 1 measures their correlation.
+The paper multiplies standard deviations from sub-layer to sub-layer, which is exact for independent
+branches and layer norm without weights. Here each c_{i,j} is propagated through the network: with
+the statistics of this pass fixed, layer norm is linear, and so are its weights, Admin's residual
+scale ω, the branch scale α and the sums. const comes from layer norm's biases. For independent
+branches Σ_j β_{i,j}² = 1; the difference from 1 measures their correlation.
 
 Shapes: P parts (j), N tokens, C channels.
 """
@@ -26,34 +26,45 @@ from admin_fairseq.hooks.trace import TracedStack, TracedSubLayer
 from admin_fairseq.modules.connections import LinearCombination
 
 TOLERANCE = 1e-3
-"""Largest error of the parts' sum, in standard deviations of a sub-layer's output."""
+"""Largest error allowed in the sum of the parts, in standard deviations of the output."""
 
 
 @dataclass
 class Parts:
-    """A tensor (N x C) as a sum: the branches' parts (P x N x C) and ``rest`` (N x C)."""
+    """A tensor (N x C) split into a sum: ``parts`` (P x N x C), one per branch, and a constant.
+
+    ``rest`` (N x C) is the constant, which belongs to no branch.
+    """
 
     parts: Tensor
     rest: Tensor
 
     def __add__(self, other: Parts) -> Parts:
-        """Sum, where ``other`` may have fewer branches than this one."""
+        """Add two tensors part by part; ``other`` may have fewer branches than this one."""
         parts = self.parts.clone()
         parts[: len(other.parts)] += other.parts
         return Parts(parts, self.rest + other.rest)
 
     def scaled(self, factor: Tensor) -> Parts:
+        """Multiply all parts by ``factor``."""
         return Parts(self.parts * factor, self.rest * factor)
 
     def joined(self, sublayer: TracedSubLayer, branch: Tensor) -> Parts:
-        """The parts of the residual connection's output; the last is the new branch (N x C)."""
+        """Return the parts of a residual connection's output, given its input's parts.
+
+        ``branch`` (N x C), the output of ``sublayer``'s residual branch, becomes the last part.
+        """
         nothing = torch.zeros_like(branch)
         old = sublayer.join(self.parts, torch.zeros_like(self.parts))
         new = sublayer.join(nothing, branch)
         return Parts(torch.cat([old, new[None]]), sublayer.join(self.rest, nothing))
 
     def normed(self, norm: nn.LayerNorm, read: Tensor) -> Parts:
-        """The parts of the layer norm's output; ``read`` (N x C), their sum, is its input."""
+        """Return the parts of a layer norm's output, given its input's parts and the input itself.
+
+        ``read`` (N x C) is the input, the sum of the parts. Its statistics are kept fixed, so that
+        the layer norm is linear.
+        """
         variance = read.var(-1, unbiased=False, keepdim=True)
         scale = norm.weight / (variance + norm.eps).sqrt()
         parts, rest = ((t - t.mean(-1, keepdim=True)) * scale for t in (self.parts, self.rest))
@@ -62,10 +73,11 @@ class Parts:
 
 @torch.no_grad()
 def dependencies(stack: TracedStack, real: Tensor) -> Tensor:
-    """β (rows i and columns j from 0 to the number of sub-layers; float64, 0 above the diagonal).
+    """Return β_{i,j}, the share of residual branch j in the output of sub-layer i, in ``stack``.
 
-    ``real``: T x B, False on padding. Raises AdminError if the outputs are not sums of the
-    branches, in a model that joins them differently.
+    i and j go from 0 (the stack's input) to the number of sub-layers; float64, 0 above the
+    diagonal. ``real`` (T x B) is False on padding. Raises AdminError if a sub-layer's output is not
+    the sum of its branches, as in a model that joins them in another way.
     """
     size = len(stack.sublayers) + 1
     beta = torch.zeros(size, size, dtype=torch.float64)
@@ -92,11 +104,17 @@ def dependencies(stack: TracedStack, real: Tensor) -> Tensor:
 
 
 def _start(stack: TracedStack, real: Tensor) -> Parts:
+    """Return the stack's input as its only part; ``real`` (T x B) is False on padding."""
     x = stack.inputs[0][real]
     return Parts(x[None], torch.zeros_like(x))
 
 
 def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
+    """Return the parts of a sub-layer's output, given its input's parts.
+
+    ``bottom`` are the parts of the layer's input, which B2T adds again. ``real`` (T x B) is False
+    on padding.
+    """
     parts = parts.joined(sublayer, sublayer.branch[real])
     if sublayer.adds_bottom:
         parts = parts + bottom
@@ -104,12 +122,15 @@ def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor
 
 
 def _normed_input(connections: LinearCombination, number: int, read: Tensor, parts: Parts) -> Parts:
-    """The parts of LN_k(y_k) in ``LinearCombination``, k being ``number``."""
+    """Return the parts of LN_k(y_k) in ``LinearCombination``, k being ``number``.
+
+    ``read`` (N x C) is y_k, the output of layer k (y_0: the embeddings), and ``parts`` its parts.
+    """
     return parts.normed(cast(nn.LayerNorm, connections.norms[number]), read)
 
 
 def _combined(history: list[Parts], weights: Tensor) -> Parts:
-    """The next layer's input: a weighted sum of all earlier layers' outputs."""
+    """Return the next layer's input in parts: the weighted sum of all earlier layers' outputs."""
     total = history[-1].scaled(weights[-1])
     for parts, weight in zip(history[:-1], weights):
         total = total + parts.scaled(weight)
@@ -117,12 +138,14 @@ def _combined(history: list[Parts], weights: Tensor) -> Parts:
 
 
 def _stds(parts: Tensor) -> Tensor:
+    """Return the standard deviation of each part (P), in float64."""
     return torch.stack([part.double().std() for part in parts])
 
 
 def _check(
     stack: TracedStack, layer: int, sublayer: TracedSubLayer, parts: Parts, output: Tensor
 ) -> None:
+    """Raise AdminError if the parts do not sum to the sub-layer's true ``output`` (N x C)."""
     error = (parts.parts.sum(0) + parts.rest - output).abs().max() / output.std()
     if not error <= TOLERANCE:
         raise AdminError(

@@ -1,4 +1,4 @@
-"""Hooks that measure the variances from which Admin's ω is computed."""
+"""Hooks that measure the variances from which Admin's residual scales ω are computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from admin_fairseq.modules.residual import ScaledResidual
 
 
 class Site(NamedTuple):
-    """Where a residual connection is; ``layer`` counts from 0, as in the state dict."""
+    """The place of a residual connection: stack, layer (counted from 0), kind of sub-layer.
+
+    ``stack`` is encoder or decoder, ``sublayer`` self_attn, encoder_attn or ffn.
+    """
 
     stack: str
     layer: int
@@ -27,7 +30,10 @@ class Site(NamedTuple):
 
 
 def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
-    """Every ω-scaled residual connection of ``model``, in the order in which they run."""
+    """Find every residual connection of ``model`` with a residual scale ω, in running order.
+
+    Returns the place of each → the module.
+    """
     pattern = re.compile(r"(encoder|decoder)\.layers\.(\d+)\..*?residuals\.(\w+)")
     sites = {}
     for name, module in model.named_modules():
@@ -39,10 +45,10 @@ def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
 
 
 class Recorder:
-    """Pools, over batches, the moments of every residual connection's input and branch.
+    """Accumulates, over batches, the moments of every residual connection's input and branch.
 
-    ``moments`` (sub-layers x 2 x 3, float64): for input and branch the number of elements, their
-    sum and the sum of their squares. They can be added over batches and workers.
+    ``moments`` (sub-layers x 2 x 3, float64) are, for input and branch, the number of elements,
+    their sum and the sum of their squares, which can be added over batches and workers.
     """
 
     def __init__(self, sites: dict[Site, ScaledResidual]) -> None:
@@ -51,10 +57,11 @@ class Recorder:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Record one forward pass, which must be on reference kernels.
+        """Record the forward pass that runs inside the block, which must use fairseq's own kernels.
 
-        As in the release, ω_i is set just before sub-layer i adds its residual, from this batch's
-        statistics of the sub-layers before, so that later layers see the scaled network.
+        As in the original Admin release, ω_i is set just before sub-layer i adds its residual, from
+        this batch's statistics of the sub-layers before, so that later layers see the scaled
+        network.
         """
         running = {site.stack: 1.0 for site in self.sites}
 
@@ -79,12 +86,15 @@ class Recorder:
                 handle.remove()
 
     def variances(self) -> Tensor:
-        """Biased variances of input and branch over all recorded elements (sub-layers x 2)."""
+        """Return the biased variances of input and branch over all batches (sub-layers x 2)."""
         return _variances(self.moments)
 
 
 def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
-    """ω of every sub-layer from the pooled variances (sub-layers x 2); each stack starts at 1."""
+    """Compute Admin's residual scale ω of every sub-layer from variances (sub-layers x 2).
+
+    The variances are of input and branch, pooled over batches. Each stack starts at ω = 1.
+    """
     running = {site.stack: 1.0 for site in sites}
     omegas = []
     for site, (input_variance, branch_variance) in zip(sites, variances.tolist()):
@@ -95,7 +105,7 @@ def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
 
 @torch.no_grad()
 def set_omega(residual: ScaledResidual, omega: float) -> None:
-    """Set ω, in place; raises AdminError if it exceeds the model's precision."""
+    """Set Admin's residual scale ω in place; raise AdminError if the dtype cannot hold it."""
     dtype = residual.omega.dtype
     if omega > torch.finfo(dtype).max:
         raise AdminError(f"ω of {omega:.4g} is too large for {dtype}: the network explodes")
@@ -104,7 +114,7 @@ def set_omega(residual: ScaledResidual, omega: float) -> None:
 
 @contextmanager
 def all_layers_kept(model: nn.Module) -> Iterator[None]:
-    """Suspend LayerDrop: a profile needs every layer."""
+    """Suspend LayerDrop inside the block, as a profile needs every layer."""
     dropping = [m for m in model.modules() if isinstance(m, LayerDropModuleList)]
     rates = [m.p for m in dropping]
     for module in dropping:
@@ -117,11 +127,12 @@ def all_layers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _moments(tensor: Tensor) -> Tensor:
-    """Number of elements, sum, sum of squares; float64, so that half precision cannot overflow."""
+    """Return number of elements, sum, and sum of squares; float64, so that fp16 cannot overflow."""
     flat = tensor.detach().double().flatten()
     return torch.stack([flat.new_tensor(flat.numel()), flat.sum(), flat.dot(flat)])
 
 
 def _variances(moments: Tensor) -> Tensor:
+    """Compute biased variances from moments (last dimension: number, sum, sum of squares)."""
     count, total, squares = moments.unbind(-1)
     return (squares / count - (total / count) ** 2).clamp(min=0)  # rounding may take it below

@@ -1,8 +1,8 @@
 """Hooks that record what passes through a transformer's residual connections.
 
-They work on our layers and on fairseq's: both join a sub-layer's input x_{i-1} and its residual
-branch a_i = f_i(x_{i-1}) in one place, ours in a residual module, fairseq's in the layer's method
-``residual_connection``. They change no result and are removed afterwards.
+They work on the plugin's layers and on fairseq's: both join a sub-layer's input x_{i-1} and its
+residual branch a_i = f_i(x_{i-1}) in one place, the plugin's in a residual module, fairseq's in the
+layer's method ``residual_connection``. The hooks change no result and are removed afterwards.
 
 Shapes: T time, B batch, C channel; fairseq is time-first (T x B x C).
 """
@@ -28,7 +28,7 @@ from admin_fairseq.modules.connections import LinearCombination
 from admin_fairseq.schemes import LAYER_NORMS, Norm
 
 Join = Callable[[Tensor, Tensor], Tensor]
-"""(x, branch) → their sum, as a residual connection makes it."""
+"""A residual connection as a function: (input, branch) → their scaled sum."""
 
 Layer = Union[TransformerEncoderLayerBase, TransformerDecoderLayerBase]
 LAYER_CLASSES = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerDecoderLayerBase}
@@ -36,10 +36,11 @@ LAYER_CLASSES = {"encoder": TransformerEncoderLayerBase, "decoder": TransformerD
 
 @dataclass
 class TracedSubLayer:
-    """One pass through one residual sub-layer; tensors are T x B x C, as the model made them.
+    """What one forward pass computed in one residual sub-layer; tensors are T x B x C.
 
-    If a layer norm follows the sum, ``summed`` is its input and ``output`` its output; otherwise
-    both are the sum.
+    ``x`` and ``branch`` are the input and the residual branch, which ``join`` adds. If a layer norm
+    follows the sum, ``summed`` is the norm's input and ``output`` its output; otherwise both are
+    the sum.
     """
 
     name: str
@@ -54,7 +55,11 @@ class TracedSubLayer:
 
 @dataclass
 class TracedStack:
-    """One pass through an encoder or a decoder: its layers, each a list of sub-layers."""
+    """What one forward pass computed in an encoder or decoder, as a list of its layers.
+
+    A layer is a list of its sub-layers. With DLCL, whose ``connections`` combine layers' outputs,
+    ``inputs`` holds the input of each connection; otherwise only the stack's input.
+    """
 
     name: str
     inputs: list[Tensor] = field(default_factory=list)  # of the stack, or of its connections
@@ -63,12 +68,12 @@ class TracedStack:
 
     @property
     def sublayers(self) -> list[TracedSubLayer]:
-        """All sub-layers, i = 1, 2, … of the papers."""
+        """All sub-layers in the order in which they run, i = 1, 2, … in the papers."""
         return [sublayer for layer in self.layers for sublayer in layer]
 
 
 def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Those of encoder and decoder that ``model`` has and that have layers, by name.
+    """Return the encoder and the decoder of ``model`` by name, each if it exists and has layers.
 
     Raises AdminError for a model whose layers are not those of a fairseq transformer.
     """
@@ -87,15 +92,16 @@ def stacks_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def layers_of(stack: nn.Module) -> list[Layer]:
-    """The layers themselves, where iterating would yield them wrapped in connections."""
+    """Return the layers of ``stack`` themselves; iterating would wrap them in connections."""
     return list(getattr(stack, "layers", nn.ModuleList()).children())
 
 
 @contextmanager
 def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
-    """Record one forward pass in the yielded dictionary.
+    """Record the forward pass that runs inside the block in the yielded dictionary.
 
-    Tensors remain part of autograd's graph. Raises AdminError as ``stacks_of`` does.
+    The dictionary maps "encoder" and "decoder" to their record. Tensors remain part of autograd's
+    graph. Raises AdminError if ``model`` is not a fairseq transformer.
     """
     trace = {}
     with on_reference_kernels(model), ExitStack() as hooks:
@@ -106,6 +112,7 @@ def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
 
 
 def _watch_stack(stack: nn.Module, seen: TracedStack, hooks: ExitStack) -> None:
+    """Add hooks that record a pass through ``stack`` in ``seen``; ``hooks`` removes them."""
     if seen.connections is not None:
 
         def note_inputs(module: nn.Module, inputs: tuple[list[Tensor], Tensor]) -> None:
@@ -118,6 +125,8 @@ def _watch_stack(stack: nn.Module, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _watch_layer(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
+    """Add hooks that record a pass through ``layer`` in ``seen``; ``hooks`` removes them."""
+
     def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not seen.layers and seen.connections is None:
             seen.inputs.append(inputs[0])
@@ -130,6 +139,11 @@ def _watch_layer(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
+    """Add hooks that record each sum of input and branch in ``layer`` in ``seen``.
+
+    ``hooks`` removes them. The plugin's layers get hooks on their residual modules; for fairseq's
+    layers the method ``residual_connection`` is replaced.
+    """
     names = [n for n in LAYER_NORMS if n == "ffn" or getattr(layer, n, None) is not None]
     b2t = isinstance(layer, TransformerLayer) and layer.norm is Norm.B2T
 
@@ -160,7 +174,7 @@ def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _norms_after(layer: Layer) -> list[nn.LayerNorm]:
-    """The layer norms that follow a sum of input and branch."""
+    """Return the layer norms of ``layer`` that follow a sum of input and branch."""
     ours = isinstance(layer, TransformerLayer)
     if not (layer.norm.after if ours else not layer.normalize_before):
         return []
@@ -171,5 +185,6 @@ def _norms_after(layer: Layer) -> list[nn.LayerNorm]:
 def _note_norm(
     seen: TracedStack, norm: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor
 ) -> None:
+    """Record the layer norm after the latest sub-layer in ``seen``, with its input and output."""
     sublayer = seen.layers[-1][-1]
     sublayer.summed, sublayer.output, sublayer.norm = inputs[0], output, norm

@@ -1,1 +1,1 @@
-"""Admin's profile: the file, the measurement, and the pass that makes one from the other."""
+"""Admin's profile (measured per-layer variances): its file, and how a run measures and uses it."""

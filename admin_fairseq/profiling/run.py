@@ -1,4 +1,7 @@
-"""Setting ω when a training run starts: from a file, or by measuring the first batches."""
+"""Set Admin's residual scales ω when training starts: read a profile, or measure one.
+
+A profile holds the variances that the first training batches have in every layer.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,12 @@ logger = logging.getLogger(__name__)
 
 
 def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> None:
-    """Set ω as the scheme's ``profile`` says, where ``run`` starts from newly drawn weights.
+    """Set Admin's residual scales ω of ``model`` by reading or measuring a profile.
 
-    With --init-type adaptive-profiling the process ends here, with status 0.
+    To be called if ``run`` starts from newly initialised weights; ``config`` says what the scheme
+    (--init-type) needs. A profile holds measured per-layer variances; a newly measured one is
+    written to --profile-path, by default profile.json in --save-dir. With --init-type
+    adaptive-profiling the process then ends with status 0.
     """
     source = config.scheme.profile
     if source is schemes.Profiling.NONE:
@@ -67,9 +73,11 @@ def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: 
 def profiled(
     model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig
 ) -> Optional[Profile]:
-    """Set ω as a training run would, but write nothing: from --profile-path, or by measuring.
+    """Set Admin's residual scales ω as a training run would, but write no file.
 
-    Returns the profile; a scheme that has none is left alone, and None is returned.
+    Returns the profile (measured per-layer variances), which is read from --profile-path if given,
+    and measured otherwise. For a scheme (--init-type) that needs no profile nothing is done, and
+    None is returned.
     """
     if config.scheme.profile is schemes.Profiling.NONE:
         return None
@@ -82,6 +90,10 @@ def profiled(
 def _apply(
     profile: Profile, sites: dict[Site, ScaledResidual], config: SchemeOptions, path: str
 ) -> None:
+    """Set Admin's residual scale ω of each of ``sites`` to the value in ``profile``.
+
+    Raises AdminError that names the profile's file ``path`` if the profile does not fit the model.
+    """
     with blaming(path):
         omegas = profile.omegas_for(sites, _dims(config))
     for residual, omega in zip(sites.values(), omegas):
@@ -89,12 +101,13 @@ def _apply(
 
 
 def _dims(config: SchemeOptions) -> dict[str, int]:
-    """What a profile depends on besides the depths."""
+    """Return the model's dimensions that a profile depends on, besides the numbers of layers."""
     keys = [f"{s}_{dim}" for s in config.stacks for dim in ("embed_dim", "ffn_embed_dim")]
     return {key: getattr(config, key) for key in keys}
 
 
 def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
+    """Read the profile ``path``; if it is missing, raise AdminError with the command to make it."""
     if not os.path.exists(path):
         command = profiling_command(sys.argv, sys.modules["__main__"])
         raise AdminError(f"{os.path.abspath(path)}: no such profile; make it with: {command}")
@@ -104,7 +117,10 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
 def _refuse_to_replace(
     path: str, profile: Profile, sites: dict[Site, ScaledResidual], run: DictConfig
 ) -> None:
-    """Raise AdminError if ``path`` has another profile, which a run has trained with."""
+    """Raise AdminError if ``path`` holds another profile, and --save-dir has checkpoints.
+
+    A run has trained with that profile, which must not be lost.
+    """
     if not (os.path.lexists(path) and has_checkpoints(run.checkpoint)):
         return
     try:
@@ -119,7 +135,7 @@ def _refuse_to_replace(
 
 
 def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
-    """The command line ``argv`` of the module ``main``, changed to make its profile."""
+    """Return the command line ``argv`` of module ``main``, changed to write a profile instead."""
     line = command_line(argv, main)
     asked = r"""(init[-_]type[= ]["']*)adaptive(?![\w-])"""
     if re.search(asked, line):
@@ -129,7 +145,7 @@ def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str
 
 
 def _finish(path: str) -> None:
-    """End the process of every worker, none before the file is written."""
+    """End the process of every worker with status 0, once the profile is written to ``path``."""
     if dist.is_initialized():
         dist.barrier()
     if not dist.is_initialized() or dist.get_rank() == 0:
@@ -138,13 +154,14 @@ def _finish(path: str) -> None:
 
 
 def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> Profile:
-    """Measure ``--profile-batches`` batches on every worker, and pool them.
+    """Measure a profile (per-layer variances) on the first --profile-batches batches per worker.
 
     Batches, device and precision are those of the training run that follows, and every batch gets
-    the dropout masks of the first update, as fairseq seeds it. Each batch is measured as the
-    release measures its only one: with its own running ω. All moments are then added up, and the
-    final ω are computed from the pooled variances. The random state and the task are left as they
-    were; the model stays on the device and in the precision of the run, as fairseq's own trainer
+    the dropout masks of the first update, as fairseq seeds it. As the original Admin release does
+    with its only batch, each batch sets every ω just before its sub-layer runs, from this batch's
+    variances so far. Moments are then summed over batches and workers, and give the ω in the
+    profile returned; the caller sets these in the model. The random state and the task are
+    restored; the model stays on the device and in the precision of the run, as fairseq's trainer
     needs it. A model that --ddp-backend fully_sharded will shard is measured whole, in float32.
 
     Raises AdminError if there is no batch, or a variance is not finite.
@@ -177,7 +194,7 @@ def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: Dic
 
 @contextmanager
 def left_as_it_was(task: FairseqTask) -> Iterator[None]:
-    """Restore the attributes of ``task``, and the dictionaries among them, when the block ends.
+    """Restore the attributes of ``task``, and dictionaries among them, when the block ends.
 
     Some of fairseq's tasks (translation_multi_simple_epoch) cannot load their data twice.
     """
@@ -194,7 +211,7 @@ def left_as_it_was(task: FairseqTask) -> Iterator[None]:
 
 
 def _not_sharded(run: DictConfig) -> DictConfig:
-    """The run as it would be if every worker had the whole model."""
+    """Return the run's configuration, changed so that every worker has the whole model."""
     if run.distributed_training.ddp_backend != "fully_sharded":
         return run
     run = copy.deepcopy(run)
@@ -205,7 +222,7 @@ def _not_sharded(run: DictConfig) -> DictConfig:
 
 
 def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[dict[str, Any]]:
-    """The worker's first batches, exactly as training will see them.
+    """Yield the worker's first ``count`` batches, exactly as training will use them.
 
     Raises AdminError if the data cannot be read, or does not fit the dictionaries.
     """
@@ -234,6 +251,10 @@ def _add_up(values: torch.Tensor, device: torch.device) -> None:
 def _profile(
     recorder: Recorder, config: SchemeOptions, run: DictConfig, batches: int, tokens: int
 ) -> Profile:
+    """Return the profile of what ``recorder`` measured: variances and residual scales ω.
+
+    It also records the model's dimensions, and ``batches`` and ``tokens``, how many were measured.
+    """
     sites, variances = list(recorder.sites), recorder.variances()
     entries = [
         Entry(*site, input_variance, branch_variance, omega)

@@ -208,5 +208,5 @@ def test_unfit_profile_gets_one_line(run, data, trained, tmp_path):
     words = ["--init-type", "adaptive", "--profile-path", trained[0] / "profile.json"]
     failed = run.train(data, tmp_path, *words, "--encoder-layers", 5, status=1)
     (line,) = failed.errors.strip().splitlines()
-    assert "made for 3 encoder and 2 decoder layers, the model has 5 and 2" in line
+    assert "made for 3 encoder and 2 decoder layers, but the model has 5 and 2" in line
     assert not failed.losses()

@@ -203,14 +203,14 @@ def test_wrong_depth(path, depths):
     PROFILE.write(path)
     message = refusal(path, sites=sites(*depths))
     assert "2 encoder and 1 decoder layers" in message
-    assert f"the model has {depths[0]} and {depths[1]}" in message
+    assert f"but the model has {depths[0]} and {depths[1]}" in message
 
 
 def test_wrong_dimension(path):
     PROFILE.write(path)
     for name in DIMS:
         message = refusal(path, dims={**DIMS, name: 999})
-        assert f"made for {name} {DIMS[name]}, the model has 999" in message
+        assert f"made for {name} {DIMS[name]}, but the model has 999" in message
 
 
 def test_missing_sublayer(path):
