@@ -253,9 +253,10 @@ class _Folding:
             self._scale_positions(stack, omega)
 
     def _untie(self, stack: str) -> None:
-        """Give ``stack`` its own token embeddings, so that scaling them changes no other use.
+        """Give ``stack`` token embeddings of its own, where encoder, decoder or output share them.
 
-        Raises AdminError with --merge-src-tgt-embed, whose embeddings cannot be untied.
+        Otherwise scaling them would change the other uses too. Raises AdminError with
+        --merge-src-tgt-embed, whose embeddings cannot be untied.
         """
         options = self.options
         if options.get("merge_src_tgt_embed"):
@@ -272,7 +273,10 @@ class _Folding:
             self.changes.append("untied the decoder's embeddings from the output projection")
 
     def _scale_positions(self, stack: str, omega: Tensor) -> None:
-        """Multiply a stack's position embeddings by Admin's ω; sinusoids become learned ones."""
+        """Multiply a stack's position embeddings by Admin's ω.
+
+        Sinusoids, which have no weights, become learned position embeddings for this.
+        """
         table = f"{stack}.embed_positions.weight"
         if self.options.get(f"{stack}_learned_pos"):
             self.changes.append(f"{stack}: scaled the learned positions")

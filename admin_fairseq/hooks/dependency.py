@@ -40,13 +40,15 @@ class Parts:
     rest: Tensor
 
     def __add__(self, other: Parts) -> Parts:
-        """Add two tensors part by part; ``other`` may have fewer branches than this one."""
+        """Return the sum of two tensors, part by part; ``other`` may have fewer parts than this
+        one.
+        """
         parts = self.parts.clone()
         parts[: len(other.parts)] += other.parts
         return Parts(parts, self.rest + other.rest)
 
     def scaled(self, factor: Tensor) -> Parts:
-        """Multiply all parts by ``factor``."""
+        """Return this sum with all parts, and the constant, multiplied by ``factor``."""
         return Parts(self.parts * factor, self.rest * factor)
 
     def joined(self, sublayer: TracedSubLayer, branch: Tensor) -> Parts:

@@ -98,10 +98,10 @@ def layers_of(stack: nn.Module) -> list[Layer]:
 
 @contextmanager
 def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
-    """Record the forward pass that runs inside the block in the yielded dictionary.
+    """Record the forward pass that runs inside the block, and yield where it is recorded.
 
-    The dictionary maps "encoder" and "decoder" to their record. Tensors remain part of autograd's
-    graph. Raises AdminError if ``model`` is not a fairseq transformer.
+    The yielded dictionary maps "encoder" and "decoder" to a TracedStack each. Tensors remain part
+    of autograd's graph. Raises AdminError if ``model`` is not a fairseq transformer.
     """
     trace = {}
     with on_reference_kernels(model), ExitStack() as hooks:
@@ -112,7 +112,10 @@ def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
 
 
 def _watch_stack(stack: nn.Module, seen: TracedStack, hooks: ExitStack) -> None:
-    """Add hooks that record a pass through ``stack`` in ``seen``; ``hooks`` removes them."""
+    """Add hooks that record in ``seen`` the next forward pass through ``stack``.
+
+    Closing ``hooks`` removes them.
+    """
     if seen.connections is not None:
 
         def note_inputs(module: nn.Module, inputs: tuple[list[Tensor], Tensor]) -> None:
@@ -125,7 +128,10 @@ def _watch_stack(stack: nn.Module, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _watch_layer(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
-    """Add hooks that record a pass through ``layer`` in ``seen``; ``hooks`` removes them."""
+    """Add hooks that record in ``seen`` the next forward pass through ``layer``.
+
+    Closing ``hooks`` removes them.
+    """
 
     def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if not seen.layers and seen.connections is None:
@@ -139,10 +145,10 @@ def _watch_layer(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
 
 
 def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
-    """Add hooks that record each sum of input and branch in ``layer`` in ``seen``.
+    """Add hooks that record in ``seen`` each sum of sub-layer input and residual branch.
 
-    ``hooks`` removes them. The plugin's layers get hooks on their residual modules; for fairseq's
-    layers the method ``residual_connection`` is replaced.
+    Closing ``hooks`` removes them. The plugin's layers get hooks on their residual modules; for
+    fairseq's layers the method ``residual_connection`` is replaced.
     """
     names = [n for n in LAYER_NORMS if n == "ffn" or getattr(layer, n, None) is not None]
     b2t = isinstance(layer, TransformerLayer) and layer.norm is Norm.B2T

@@ -77,7 +77,7 @@ class Profile:
     packages: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: str) -> None:
-        """Write the profile as JSON to ``path``; if writing fails, the old file remains."""
+        """Write this profile to the JSON file ``path``; if writing fails, the old file remains."""
         about = self.model, self.measurement, self.packages
         write_json(asdict(_File("admin-fairseq profile", 1, *about, self.entries)), path)
 

@@ -135,7 +135,11 @@ def _refuse_to_replace(
 
 
 def profiling_command(argv: list[str], main: Optional[ModuleType] = None) -> str:
-    """Return the command line ``argv`` of module ``main``, changed to write a profile instead."""
+    """Return the command line of a training run, changed to measure and write a profile.
+
+    ``argv`` and ``main`` are the run's arguments and main module; --init-type becomes
+    adaptive-profiling.
+    """
     line = command_line(argv, main)
     asked = r"""(init[-_]type[= ]["']*)adaptive(?![\w-])"""
     if re.search(asked, line):

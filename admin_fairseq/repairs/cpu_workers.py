@@ -121,7 +121,8 @@ def _choose_for_cpus(options: DictConfig) -> None:
 def _cpus_as_devices(options: DictConfig) -> ContextManager[None]:
     """Return a context in which fairseq counts one device per worker of this machine.
 
-    Its distributed code then takes no GPU, and gathers Python objects with ``all_gather_list``.
+    Inside it fairseq's distributed code selects no GPU, and gathers Python objects with
+    ``all_gather_list``.
     """
     devices = StandIn(
         torch.cuda,

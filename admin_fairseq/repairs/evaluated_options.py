@@ -49,7 +49,10 @@ VALUES = (type(None), bool, int, float, str)
 
 
 def apply() -> None:
-    """Patch fairseq to parse lines of speech manifests as literals, not to evaluate them."""
+    """Patch fairseq to read each line of a speech manifest as a literal dictionary.
+
+    fairseq's own ``eval`` would run code in the file.
+    """
     codedataset.eval = ast.literal_eval
 
 
@@ -82,9 +85,10 @@ def check(state: Any) -> None:
 
 
 def _values(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield (key, value) for every value nested in ``value``; items of a list get its key.
+    """Yield (key, value) for every value nested in ``value``, to any depth.
 
-    Raises AdminError if there are more than MOST_NODES values, or more than DEEPEST levels.
+    The items of a list get the key of the list. Raises AdminError if there are more than MOST_NODES
+    values, or more than DEEPEST levels.
     """
     waiting = [(None, value, 0)]
     seen = 0

@@ -22,7 +22,10 @@ LONGEST = 10.0
 
 
 class BackgroundConsumer(iterators.BackgroundConsumer):
-    """fairseq's thread that loads batches from ``source`` into ``queue``; ``stop`` ends it."""
+    """fairseq's thread that loads batches ahead, from ``source`` into ``queue``, made stoppable.
+
+    The method ``stop`` ends it.
+    """
 
     def __init__(self, queue: queue.Queue, source: Iterable, *options: Any) -> None:
         self._stopped, self._waiting = threading.Event(), queue

@@ -12,7 +12,10 @@ from admin_fairseq.errors import writable
 
 
 def apply() -> None:
-    """Patch all stream handlers, present and future, to escape characters they cannot encode."""
+    """Patch logging so that stream handlers escape characters that their stream cannot encode.
+
+    This holds for handlers that exist already, and for later ones.
+    """
     logging.StreamHandler.format = _format
 
 

@@ -27,14 +27,15 @@ def apply() -> None:
 
 
 def state_dict(self: EpochBatchIterator) -> dict[str, Any]:
-    """Return fairseq's state of the iterator, with the number of workers added as "num_shards"."""
+    """Return fairseq's state of the batch iterator, and the number of workers as "num_shards"."""
     return {**fairseqs_state_dict(self), "num_shards": self.num_shards}
 
 
 def load_state_dict(self: EpochBatchIterator, state: dict[str, Any]) -> None:
     """Restore the position within the epoch, converted to the present number of workers.
 
-    The used batches that do not divide evenly among these workers are used again.
+    If the batches used so far cannot be divided evenly among these workers, the last few are used
+    again.
     """
     seen = state.get("iterations_in_epoch", 0) * state.get("num_shards", self.num_shards)
     fairseqs_load_state_dict(self, {**state, "iterations_in_epoch": seen // self.num_shards})

@@ -37,8 +37,8 @@ def allowed_types() -> list[Any]:
 
     These are options in a Namespace; numpy's numbers and arrays (from --eval-bleu's counts), under
     their names in numpy 1 and in numpy 2; and the meters of fairseq up to 0.8, including the
-    original Admin release. An entry, as torch's allow-list takes it, is a type, or a pair of an
-    object and its full name in the file.
+    original Admin release. An entry is a type, or a pair of an object and its full name in the
+    file, as torch's allow-list requires.
     """
     makers = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(1).__reduce__()[0]}
     kinds = {type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")}
