@@ -1,4 +1,4 @@
-"""Options that train, evaluate and table share."""
+"""Options that the subcommands train, evaluate and table share."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RECIPES = "; ".join(
 
 
 def numbers(text: str) -> list[int]:
-    """The type of an option that is a list of numbers, such as ``"1 2"``."""
+    """Parse an option's value such as ``"1 2"`` into a list of whole numbers (an argparse type)."""
     if not re.fullmatch(r" *[0-9]{1,9}( +[0-9]{1,9})* *", text):
         raise ArgumentTypeError(f"{shortened(text, 100)!r}: use numbers with spaces between them")
     return list(map(int, text.split()))
 
 
 def add_data_set(parser: ArgumentParser) -> None:
-    """The options of all three: data, recipe, folders, device."""
+    """Add the options that train, evaluate and table share: data set, recipe, folders, device."""
     parser.add_argument(
         "dataset", metavar="DATASET", choices=list(PUBLISHED), help="one of " + ", ".join(PUBLISHED)
     )
@@ -41,7 +41,7 @@ def add_data_set(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--save-dir",
         metavar="DIR",
-        help="where each run gets a folder (default: runs/DATASET)",
+        help="folder in which each run gets a folder (default: runs/DATASET)",
     )
     parser.add_argument(
         "--precision",
@@ -54,7 +54,8 @@ def add_data_set(parser: ArgumentParser) -> None:
 
 
 def add_runs(parser: ArgumentParser) -> None:
-    """The options that select runs, of ``train`` and ``evaluate``."""
+    """Add the options that train and evaluate share: those of ``add_data_set``, scheme, depths and
+    seeds."""
     add_data_set(parser)
     parser.add_argument(
         "--scheme",
