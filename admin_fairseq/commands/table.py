@@ -23,7 +23,7 @@ Post-LN or Pre-LN, and without the values of --init-type that are Admin by other
 
 
 def _schemes(text: str) -> list[str]:
-    """Parse the value of --schemes: "all", or names with spaces between them."""
+    """Parse the value of --schemes, "all" or names with spaces between them, into scheme names."""
     names = ALL if text.strip() == "all" else text.split()
     unknown = [name for name in names if name not in SCHEME_NAMES]
     if unknown or not names:

@@ -191,7 +191,8 @@ class _Preparation:
             )
 
     def _take_steps(self, paths: dict[Archive, str]) -> None:
-        """Unpack the archives (archive → its path), then make words, pieces and binary data."""
+        """Unpack the archives (``paths``: archive → its file), then make the tokenised text, the
+        subword pieces and fairseq's binary data; skip the steps that are done already."""
         steps = Steps(self.options.data_dir)
         for archive, path in paths.items():
             members = self._members(archive)
@@ -255,7 +256,8 @@ class _Preparation:
     # words
 
     def _make_words(self) -> None:
-        """Write the files of words of every split, and the test set as published (test.raw)."""
+        """Write the tokenised text of every split (work/SPLIT.words.*), and the test set as
+        published (test.raw.*)."""
         dataset = self.dataset
         self._split_training_text()
         if isinstance(dataset.valid, Part):
@@ -271,8 +273,8 @@ class _Preparation:
         self._copy_raw()
 
     def _split_training_text(self) -> None:
-        """Apply the data set's rules to the training text, and write each pair of sentences to the
-        files of words of its split: train, or a split that is drawn from the training text."""
+        """Tokenise the training text by the data set's rules, and write each sentence pair to the
+        files (work/SPLIT.words.*) of its split: train, or a split drawn from the training text."""
         dataset, split_of = self.dataset, self._drawn()
         both = self._by_rules(dataset.train, dataset.corpus_rules, dataset.clean_words)
         with ExitStack() as stack:
@@ -309,10 +311,10 @@ class _Preparation:
         return count
 
     def _copy_raw(self) -> None:
-        """Write test.raw, the test set as published but without markup.
+        """Write test.raw.*, the test set as published but without markup.
 
-        For a test set drawn from the user's own text, copy its files of words: that text has no
-        markup, and no rule tokenises it.
+        A test set drawn from the user's own text is copied from work/test.words.*, which is not
+        tokenised and has no markup.
         """
         if isinstance(self.dataset.test, HeldOut):
             both = pairs(self.folder.words("test"))
@@ -321,7 +323,8 @@ class _Preparation:
         write_pairs(self.folder.test("raw"), both)
 
     def _write_words(self, split: str, parts: Sequence[Part], rules: tuple[str, ...]) -> None:
-        """Apply the named rules to the texts ``parts`` and write the split's files of words."""
+        """Apply the named rules, such as tokenise, to the texts ``parts``, and write the result to
+        work/SPLIT.words.*."""
         both = self._by_rules(parts, rules, None)
         write_pairs(self.folder.words(split), progress(both, split, "pairs"))
 
@@ -347,9 +350,10 @@ class _Preparation:
         self.subwords.learn(texts, self.folder.learned(), size)
 
     def _make_pieces(self) -> None:
-        """Split the words of every split into subword pieces, and write files of pieces.
+        """Split the text of train, valid and test into subword pieces, and write it to SPLIT.*.
 
-        Length limits apply to training pairs, and to validation pairs drawn from the training text.
+        Training pairs beyond the length limits are dropped, and so are validation pairs that were
+        drawn from the training text.
         """
         for split in SPLITS:
             cleaned = split == "train" or (split == "valid" and split in self.dataset.drawn)
@@ -385,6 +389,7 @@ class _Preparation:
 
 
 def _length(items: Iterable) -> int:
+    """Count the items of an iterator."""
     return sum(1 for _ in items)
 
 

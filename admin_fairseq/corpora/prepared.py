@@ -90,22 +90,25 @@ class DataFolder:
         return self.unpacked(part.archive, part.source), self.unpacked(part.archive, part.target)
 
     def words(self, split: str) -> Pair:
-        """The files of a split before it is split into pieces, in work/."""
+        """The intermediate text files of a split (train, valid, test) in work/: tokenised, but not
+        split into subword pieces."""
         return self._both(WORKPLACE, f"{split}.words.")
 
     def pieces(self, split: str) -> Pair:
-        """The files of a split in subword pieces."""
+        """The text files of a split (train, valid, test), split into subword pieces."""
         return self._both(f"{split}.")
 
     def test(self, kind: str) -> Pair:
-        """The files of the test set before it is split into pieces: ``kind`` is "raw" (as
-        published) or "words" (tokenised)."""
+        """The text files of the test set without subword pieces: ``kind`` is "raw" (as published)
+        or "words" (tokenised)."""
         return self._both(f"test.{kind}.")
 
     def learned(self) -> str:
+        """The file of learned subwords: BPE merges or a sentencepiece model."""
         return self.at(self.subwords)
 
     def dictionaries(self) -> Pair:
+        """fairseq's dictionary files in bin/."""
         return self._both("bin", "dict.", end=".txt")
 
     def text(self) -> list[str]:

@@ -58,11 +58,13 @@ def _tokenise(language: str, aggressively: bool = False) -> LineRule:
 
 
 def _lower_case(language: str) -> LineRule:
+    """Make a function that lower-cases a line as Perl does, in any language."""
     # str.lower() writes another small sigma at the end of a word, Perl's lc does not
     return lambda line: line.replace("Σ", "σ").lower()
 
 
 def _straighten_apostrophes(language: str) -> LineRule:
+    """Make a function that replaces each typographic apostrophe by an ASCII one."""
     return lambda line: line.replace("’", "'")
 
 

@@ -83,8 +83,8 @@ def pairs(paths: Pair, read: Callable[[str], Iterator[str]] = read_lines) -> Ite
 
 @contextmanager
 def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
-    """Open parallel text files for writing; the value of ``with`` is a function that takes one line
-    for each file and writes it.
+    """Open parallel text files for writing; ``with`` yields a function that is called with one line
+    for each file and writes the lines.
 
     The files get their names at the end of the ``with`` block, and none does after an error.
     """

@@ -92,8 +92,8 @@ SUBWORDS = {
 
 
 def encoder(kind: str, path: str) -> Callable[[str], str]:
-    """Load the learned subwords in ``path``; return a function that splits a line of words into a
-    line of pieces.
+    """Load the learned subwords in ``path``; return a function that splits the words of a line into
+    subword pieces, separated by spaces.
 
     ``kind`` is a value of ``--bpe``. Each process loads the file once, unless the file changes.
     """

@@ -418,8 +418,8 @@ WMT14_EN_FR = Published(
 def _compared(batches: str, about: str, settings: Settings, batch: Batch) -> tuple[Recipe, ...]:
     """Describe admin-torch's comparison with Admin and DeepNet, for one of its two batch sizes.
 
-    Returns the recipe of admin-torch and that of the other two; ``batches`` (8 or 128 batches of
-    4096 tokens in an update) becomes the recipes' name. In the published commands for the other two
+    Returns a recipe for admin-torch and a recipe for Admin and DeepNet; ``batches`` ("8" or "128"
+    batches of 4096 tokens in an update) is their name. In the published commands for the latter two
     (example/README.md, 2.2), --init-type replaces --share-all-embeddings, the fourth argument of
     admin-torch's scripts, so these runs share no embeddings.
     """

@@ -1,4 +1,5 @@
-"""Write YAML files for fairseq-hydra-train: one for each published run, and those they build on.
+"""Make the YAML files of ``admin-fairseq configs``, for fairseq-hydra-train: one for each published
+run, and the files that these refer to.
 
 Hydra composes a configuration before it imports the plugin, so it needs a file for each
 architecture, optimiser and learning rate scheduler of the plugin too. The file of a run ("row" of a
@@ -122,7 +123,7 @@ def _rows() -> Iterator[tuple[str, str]]:
 
 
 def _settings(dataset: str, published: Published, recipe: Recipe, row: Row) -> Settings:
-    """Return all settings of a published run beyond those that every run shares."""
+    """Return the settings of a published run except the ones in ``BASE``, which all runs share."""
     size = published.size if row.size is None else row.size
     chosen = {**recipe.settings, **row.but}
     return {

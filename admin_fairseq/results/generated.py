@@ -39,8 +39,8 @@ def translations(lines: Sequence[str]) -> list[str]:
 
 
 def _refuse_the_rest(lines: Sequence[str]) -> None:
-    """Raise AdminError if the lines are output of fairseq-generate without translations, or without
-    the numbers that put the translations in order."""
+    """Raise AdminError if the lines are output of fairseq-generate from which the translations, or
+    the numbers of the sentences, have been cut off."""
     if lines and all(map(SCORED.match, lines)):
         what = "lines with a score, but without the number of the sentence"
     elif any(map(OTHERS.match, lines)):

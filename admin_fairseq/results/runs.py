@@ -76,6 +76,7 @@ class Run:
 
     @property
     def seed(self) -> Union[int, str]:
+        """The random seed of the run."""
         seed = self.log.config.get("common", {}).get("seed", "?")
         return seed if isinstance(seed, int) and abs(seed) < 1 << 63 else _text(seed)
 
@@ -140,6 +141,7 @@ class Run:
 
     @property
     def last_loss(self) -> Optional[float]:
+        """The training loss of the last log interval; None if no loss was logged."""
         return self.log.training[-1].loss if self.log.training else None
 
     @property
@@ -150,6 +152,7 @@ class Run:
 
     @property
     def scores(self) -> Mapping[str, Score]:
+        """The BLEU scores by kind; empty if the run was not evaluated."""
         return self.evaluation.bleu if self.evaluation else {}
 
     def bleu(self, kind: str) -> Optional[float]:
@@ -171,16 +174,18 @@ def _setting(name: str, value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    """Convert a value from a log to text, shortened for tables."""
     return shortened(str(value), LONGEST_NAME)
 
 
 def _layers(value: Any) -> int:
+    """Return a number of layers from a log, or 0 if the value is no sensible number."""
     return value if isinstance(value, int) and 0 < value < MOST_LAYERS else 0
 
 
 class Verdict(NamedTuple):
-    """A statement about a run that tables show, such as "diverged": its definition in words, and
-    the function that tests whether it is true of a run."""
+    """What can be wrong with a run, such as "diverged": the definition as tables print it, and the
+    function that tests whether a run has this fault."""
 
     rule: str
     holds: Callable[[Run], bool]

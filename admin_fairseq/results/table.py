@@ -177,6 +177,7 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _cell(value: Value, digits: int) -> str:
+    """Format a value as a table cell; a number over several seeds as "mean±deviation"."""
     if not isinstance(value, Number):
         return value or ""
     return f"{value.mean:.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
@@ -206,6 +207,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _as_text(rows: Sequence[Row]) -> str:
+    """Format the rows and notes as a plain text table with aligned columns."""
     table = [list(map(printable, line)) for line in cells(rows)]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
@@ -213,12 +215,14 @@ def _as_text(rows: Sequence[Row]) -> str:
 
 
 def _as_markdown(rows: Sequence[Row]) -> str:
+    """Format the rows and notes as a Markdown table."""
     head, *lines = (list(map(as_markdown, line)) for line in cells(rows))
     table = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
     return "\n".join([*table, "", *(f"{as_markdown(note)}\n" for note in notes(rows))]).rstrip()
 
 
 def _as_json(rows: Sequence[Row]) -> str:
+    """Format the rows as JSON, with every logged loss and setting of each run."""
     content = {
         "notes": NOTE,
         "rule": {name: verdict.rule for name, verdict in VERDICTS.items()},

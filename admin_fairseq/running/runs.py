@@ -39,6 +39,7 @@ class Runs:
 
     @property
     def published(self) -> Published:
+        """The published runs on the data set."""
         return PUBLISHED[self.options.dataset]
 
     @property
@@ -54,22 +55,27 @@ class Runs:
 
     @property
     def layers(self) -> tuple[int, int]:
+        """The numbers of encoder and decoder layers."""
         return self.options.encoder_layers, self.options.decoder_layers
 
     @property
     def seeds(self) -> list[int]:
+        """The random seeds, one run for each: --seeds, or else the recipe's."""
         return self.options.seeds or list(self.recipe.seeds)
 
     @property
     def data_dir(self) -> str:
+        """The folder that ``admin-fairseq prepare`` has written."""
         return self.options.data_dir or os.path.join("data", self.options.dataset)
 
     @property
     def data_bin(self) -> str:
+        """The folder of the data in fairseq's binary format."""
         return os.path.join(self.data_dir, "bin")
 
     @property
     def save_dir(self) -> str:
+        """The folder that contains the folders of the runs."""
         return self.options.save_dir or os.path.join("runs", self.options.dataset)
 
     def folder(self, seed: int) -> str:
@@ -80,6 +86,7 @@ class Runs:
 
     @property
     def folders(self) -> list[str]:
+        """The folders of the runs, one for each seed."""
         return [self.folder(seed) for seed in self.seeds]
 
     def precision(self, cpu: bool) -> str:

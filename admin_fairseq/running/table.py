@@ -56,8 +56,10 @@ def table(asked: TableOptions) -> Iterator[str]:
 
 
 def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
-    """Yield the options of every run; all runs of the first seed come first, so that each row of
-    the table soon has a score."""
+    """Yield the training options of every run, a scheme with a depth and a seed.
+
+    All runs of the first seed come first, so that every row of the table soon has a score.
+    """
     shared = asdict(asked)
     for name in ("schemes", "depths", "seeds", "jobs"):
         del shared[name]

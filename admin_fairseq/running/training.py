@@ -211,8 +211,11 @@ def _keep_to_settings(folder: str, words: list[str]) -> None:
 
 
 def _binding(words: list[str]) -> list[str]:
-    """Return the arguments of the command ``words`` that must stay the same when a run is resumed:
-    those from fairseq-train on, without the options ``FREE`` and their values."""
+    """Return the arguments of the command ``words`` that must stay the same when a run is resumed.
+
+    The program that launches fairseq-train is left out, and the options in ``FREE`` with their
+    values.
+    """
     start = next(i for i, word in enumerate(words) if os.path.basename(word) == "fairseq-train")
     kept, rest = ["fairseq-train"], iter(words[start + 1 :])
     for word in rest:
