@@ -20,7 +20,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    """Write all files; raise AdminError, before writing, if a file of another origin is there."""
+    """Write all configuration files; raise AdminError, before writing, if one would replace a file
+    that this command has not made."""
     files = config_files()
     for name in files:
         path = os.path.join(args.folder, name)

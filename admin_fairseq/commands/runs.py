@@ -32,8 +32,9 @@ def add_data_set(parser: ArgumentParser) -> None:
     parser.add_argument(
         *("--recipe", "--batches"),
         metavar="NAME",
-        help="settings to use (default: those of the published runs with this scheme and depth); "
-        f"{RECIPES}; for WMT17 the batches of 4096 tokens in an update (default: 8)",
+        help="published settings to use (default: the settings of the published run with this "
+        f"scheme and depth); {RECIPES}; of WMT17, the number of batches of 4096 tokens in an "
+        "update (default: 8)",
     )
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder that prepare has written (default: data/DATASET)"

@@ -40,11 +40,16 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write the scores to FILE, for admin-fairseq results"
     )
-    parser.add_argument("--dataset", metavar="NAME", help="with --reference: noted in the JSON")
-    parser.add_argument("--checkpoint", metavar="FILE", help="noted in the JSON")
-    parser.add_argument("--averaged", metavar="K", type=positive, help="noted in the JSON")
-    parser.add_argument("--beam", type=positive, help="noted in the JSON")
-    parser.add_argument("--lenpen", type=finite, help="noted in the JSON")
+    for name, metavar, kind, what in (
+        ("--dataset", "NAME", str, "data set of --reference"),
+        ("--checkpoint", "FILE", str, "checkpoint of the translations"),
+        ("--averaged", "K", positive, "number of averaged checkpoints"),
+        ("--beam", "BEAM", positive, "beam width"),
+        ("--lenpen", "LENPEN", finite, "length penalty"),
+    ):
+        parser.add_argument(
+            name, metavar=metavar, type=kind, help=f"{what}, to be recorded in --output"
+        )
     add_force(parser)
 
 

@@ -127,7 +127,7 @@ class TextFiles(Dataset):
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:
-    """Describe an archive of the WMT organisers, with each of ``paths`` on both of their hosts."""
+    """Describe an archive of the WMT organisers, at each of ``paths`` on both of their hosts."""
     hosts = ("https://www.statmt.org/", "https://data.statmt.org/")
     return Archive(name, tuple(host + path for path in paths for host in hosts), md5)
 

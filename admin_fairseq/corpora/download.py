@@ -51,7 +51,7 @@ def fetch(
     for url in (*mirrors, *archive.urls):
         try:
             part = _download(url, path)
-            _judge(part, verify, archive.md5 if url in archive.urls else None)
+            _remove_if_unexpected(part, verify, archive.md5 if url in archive.urls else None)
             _remember_sum(path, file_digest(part, "sha256"))
             os.replace(part, path)
             return path
@@ -63,7 +63,7 @@ def fetch(
     )
 
 
-def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
+def _remove_if_unexpected(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
     """Remove the downloaded file ``part`` and raise ValueError if its MD5 checksum is not ``md5``
     or ``verify`` rejects it."""
     try:

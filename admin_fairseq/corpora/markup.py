@@ -41,8 +41,8 @@ def _segments(lines: Iterable[str]) -> Iterator[str]:
 def _without_ends(line: str) -> str:
     """Remove each ``</seg>``, and the spaces around it, from ``line``.
 
-    A regular expression for the spaces would restart at every one of them, which takes hours in a
-    line of very many. The added bars keep ``strip`` from removing spaces at both ends of the line.
+    A regular expression for the spaces would restart at each space, which takes hours in a line
+    with very many. The added bars keep ``strip`` from removing spaces at both ends of the line.
     """
     return "".join(part.strip() for part in f"|{line}|".split(_SEGMENT_END))[1:-1]
 

@@ -152,7 +152,7 @@ class _Preparation:
             logger.info("%s is ready", self.options.data_dir)
             return made
         self._refuse_foreign_files()
-        self._tell_what_is_replaced()
+        self._warn_of_changed_settings()
         paths = {archive: self._fetch(archive) for archive in self.dataset.archives}
         remove(self.folder.at(PREPARED))  # the steps below make its content untrue
         self._take_steps(paths)
@@ -176,7 +176,7 @@ class _Preparation:
                     f"{path}: already exists and would be replaced; choose another --data-dir"
                 )
 
-    def _tell_what_is_replaced(self) -> None:
+    def _warn_of_changed_settings(self) -> None:
         """Log a warning if --data-dir was prepared before with other settings."""
         before = read_prepared(self.options.data_dir) or {}
         named = ("source", "target", "bpe", "joined_dictionary")
@@ -362,7 +362,7 @@ class _Preparation:
             encode = partial(_encode, self.bpe, self.folder.learned(), limits)
             both = self._in_parallel(encode, pairs(words))
             write_pairs(pieces, progress(both, split, "pairs"))
-            _tell_cleaned(split, words[0], pieces[0])
+            _log_dropped(split, words[0], pieces[0])
         write_pairs(self.folder.test("words"), pairs(self.folder.words("test")))
 
     def _binarise(self) -> None:
@@ -393,13 +393,13 @@ def _length(items: Iterable) -> int:
     return sum(1 for _ in items)
 
 
-def _tell_cleaned(split: str, before: str, after: str) -> None:
+def _log_dropped(split: str, before: str, after: str) -> None:
     """Count the lines of two files, ``before`` and ``after`` the length limits, and log how many
     pairs of the split were dropped."""
     left, all_pairs = (_length(read_lines(path)) for path in (after, before))
     if left < all_pairs:
         logger.info(
-            "%s: %d of %d pairs are left out, too long or too unequal",
+            "%s: %d of %d pairs are dropped, too long or with too different lengths",
             *(split, all_pairs - left, all_pairs),
         )
 

@@ -117,12 +117,12 @@ def clean(source: str, target: str, limits: Clean) -> Optional[tuple[str, str]]:
         return None
     if max(lengths) / min(lengths) > limits.ratio:
         return None
-    if _has_monster(source) or _has_monster(target):
+    if _has_overlong_word(source) or _has_overlong_word(target):
         return None
     return source, target
 
 
-def _has_monster(line: str) -> bool:
+def _has_overlong_word(line: str) -> bool:
     """Whether a word of the line has more than LONGEST_WORD characters."""
     return len(line) > LONGEST_WORD and max(map(len, line.split(" "))) > LONGEST_WORD
 

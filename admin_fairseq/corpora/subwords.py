@@ -35,13 +35,13 @@ def _learn_bpe(texts: list[str], path: str, size: int) -> None:
 
     lines = progress(chain.from_iterable(map(read_lines, texts)), "learning BPE", "lines")
     merges = io.StringIO()
-    with _quiet_unless_seen():
+    with _stderr_hidden_unless_terminal():
         learn_bpe(lines, merges, size)
     with replacing(path) as file:
         file.write(merges.getvalue().encode())
 
 
-def _quiet_unless_seen() -> contextlib.AbstractContextManager:
+def _stderr_hidden_unless_terminal() -> contextlib.AbstractContextManager:
     """Return a context that hides standard error unless it is a terminal: subword-nmt's learn_bpe
     draws its progress bar in any case."""
     if sys.stderr.isatty():

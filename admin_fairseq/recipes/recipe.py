@@ -35,7 +35,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A published training run: scheme, depth, scores, and where it departs from its ``Recipe``."""
+    """A published training run, a row of a paper's table: its scheme, depth and scores, and the
+    settings that differ from its ``Recipe``."""
 
     scheme: str
     layers: tuple[int, int]  # of encoder and decoder

@@ -111,7 +111,7 @@ def read_log(path: str) -> Log:
 
 
 def parse(lines: Iterable[str]) -> Log:
-    """Read the lines of a log (with their line ends) into a ``Log``."""
+    """Collect the configuration and the losses from the lines (with their ends) of a run's log."""
     log = Log()
     for line in lines:
         # a line without an end is half written, or part of one that is too long
@@ -124,7 +124,7 @@ def parse(lines: Iterable[str]) -> Log:
 
 
 def _take(log: Log, name: str, text: str) -> None:
-    """Add to ``log`` what the message ``text`` of fairseq's logger ``name`` says."""
+    """Update ``log`` from one message: ``text``, which fairseq's logger ``name`` has logged."""
     if name == "fairseq_cli.train":
         _take_event(log, text)
     elif name == "train_inner":

@@ -87,7 +87,10 @@ def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> I
         yield Step(_average(run, average, asked.last_epoch or decoding.last_epoch))
     how = ["--beam", str(asked.beam or decoding.beam)]
     how += ["--lenpen", str(decoding.lenpen if asked.lenpen is None else asked.lenpen)]
-    yield Step(_generate(runs, f"{run}/{checkpoint}", [*how, *_rest(asked, device)]), f"{run}/test")
+    yield Step(
+        _generate(runs, f"{run}/{checkpoint}", [*how, *_unrecorded_options(asked, device)]),
+        f"{run}/test",
+    )
     noted = ["--checkpoint", checkpoint, *(["--averaged", str(average)] if averaging else [])]
     yield Step(
         [
@@ -120,7 +123,7 @@ def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
     ]
 
 
-def _rest(asked: EvaluateOptions, device: list[str]) -> list[str]:
+def _unrecorded_options(asked: EvaluateOptions, device: list[str]) -> list[str]:
     """Return the options of fairseq-generate that evaluation.json does not record: batch, device,
     and the user's own after --."""
     return ["--max-tokens", str(asked.max_tokens), *device, *asked.words]

@@ -60,7 +60,7 @@ def output_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def run(words: Words, **how: Any) -> int:
-    """Run a command, wait until it ends, and return its exit status (128 + N after signal N).
+    """Run a command, wait until it ends, and return its exit status, or 128 + N after signal N.
 
     ``how`` has keyword arguments for subprocess; without any, the command prints where this process
     does. If this process is interrupted, it ends the command and the processes started by it.
@@ -69,8 +69,11 @@ def run(words: Words, **how: Any) -> int:
 
 
 async def run_beside(words: Words, **how: Any) -> int:
-    """Run a command as ``run`` does, but as a coroutine, so that several commands can run at a
-    time."""
+    """Run a command, wait until it ends, and return its exit status (128 + N after signal N).
+
+    A coroutine, so that several commands can run at a time. If it is cancelled, it ends the command
+    and the processes started by the command.
+    """
     program = found(words[0])
     if program is None:
         raise AdminError(f"{words[0]}: no such command on PATH")

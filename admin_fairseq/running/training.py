@@ -69,7 +69,7 @@ def train(asked: TrainOptions) -> Iterator[str]:
             continue
         folder = runs.folder(seed)
         logger.info("Training %s", folder)
-        _keep_to_settings(folder, words)
+        _record_settings(folder, words)
         status = run(words, stderr=subprocess.STDOUT)
         if status:
             raise SystemExit(status)
@@ -196,21 +196,21 @@ LAUNCHERS: dict[str, tuple[Callable[[TrainOptions, int], list[str]], Optional[in
 """The values of --launcher: value → (function that returns the command, port of the workers)."""
 
 
-def _keep_to_settings(folder: str, words: list[str]) -> None:
+def _record_settings(folder: str, words: list[str]) -> None:
     """Write the run's settings to the file ``settings`` in its folder; raise AdminError if the
     folder has a run with other settings, from whose checkpoint fairseq-train would go on.
 
     ``words`` is the command that trains.
     """
     path = os.path.join(folder, "settings")
-    settings = _binding(words)
+    settings = _fixed_arguments(words)
     if os.path.exists(path) and shlex.split(read_text(path)) != settings:
         raise AdminError(f"{folder}: has a run with other settings; choose another --save-dir")
     with replacing(path) as file:  # other nodes may be reading it
         file.write(f"{as_line(settings)}\n".encode())
 
 
-def _binding(words: list[str]) -> list[str]:
+def _fixed_arguments(words: list[str]) -> list[str]:
     """Return the arguments of the command ``words`` that must stay the same when a run is resumed.
 
     The program that launches fairseq-train is left out, and the options in ``FREE`` with their
