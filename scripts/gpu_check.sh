@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Try everything on this machine's GPU, one verdict a line.
+# Test training, translation and speed on this machine's GPU, and print "ok" or "FAIL" for each test.
 # shellcheck disable=SC2154,SC2329 # options are assigned by lib.sh, functions are called by check
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -7,22 +7,22 @@ description="Run quick start, profiling, training in fp16 and bf16, every scheme
 GPUs and the benchmark on a CUDA machine. Prints 'ok', 'FAIL' or 'skip' for each; status 1 if one failed.
 With ADMIN_GPU_CHECK_ON_CPU=1 everything runs in fp32 on the CPU, to test this script."
 option out-dir "" "new folder for logs and checkpoints (default: runs/gpu_check-TIME)"
-option arch admin_transformer_iwslt_de_en "architecture of all checks but the quick start"
+option arch admin_transformer_iwslt_de_en "architecture of all checks except the quick start"
 option layers 6 "encoder and decoder layers"
 option pairs 5000 "sentence pairs of the corpus that is made for the checks"
 option pieces 300 "subword pieces"
 option max-tokens 4096 "tokens in a batch"
 option updates 200 "updates of a training run"
-option benchmark-updates 20 "updates in a block of the benchmark"
-option jobs 1 "checks that run side by side, after profile and training in fp16"
-flag skip-quickstart "leave the quick start out (it takes longest)"
-flag python-ready "install nothing: python and the packages are there (leaves the quick start out)"
+option benchmark-updates 20 "updates in a timed block of the benchmark"
+option jobs 1 "checks that run at a time, after profiling and training in fp16"
+flag skip-quickstart "leave the quick start out (the slowest check)"
+flag python-ready "install nothing, use the Python on PATH (leaves the quick start out)"
 parse_options "$@"
 
 on_cpu=${ADMIN_GPU_CHECK_ON_CPU:-0}
 : "${out_dir:=$root/runs/gpu_check-$(date +%Y%m%d-%H%M%S)}"
 
-# before anything is installed
+# check for a GPU before anything is installed
 [ "$on_cpu" = 1 ] || command -v nvidia-smi >/dev/null || [ -e /dev/nvidiactl ] ||
     fail "no CUDA device here: neither nvidia-smi nor /dev/nvidiactl"
 
@@ -56,7 +56,8 @@ export CUDA_VISIBLE_DEVICES=${all_gpus%%,*} # fairseq takes every GPU that it se
 
 data=$out_dir/corpus
 
-# Run a check and print its verdict, with what it writes to descriptor 3: check NAME FUNCTION WORDS...
+# Run a check and print ok or FAIL, followed by the text that the check writes to file descriptor 3:
+# check NAME FUNCTION [ARGUMENTS...]
 check() {
     local name=$1 log=$out_dir/${1// /-}.log started=$SECONDS status told
     shift
@@ -77,7 +78,7 @@ check() {
     fi
 }
 
-# Run a check beside others, at most --jobs of them: aside NAME FUNCTION WORDS...
+# Run a check in the background, at most --jobs at a time: aside NAME FUNCTION [ARGUMENTS...]
 aside() {
     [ "$(jobs -rp | wc -l)" -lt "$jobs" ] || wait -n
     check "$@" &
@@ -85,7 +86,7 @@ aside() {
 
 skip() { printf 'skip %s: %s\n' "$1" "$2"; }
 
-# The option for a precision: device fp32|fp16|bf16
+# Print fairseq's option for a precision on this device: device fp32|fp16|bf16
 device() {
     if [ "$on_cpu" = 1 ]; then
         echo --cpu
@@ -94,7 +95,7 @@ device() {
     fi
 }
 
-# train SAVE_DIR PRECISION INIT_TYPE [FAIRSEQ OPTIONS...]
+# Train a model on the corpus: train SAVE_DIR PRECISION INIT_TYPE [FAIRSEQ OPTIONS...]
 train() {
     local save_dir=$1 words
     read -ra words <<<"$(device "$2") --init-type $3"
@@ -109,10 +110,11 @@ train() {
         --no-epoch-checkpoints --log-format json --log-interval 1 "${words[@]}" "$@"
 }
 
-# The loss after each update, from a log: losses LOG
+# Print the training loss after each update, a line each, from a log of fairseq-train: losses LOG
 losses() { sed -n 's/.*| train_inner |.*"loss": "\([^"]*\)".*/\1/p' "$1"; }
 
-# Train, and check that the loss is always a number and falls: train_well NAME PRECISION INIT_TYPE ...
+# Train a model, and fail unless every loss is finite and the last is below the first:
+# train_well NAME PRECISION INIT_TYPE [FAIRSEQ OPTIONS...]
 train_well() {
     local name=$1
     shift
@@ -148,7 +150,8 @@ print(f"{len(omegas)} omegas up to {max(omegas):.2f}")
 END
 }
 
-# Without dropout, as its masks on a GPU depend on the precision.
+# Profile in fp32 and in fp16, and compare Admin's residual scales ω. Without dropout, because its
+# masks on a GPU depend on the precision.
 half_precision_profile() {
     local precision
     for precision in fp32 fp16; do
@@ -167,7 +170,8 @@ END
 
 train_fp16() { train_well fp16 fp16 adaptive --profile-path "$out_dir/profiling/profile.json"; }
 
-# Stop half way and resume without the profile: every loss within 1 % of the uninterrupted run's.
+# Stop a run half way and resume it without profile.json; fail unless every loss is within 1 % of the
+# uninterrupted run's loss.
 resume() {
     local dir=$out_dir/resume
     mkdir "$dir"
@@ -187,7 +191,8 @@ assert largest < 0.01, f"losses differ by up to {largest:.2%}"
 print(f"{len(pairs)} updates, largest difference of loss {largest:.4%}")' >&3
 }
 
-# The same checkpoint in both precisions; scores are compared, as BLEU of so short a run means little.
+# Translate with one checkpoint in fp32 and in fp16, and compare the scores of the translations (log-
+# probabilities), because the BLEU of so short a run means little.
 generation() {
     local precision words
     for precision in fp32 fp16; do
@@ -241,7 +246,7 @@ aside "fp16 profile" half_precision_profile
 aside "training bf16" train_well bf16 bf16 adaptive-auto
 for scheme in $(scheme_names); do
     case $scheme in
-        adaptive*) ;; # above
+        adaptive*) ;; # Admin: checked above
         *) aside "fp16 $scheme" train_well "$scheme" fp16 "$scheme" ;;
     esac
 done

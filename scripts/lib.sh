@@ -1,9 +1,10 @@
 # shellcheck shell=bash
-# What the scripts share: source it first. Options are declared, then parsed:
+# Functions that the scripts share; a script sources this file first. Options are declared, then
+# parsed:
 #
 #   option arch admin_transformer "architecture"      # --arch VALUE -> $arch
 #   flag cpu "train on the CPU"                       # --cpu        -> $cpu is true
-#   parse_options "$@"                                # words after -- go to the array extra
+#   parse_options "$@"                                # arguments after -- go to the array extra
 
 set -euo pipefail
 
@@ -54,18 +55,18 @@ parse_options() {
                     continue
                 fi
                 [[ $option_names == *" $name "* ]] || fail "unknown option $1 (see --help)"
-                [ $# -gt 1 ] || fail "$1 wants a value"
+                [ $# -gt 1 ] || fail "$1 needs a value"
                 printf -v "${name//-/_}" '%s' "$2"
                 shift 2
                 ;;
-            *) fail "unexpected word '$1' (see --help)" ;;
+            *) fail "unexpected argument '$1' (see --help)" ;;
         esac
     done
 }
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-# The Python to make .venv with: $PYTHON, or the reference version, or any supported one.
+# Print the Python to make .venv with: $PYTHON, or else Python 3.11, or any supported version.
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python3.12 python3.10 python3.9; do
@@ -80,8 +81,8 @@ find_python() {
     fail "Python 3.9 to 3.12 is needed; ${PYTHON:-python3} is $(python_version "${PYTHON:-python3}" || echo missing)"
 }
 
-# Make .venv with the given extras, unless it exists, and put it on PATH. With NO_INSTALL set, do
-# nothing: the commands on PATH are used.
+# Install this package with the given extras into .venv, unless that was done before, and put .venv
+# on PATH: setup_venv EXTRAS. With NO_INSTALL set, do nothing, so that the commands on PATH are used.
 setup_venv() {
     local extras=$1 python stamp
     [ -z "${NO_INSTALL:-}" ] || return 0
@@ -95,17 +96,18 @@ setup_venv() {
     say "Installing into $venv (the first time takes some minutes: fairseq is built from source)"
     [ -e "$venv/bin/python" ] || "$python" -m venv "$venv"
     if [ "$(python_version "$venv/bin/python")" = 3.11 ]; then
-        # the reference environment, whose torch is also used to build fairseq. A file:// address, as
-        # pip would split a path with spaces.
+        # install the versions of constraints.txt, and build fairseq with that torch too. The file
+        # is named by a file:// address, because pip would split a path with spaces.
         export PIP_CONSTRAINT=file://${root// /%20}/constraints.txt
         export PIP_BUILD_CONSTRAINT=$PIP_CONSTRAINT
     else
-        say "Not Python 3.11: installing newest versions, which may differ from those we tested"
+        say "Not Python 3.11: installing the newest versions, which can differ from the tested ones"
         "$venv/bin/pip" install --quiet "pip<24.1" "setuptools<70" # fairseq 0.12.2 needs them
     fi
     "$venv/bin/pip" install --quiet torch numpy
     "$venv/bin/pip" install --quiet --editable "${root}[$extras]"
-    # fairseq looks for --user-dir admin_fairseq beside itself, where an editable install puts nothing
+    # fairseq looks for --user-dir admin_fairseq in its own parent folder, where an editable
+    # installation puts nothing
     ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
     "$venv/bin/admin-fairseq" configs "$root/configs" >/dev/null # the files for model=, optimizer= are not committed
     touch "$stamp"
@@ -114,8 +116,8 @@ setup_venv() {
 
 have_gpu() { [ "$(python -c 'import torch; print(torch.cuda.is_available())')" = True ]; }
 
-# Set the array device to fairseq's options for the CPU, or for a GPU in fp16 or fp32:
-# choose_device CPU PRECISION
+# Set the array device to fairseq's options for the CPU (--cpu), or for a GPU in fp16 or fp32:
+# choose_device true|false fp16|fp32. Without a GPU, the CPU is used in any case.
 choose_device() {
     device=()
     if [ "$1" = true ] || ! have_gpu; then
@@ -125,7 +127,8 @@ choose_device() {
     fi
 }
 
-# A subcommand for a published data set, in the folders of this clone: published COMMAND DATASET WORDS...
+# Run admin-fairseq COMMAND for a published data set, with data and runs in the folders data/ and
+# runs/ of this repository: published COMMAND DATASET [ARGUMENTS...]
 published() {
     local command=$1 dataset=$2 runs=(--save-dir "$root/runs/$2")
     shift 2
@@ -134,7 +137,8 @@ published() {
     exec admin-fairseq "$command" "$dataset" --data-dir "$root/data/$dataset" "${runs[@]}" "$@"
 }
 
-# Run a command, its output to a file; if it fails, show the end of it: quietly FILE COMMAND...
+# Run a command and write its output to a file; if the command fails, show the last lines of the
+# file and exit: quietly FILE COMMAND [ARGUMENTS...]
 quietly() {
     local log=$1
     shift
@@ -144,15 +148,15 @@ quietly() {
     }
 }
 
-# The names of all schemes, the values of --init-type.
+# Print the names of all schemes (the values of --init-type) in one line.
 scheme_names() {
     python -m admin_fairseq.cli schemes --json 2>/dev/null |
         python -c 'import json, sys; print(*(row["scheme"] for row in json.load(sys.stdin)))'
 }
 
 # Translate a test set: generate DATA_BIN CHECKPOINT OUTPUT_PREFIX [FAIRSEQ OPTIONS...]
-# writes PREFIX.log (fairseq's output), PREFIX.err (its messages) and PREFIX.hyp (plain text, in the
-# order of the test set).
+# Writes OUTPUT_PREFIX.log (fairseq-generate's output), .err (its messages) and .hyp (the
+# translations as plain text, in the order of the test set).
 generate() {
     local data=$1 checkpoint=$2 prefix=$3
     shift 3
@@ -166,13 +170,14 @@ generate() {
     grep '^H-' "$prefix.log" | sed 's/^H-//' | sort -n | cut -f3 >"$prefix.hyp"
 }
 
-# One line, BLEU and its signature: bleu HYPOTHESIS REFERENCE
+# Print BLEU and sacreBLEU's signature in one line: bleu TRANSLATIONS_FILE REFERENCE_FILE
 bleu() {
     [ "$(wc -l <"$1")" -eq "$(wc -l <"$2")" ] || fail "$1 and $2 differ in their number of lines"
     sacrebleu "$2" --input "$1" --metrics bleu --format text --width 2
 }
 
-# Pieces and fairseq's binary format, from DIR/{train,valid,test}.{de,en}: binarise DIR PIECES TYPE
+# Learn PIECES subword pieces from DIR/train.{de,en}, split DIR/{train,valid,test}.{de,en} into them,
+# and write fairseq's binary format to DIR/bin: binarise DIR PIECES bpe|unigram
 binarise() {
     local dir=$1 pieces=$2 type=$3 split lang
     say "Training a sentencepiece model of $pieces pieces"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to a BLEU score: install, make a corpus, profile, train with Admin, translate.
+# Install the package, make a corpus, profile and train an Admin transformer, translate, print BLEU.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 description="Install into .venv, make a small German-English corpus of number words, dates, times
 and prices, profile and train an Admin transformer on it, translate its test set, print BLEU.
 On a machine without a GPU, training and translating take some minutes on 2 cores."
-option output-dir "$root/runs/quickstart" "where everything is written"
+option output-dir "$root/runs/quickstart" "folder for the corpus, the model and the translations"
 option layers 6 "encoder and decoder layers"
 option updates 800 "number of updates"
 option lr 2e-3 "peak learning rate"
@@ -26,7 +26,8 @@ if [ ! -e "$corpus/bin/done" ]; then
 fi
 paste -d'\n' <(head -n 3 "$corpus/test.de") <(head -n 3 "$corpus/test.en")
 
-# Train; progress is shown, all output goes to a file: train [FAIRSEQ OPTIONS...]
+# Train the model, show the progress, and write all output of fairseq-train to a file:
+# train [FAIRSEQ OPTIONS...]
 train() {
     local output=$run/output
     mkdir -p "$run"

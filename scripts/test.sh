@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up .venv, check style and types, run the tests on every core. Words are passed on to pytest.
+# Set up .venv, check style and types, run the tests on every core. Arguments are passed on to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 case ${1:-} in
@@ -10,12 +10,12 @@ case ${1:-} in
 esac
 setup_venv tests
 cd "$root"
-# the tests run several processes; more threads would only get in one another's way
+# the tests run in several processes, so more threads would compete for the same cores
 export OMP_NUM_THREADS=1
 ruff check .
 ruff format --check .
 mypy
 shellcheck .ci/run scripts/*.sh scripts/*/*.sh
-# a file's tests stay together, as they share what is slow to make; in the order of their names few
-# long ones come last, so that no process waits for another at the end
+# the tests of a file run in one process, because they share fixtures that are slow to make; in the
+# order of their names few long files come last, so that no process waits for another at the end
 exec python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

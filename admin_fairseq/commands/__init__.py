@@ -1,1 +1,1 @@
-"""The subcommands of ``admin-fairseq``, one module each: options, and the lines to print."""
+"""The subcommands of ``admin-fairseq``, one module each: options, action, and lines to print."""

@@ -1,4 +1,4 @@
-"""``admin-fairseq analyze WHAT``."""
+"""The subcommand ``admin-fairseq analyze WHAT``: run one of the analyses of models."""
 
 from admin_fairseq.analysis.table import TABLE
 from admin_fairseq.commands.studies import command

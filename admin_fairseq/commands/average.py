@@ -1,4 +1,6 @@
-"""``admin-fairseq average``, with the options of fairseq's own script."""
+"""The subcommand ``admin-fairseq average``: write the mean of several checkpoints' weights.
+
+Its options are those of fairseq's own script, ``scripts/average_checkpoints.py``."""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def _add_options(parser: ArgumentParser) -> None:
         "--checkpoint-upper-bound",
         metavar="N",
         type=positive,
-        help="none after epoch or update N",
+        help="leave out checkpoints after epoch or update N",
     )
     add_force(parser)
 
@@ -51,7 +53,8 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _inputs(args: Namespace) -> list[str]:
-    """The checkpoints to average, the last one last."""
+    """Return the paths of the checkpoints that the options select; of a folder's checkpoints, the
+    newest (or best) comes last. Raise AdminError for contradictory options."""
     first, bound = args.inputs[0], args.checkpoint_upper_bound
     chosen_by_number = args.num_epoch_checkpoints or args.num_update_checkpoints
     if bound and not chosen_by_number:

@@ -1,4 +1,4 @@
-"""``admin-fairseq benchmark WHAT``."""
+"""The subcommand ``admin-fairseq benchmark WHAT``: measure the speed or memory of models."""
 
 from admin_fairseq.benchmarks.table import TABLE
 from admin_fairseq.commands.studies import command

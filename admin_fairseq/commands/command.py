@@ -1,4 +1,4 @@
-"""The type of a subcommand, and options that several of them share."""
+"""The type of a subcommand of ``admin-fairseq``, and options that several subcommands share."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from admin_fairseq.errors import blaming
 
 
 class Command(NamedTuple):
-    """A subcommand; ``run`` yields the lines to print.
+    """A subcommand of ``admin-fairseq``: a function that adds its options to a parser, and a
+    function that runs it and yields the lines to print.
 
-    Files are written before the first line is yielded, since nobody may be reading the output.
-    Lines are printed with terminal control characters escaped, unless they are ``verbatim``: data
-    for the next program. With ``passes_words_on``, ``args.words`` has the words after ``--``.
+    ``run`` writes its files before it yields the first line: if nobody reads the output (a closed
+    pipe), it is stopped at that line.
     """
 
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Iterable[str]]
-    verbatim: bool = False
-    passes_words_on: bool = False
+    verbatim: bool = False  # print lines without escaping control characters: data for a program
+    passes_words_on: bool = False  # accept arguments after --, for fairseq, as args.words
 
 
 positive = counting(1)
-"""The argparse type of a count."""
+"""The argparse type of a whole number from 1 on."""
 
 finite = Bounds(-sys.float_info.max)
-"""The argparse type of any number."""
+"""The argparse type of any finite number."""
 
 
 def add_force(parser: ArgumentParser) -> None:
+    """Add the option --force."""
     parser.add_argument("--force", action="store_true", help="replace the output if it exists")
 
 
 def add_data(parser: ArgumentParser) -> None:
+    """Add --data, --source-lang and --target-lang, which select the dictionaries of a model."""
     parser.add_argument(
         "--data", metavar="DATA_BIN", required=True, help="folder with the model's dictionaries"
     )
@@ -48,7 +50,8 @@ def add_data(parser: ArgumentParser) -> None:
 
 
 def data_of(args: Namespace, state: Mapping) -> DataBin:
-    """The data folder and languages that ``add_data``'s options select for a checkpoint."""
+    """Return the data folder and languages for a checkpoint: from the options --data, --source-lang
+    and --target-lang, or the languages in the checkpoint ``state``."""
     with blaming(args.input):
         task = run_options(state).get("task") or {}
     return data_bin(args.data, task, args.source_lang, args.target_lang)

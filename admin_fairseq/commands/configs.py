@@ -1,4 +1,4 @@
-"""``admin-fairseq configs``."""
+"""The subcommand ``admin-fairseq configs``: write configuration files for fairseq-hydra-train."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from admin_fairseq.recipes.rows import MADE, config_files
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="for --config-dir of fairseq-hydra-train")
+    parser.add_argument(
+        "folder", metavar="DIR", help="folder to write to, for --config-dir of fairseq-hydra-train"
+    )
 
 
 def _run(args: Namespace) -> Iterable[str]:
+    """Write all configuration files; raise AdminError, before writing, if one would replace a file
+    that this command has not made."""
     files = config_files()
     for name in files:
         path = os.path.join(args.folder, name)

@@ -1,4 +1,5 @@
-"""``admin-fairseq evaluate``."""
+"""The subcommand ``admin-fairseq evaluate``: translate the test set with trained models, and
+compute BLEU."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ def _add_options(parser: ArgumentParser) -> None:
         help="tokens in a batch (default: %(default)s)",
     )
     parser.epilog = (
-        "The averaged epochs are fixed beforehand, never chosen on the test set. Words after -- "
-        "are passed on to fairseq-generate."
+        "The averaged epochs are fixed beforehand, never chosen on the test set. Arguments after "
+        "-- are passed on to fairseq-generate."
     )
 
 

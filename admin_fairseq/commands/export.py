@@ -1,4 +1,4 @@
-"""``admin-fairseq export``."""
+"""The subcommand ``admin-fairseq export``: convert a checkpoint to CTranslate2."""
 
 from __future__ import annotations
 

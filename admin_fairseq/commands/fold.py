@@ -1,4 +1,5 @@
-"""``admin-fairseq fold``."""
+"""The subcommand ``admin-fairseq fold``: convert a checkpoint to one of fairseq's own transformer
+that computes the same, by multiplying the scheme's residual scales (ω, α) into its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``admin-fairseq import-release``."""
+"""The subcommand ``admin-fairseq import-release``: convert a checkpoint of the original Admin
+release to one of this plugin."""
 
 from __future__ import annotations
 

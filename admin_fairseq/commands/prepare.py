@@ -1,4 +1,5 @@
-"""``admin-fairseq prepare``."""
+"""The subcommand ``admin-fairseq prepare``: turn a published data set, or the user's own text, into
+fairseq's binary format."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from admin_fairseq.corpora.own import HELD_OUT, PIECES
 from admin_fairseq.corpora.subwords import SUBWORDS
 
 MOST_WORKERS = 8 * (os.cpu_count() or 1)
-"""Each takes memory, and more than one for each core save no time."""
+"""A limit on --workers: each process needs memory, and more than one per core saves no time."""
 SHARE = f"{1 / HELD_OUT.one_in:.0%}% of its pairs, {HELD_OUT.most:,} at most"
 MOST_PIECES = 1_000_000
-"""Several times the largest vocabularies in use."""
+"""A limit on --bpe-size, several times the largest vocabularies in use."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -27,10 +28,10 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="DATASET",
         nargs="?",
         choices=list(DATASETS),
-        help=f"a published one ({titles}); none for your own text, see --text",
+        help=f"a published data set ({titles}); leave out for your own text, see --text",
     )
     parser.add_argument(
-        "--data-dir", metavar="DIR", required=True, help="everything is written here"
+        "--data-dir", metavar="DIR", required=True, help="folder for all that this command writes"
     )
     for name, metavar, what in (
         (
@@ -38,18 +39,18 @@ def _add_options(parser: ArgumentParser) -> None:
             "PREFIX",
             "your own training text, a sentence a line: PREFIX.SOURCE, PREFIX.TARGET",
         ),
-        ("--source", "LANG", "language to translate from, the end of its file's name, such as de"),
+        ("--source", "LANG", "language to translate from, the suffix of its file, such as de"),
         ("--target", "LANG", "language to translate to, such as en"),
         ("--valid", "PREFIX", f"validation text (default: drawn from --text, {SHARE})"),
         ("--test", "PREFIX", f"test set (default: drawn from --text, {SHARE})"),
-        ("--raw-dir", "DIR", "take the published files from here, download nothing"),
-        ("--mirror", "URL", "folder of archives to try before the published addresses"),
+        ("--raw-dir", "DIR", "folder that has the published files; nothing is downloaded"),
+        ("--mirror", "URL", "address of a folder to try before the published addresses"),
     ):
         parser.add_argument(name, metavar=metavar, help=what)
     parser.add_argument(
         "--bpe",
         choices=list(SUBWORDS),
-        help="how words are split (default: subword-nmt, as published; sentencepiece for your own "
+        help="how to split words (default: subword-nmt, as published; sentencepiece for your own "
         "text)",
     )
     parser.add_argument(
@@ -62,7 +63,8 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--separate-dictionaries",
         action="store_true",
-        help="one for each language, as T-Fixup on IWSLT14 (default: a joined one, as Admin)",
+        help="a dictionary for each language, as T-Fixup on IWSLT14 (default: one for both, as "
+        "Admin)",
     )
     parser.add_argument(
         "--workers",

@@ -1,4 +1,4 @@
-"""``admin-fairseq results``."""
+"""The subcommand ``admin-fairseq results``: print a table of training runs, draw their losses."""
 
 from __future__ import annotations
 
@@ -24,15 +24,21 @@ def _add_options(parser: ArgumentParser) -> None:
         "folders",
         metavar="DIR",
         nargs="+",
-        help="folder of a run (with train.log, perhaps profile.json and evaluation.json), or one "
-        "with runs somewhere below",
+        help="folder of a run (with train.log, perhaps profile.json and evaluation.json), or a "
+        "folder with runs somewhere below",
     )
-    parser.add_argument("--format", choices=list(FORMATS), default="text", help="what to print")
+    parser.add_argument(
+        "--format",
+        choices=list(FORMATS),
+        default="text",
+        help="format to print (default: %(default)s)",
+    )
     parser.add_argument(
         "--sort",
         metavar="COLUMN",
         choices=list(COLUMNS),
-        help="lowest first (default: by data set and depth): " + ", ".join(COLUMNS),
+        help="column to sort by, lowest first (default: by data set and depth): "
+        + ", ".join(COLUMNS),
     )
     parser.add_argument(
         "-o",
@@ -58,6 +64,7 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
+    """Write results.* in every format, curves.csv and, if matplotlib is there, curves.png, .svg."""
     drawing = drawing_or_none()
     files = {f"results.{ending}": f"{text(rows)}\n".encode() for ending, text in FORMATS.values()}
     files["curves.csv"] = as_csv(curves(rows)).encode()
@@ -68,7 +75,8 @@ def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
 
 
 def _panels(rows: Sequence[Row]) -> list[Panel]:
-    """Loss curves: a colour for each row, a line for each seed, a line style for each depth."""
+    """Describe the picture of the training and validation losses for drawing: a colour for each
+    row, a line for each seed, a line style for each depth."""
     drawn = [row for row in rows if any(run.log.training for run in row.runs)]
     depths = list(dict.fromkeys(row.first.depth for row in drawn))
     several = len({row.first.dataset for row in drawn}) > 1
@@ -97,6 +105,7 @@ def _panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _label(row: Row, with_dataset: bool) -> str:
+    """Return the legend of a row's curves."""
     dataset, *words = row.name
     return " ".join(filter(None, [dataset if with_dataset else "", *words, row.settings]))
 

@@ -1,4 +1,4 @@
-"""Options that train, evaluate and table share."""
+"""Options that the subcommands train, evaluate and table share."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ RECIPES = "; ".join(
 
 
 def numbers(text: str) -> list[int]:
-    """The type of an option that is a list of numbers, such as ``"1 2"``."""
+    """Parse an option's value such as ``"1 2"`` into a list of whole numbers (an argparse type)."""
     if not re.fullmatch(r" *[0-9]{1,9}( +[0-9]{1,9})* *", text):
         raise ArgumentTypeError(f"{shortened(text, 100)!r}: use numbers with spaces between them")
     return list(map(int, text.split()))
 
 
 def add_data_set(parser: ArgumentParser) -> None:
-    """The options of all three: data, recipe, folders, device."""
+    """Add the options that train, evaluate and table share: data set, recipe, folders, device."""
     parser.add_argument(
         "dataset", metavar="DATASET", choices=list(PUBLISHED), help="one of " + ", ".join(PUBLISHED)
     )
     parser.add_argument(
         *("--recipe", "--batches"),
         metavar="NAME",
-        help="settings to use (default: those of the published runs with this scheme and depth); "
-        f"{RECIPES}; for WMT17 the batches of 4096 tokens in an update (default: 8)",
+        help="published settings to use (default: the settings of the published run with this "
+        f"scheme and depth); {RECIPES}; of WMT17, the number of batches of 4096 tokens in an "
+        "update (default: 8)",
     )
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder that prepare has written (default: data/DATASET)"
@@ -41,7 +42,7 @@ def add_data_set(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--save-dir",
         metavar="DIR",
-        help="where each run gets a folder (default: runs/DATASET)",
+        help="folder in which each run gets a folder (default: runs/DATASET)",
     )
     parser.add_argument(
         "--precision",
@@ -54,7 +55,8 @@ def add_data_set(parser: ArgumentParser) -> None:
 
 
 def add_runs(parser: ArgumentParser) -> None:
-    """The options that select runs, of ``train`` and ``evaluate``."""
+    """Add the options that train and evaluate share: those of ``add_data_set``, scheme, depths and
+    seeds."""
     add_data_set(parser)
     parser.add_argument(
         "--scheme",

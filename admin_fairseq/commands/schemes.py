@@ -1,4 +1,4 @@
-"""``admin-fairseq schemes``."""
+"""The subcommand ``admin-fairseq schemes``: print a table of all values of --init-type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROFILES = {
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
 
 
 def _run(args: Namespace) -> Iterable[str]:
@@ -35,6 +35,7 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _cells(scheme: Scheme) -> tuple[str, ...]:
+    """Return a scheme's cells of the table, one for each of ``COLUMNS`` after its name."""
     norm = "Post-LN or Pre-LN" if scheme.norm is Norm.EACH else scheme.norm.value
     folds = "no" if scheme.no_stock_form else "yes"
     return (

@@ -1,4 +1,4 @@
-"""``admin-fairseq score``."""
+"""The subcommand ``admin-fairseq score``: compute the BLEU of a translated test set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from admin_fairseq.results.generated import translations
 from admin_fairseq.results.scoring import bleu, compound_split, tokenised
 
 MOST_LINES, LONGEST_LINE = 500_000, 100_000
-"""The largest test set: sacreBLEU keeps every n-gram of every line in memory."""
+"""Limits on a test set, in lines and in characters of a line: sacreBLEU keeps every n-gram of every
+line in memory."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -29,23 +30,32 @@ def _add_options(parser: ArgumentParser) -> None:
     against.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder that prepare has written, with its test set",
+        help="folder that prepare has written, whose test set is the reference",
     )
     against.add_argument(
-        "--reference", metavar="FILE", help="plain text; gives detokenised BLEU only"
+        "--reference",
+        metavar="FILE",
+        help="reference translations in plain text, for detokenised BLEU only",
     )
-    parser.add_argument("--output", metavar="FILE", help="JSON for admin-fairseq results")
-    parser.add_argument("--dataset", metavar="NAME", help="with --reference: noted in the JSON")
-    parser.add_argument("--checkpoint", metavar="FILE", help="noted in the JSON")
-    parser.add_argument("--averaged", metavar="K", type=positive, help="noted in the JSON")
-    parser.add_argument("--beam", type=positive, help="noted in the JSON")
-    parser.add_argument("--lenpen", type=finite, help="noted in the JSON")
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the scores to FILE, for admin-fairseq results"
+    )
+    for name, metavar, kind, what in (
+        ("--dataset", "NAME", str, "data set of --reference"),
+        ("--checkpoint", "FILE", str, "checkpoint of the translations"),
+        ("--averaged", "K", positive, "number of averaged checkpoints"),
+        ("--beam", "BEAM", positive, "beam width"),
+        ("--lenpen", "LENPEN", finite, "length penalty"),
+    ):
+        parser.add_argument(
+            name, metavar=metavar, type=kind, help=f"{what}, to be recorded in --output"
+        )
     add_force(parser)
 
 
 def _run(args: Namespace) -> Iterable[str]:
     if args.dataset and args.data_dir:
-        raise AdminError("--dataset goes with --reference; --data-dir knows its own")
+        raise AdminError("--dataset needs --reference; with --data-dir, leave --dataset out")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
     lines = _lines(args.hypotheses)
@@ -70,7 +80,11 @@ def _run(args: Namespace) -> Iterable[str]:
 
 
 def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, Score]]:
-    """The data set and the scores on its test set, tokenised and detokenised where it has both."""
+    """Compute BLEU against the test set of a prepared data folder.
+
+    Returns the data set's name and its scores by kind: tokenised, compound split and detokenised,
+    or detokenised alone for text that was never tokenised.
+    """
     prepared = read_prepared(data_dir)
     if prepared is None:
         raise AdminError(f"{data_dir}: not a folder of admin-fairseq prepare")
@@ -89,12 +103,13 @@ def _score_words(hypotheses: list[str], data_dir: str) -> tuple[str, dict[str, S
 
 
 def _name(given: Optional[str]) -> Optional[str]:
-    """A name fit for evaluation.json: file names may be long, or not valid text."""
+    """Shorten a name, and escape what is no valid text, so that evaluation.json can have it."""
     return None if given is None else shortened(printable(given))
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a text file; only newlines separate them."""
+    """Read the lines of a text file, which only newlines separate; raise AdminError if the file is
+    too large for a test set."""
     lines = read_text(path).split("\n")
     if not lines[-1]:
         lines.pop()

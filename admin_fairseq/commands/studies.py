@@ -1,4 +1,7 @@
-"""Commands made of tables of studies: ``admin-fairseq TABLE WHAT``."""
+"""Make the subcommands ``admin-fairseq analyze`` and ``benchmark`` from their tables of studies.
+
+A study measures something (``WHAT``) and writes its result to files; a report runs several studies
+and writes a page about them."""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ EPILOG = "Arguments after -- are options of fairseq-train for every model: -- --
 
 
 def command(table: Table) -> Command:
-    """The subcommand that has a WHAT for every study and every report of ``table``."""
+    """Make the subcommand of ``table``, which has a sub-subcommand WHAT for every study and every
+    report."""
     return Command(partial(_add_options, table), partial(_run, table))
 
 
@@ -46,6 +50,7 @@ def _add_options(table: Table, parser: ArgumentParser) -> None:
 
 
 def _run(table: Table, args: Namespace) -> Iterator[str]:
+    """Run a study, or all studies of a report, write the files, and yield the lines to print."""
     report = table.reports.get(args.what)
     options = values((report or table.studies[args.what]).options, args)
     parts = report.parts(options) if report else {args.what: options}
@@ -67,9 +72,12 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
 def _measured(
     table: Table, args: Namespace, options: FairseqDataclass, what: str, part: FairseqDataclass
 ) -> Finding:
-    """Run one study with ``part``, its share of the given ``options``."""
+    """Run the study ``what`` with the options ``part``, and return its result and how it was made.
+
+    For a study that is part of a report, ``options`` has the options of the report.
+    """
     study = table.studies[what]
-    # options of a report's part may have no command of their own
+    # a study with the options of a report cannot be run alone: record the report's command
     alone = (what, part) if type(part) is study.options else (args.what, options)
     made_with: dict[str, Any] = {
         table.key: what,
@@ -81,5 +89,5 @@ def _measured(
 
 
 def _command(table: str, folder: str, what: str, options: FairseqDataclass) -> str:
-    """The command that reproduces this study, or the report that it is part of."""
+    """Return the command line that repeats a study, or the report that has run the study."""
     return shlex.join(["admin-fairseq", table, what, "-o", folder, *command_line(options)])

@@ -1,4 +1,4 @@
-"""``admin-fairseq table``."""
+"""The subcommand ``admin-fairseq table``: train and evaluate many runs, and print one table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ ALL = [
     for name in SCHEME_NAMES
     if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profiling.NONE)
 ]
-"""All models, each once: ``default`` is Post-LN or Pre-LN, and schemes with a profile are Admin."""
+"""The schemes that ``--schemes all`` selects, each model once: without ``default``, which is
+Post-LN or Pre-LN, and without the values of --init-type that are Admin by other names."""
 
 
 def _schemes(text: str) -> list[str]:
+    """Parse the value of --schemes, "all" or names with spaces between them, into scheme names."""
     names = ALL if text.strip() == "all" else text.split()
     unknown = [name for name in names if name not in SCHEME_NAMES]
     if unknown or not names:
@@ -33,6 +35,7 @@ def _schemes(text: str) -> list[str]:
 
 
 def _depths(text: str) -> list[tuple[int, int]]:
+    """Parse the value of --depths, such as "6 60-12", into (encoder, decoder) layers."""
     found = [re.fullmatch(r"([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?", word) for word in text.split()]
     if not found or not all(found):
         raise ArgumentTypeError(
@@ -56,12 +59,15 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=1,
-        help="simultaneous runs (default: 1)",
+        help="number of runs at a time (default: 1)",
     )
-    parser.add_argument("--gpus", metavar="N", type=positive, help="for each run (default: all)")
+    parser.add_argument(
+        "--gpus", metavar="N", type=positive, help="GPUs of each run (default: all)"
+    )
     parser.epilog = (
-        "The output of a run goes to a file beside its folder. Run again, the command continues "
-        "where it stopped. Words after -- are passed on to fairseq-train."
+        "The output of a run goes to the file FOLDER.log beside the folder of the run. If the "
+        "command is run again, it continues where it stopped. Arguments after -- are passed on to "
+        "fairseq-train."
     )
 
 

@@ -1,4 +1,4 @@
-"""``admin-fairseq train``."""
+"""The subcommand ``admin-fairseq train``: train models with published settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from admin_fairseq.running.training import LAUNCHERS, TrainOptions, train
 
 def _add_options(parser: ArgumentParser) -> None:
     add_runs(parser)
-    parser.add_argument("--gpus", metavar="N", type=positive, help="per node (default: all)")
+    parser.add_argument("--gpus", metavar="N", type=positive, help="GPUs per node (default: all)")
     parser.add_argument(
         "--nodes",
         metavar="N",
@@ -24,8 +24,8 @@ def _add_options(parser: ArgumentParser) -> None:
         "--launcher",
         choices=list(LAUNCHERS),
         default="torchrun",
-        help="what starts several nodes: torchrun (run this command on each node) or slurm (run it "
-        "once; default: %(default)s)",
+        help="program that starts the workers on several nodes: torchrun (run this command on each "
+        "node) or slurm (run this command once; default: %(default)s)",
     )
     parser.add_argument(
         "--endpoint", metavar="HOST:PORT", help="for torchrun: address of the first node"
@@ -36,7 +36,10 @@ def _add_options(parser: ArgumentParser) -> None:
         type=positive,
         help="batches in an update (default: as many as give the published batch)",
     )
-    parser.epilog = "Words after -- are passed on to fairseq-train. Run again, the command resumes."
+    parser.epilog = (
+        "Arguments after -- are passed on to fairseq-train. If the command is run again, it "
+        "resumes the runs."
+    )
 
 
 def _run(args: Namespace) -> Iterable[str]:

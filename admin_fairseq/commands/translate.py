@@ -1,4 +1,4 @@
-"""``admin-fairseq translate``."""
+"""The subcommand ``admin-fairseq translate``: translate standard input with an exported model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="OUTDIR", help="folder that admin-fairseq export wrote")
     add(
         "sentencepiece_model",
-        "subword model, if OUTDIR has none; without any, lines are pieces",
+        "subword model, if OUTDIR has none; without any, input and output are subword pieces",
         metavar="FILE",
     )
     add("beam", "beam width")
@@ -43,7 +43,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _standard_input() -> Iterator[str]:
-    """The lines of standard input without line ends, in UTF-8 whatever the locale."""
+    """Yield the lines of standard input without line ends, decoded as UTF-8 whatever the locale;
+    raise AdminError for other text or a line that is too long."""
     file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
     try:
         while line := file.readline(LONGEST_LINE):

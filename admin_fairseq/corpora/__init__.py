@@ -1,1 +1,1 @@
-"""From published archives or your own text to fairseq's binary format."""
+"""Turn published data sets, or the user's own text, into fairseq's binary format."""

@@ -1,4 +1,4 @@
-"""Extracting single files from an archive, whole or not at all."""
+"""Check tar archives and extract single files from them, each file completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.files import replacing
 
 BLOCK = 1 << 20
-LARGEST = 32 << 30  # bytes unpacked, several times the size of the published archives
-MOST_MEMBERS = 10_000  # tarfile remembers all of them
-HEADERS = 32 << 10  # bytes of headers before a member, which tarfile holds in memory
+LARGEST = 32 << 30  # bytes after unpacking; the published archives are several times smaller
+MOST_MEMBERS = 10_000  # a limit, because tarfile keeps every member in memory
+HEADERS = 32 << 10  # bytes of headers allowed before a member, because tarfile holds them in memory
 DAMAGE = (
     tarfile.TarError,
     gzip.BadGzipFile,
@@ -29,26 +29,27 @@ DAMAGE = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a damaged or malicious archive raises."""
+"""The exceptions that reading a damaged or malicious archive can raise."""
 
 
 class BadArchive(ValueError):
-    """What is wrong with an archive."""
+    """Raised for an archive that is damaged, too large or incomplete; the message says why."""
 
 
 def verify(archive: str, members: Collection[str]) -> None:
-    """Read a .tar or .tgz to its end; raises BadArchive if it is damaged or lacks a member."""
+    """Read a .tar or .tgz file to its end; raise BadArchive if the file is damaged or if one of
+    ``members`` is missing."""
     with _naming_damage():
         for _ in _contents(archive, members):
             pass
 
 
 def unpack(archive: str, members: Mapping[str, str]) -> None:
-    """Write each member of a .tar or .tgz to the path it is mapped to.
+    """Extract members of a .tar or .tgz file; ``members`` maps each name to the path to write.
 
-    A member ``NAME.gz`` is accepted for ``NAME`` (WMT's giga-fren). The archive is read to its
-    end, where its check sum is, before any file appears. Raises AdminError for a damaged archive
-    or a missing member.
+    A member ``NAME.gz`` is decompressed and used for ``NAME`` (WMT's giga-fren archive has such
+    members). No output file appears before the archive has been read to its end, where its
+    checksum is. Raises AdminError for a damaged archive or a missing member.
     """
     with ExitStack() as outputs:
         try:
@@ -62,6 +63,7 @@ def unpack(archive: str, members: Mapping[str, str]) -> None:
 
 @contextmanager
 def _naming_damage() -> Iterator[None]:
+    """Raise BadArchive in place of any exception in ``DAMAGE``."""
     try:
         yield
     except BadArchive:
@@ -71,10 +73,11 @@ def _naming_damage() -> Iterator[None]:
 
 
 def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, BinaryIO]]:
-    """Each of the members as a stream, which must be read before the next one is requested.
+    """Yield (name, content stream) for each of ``members``; read a stream before asking for the
+    next pair.
 
-    Raises BadArchive at the end if some are missing. Only plain files count: no links, and no
-    sparse files, whose holes may be larger than any disk.
+    Raises BadArchive after the last member if some are missing. Links are ignored, and so are
+    sparse files, because their holes could fill any disk.
     """
     missing = set(members)
     with _stream(archive) as stream:
@@ -94,20 +97,23 @@ def _contents(archive: str, members: Collection[str]) -> Iterator[tuple[str, Bin
                 missing.remove(wanted)
                 content = cast(BinaryIO, tar.extractfile(entry))
                 yield wanted, _uncompressed(content) if compressed else content
-        while stream.read(BLOCK):  # to the check sum
+        while stream.read(BLOCK):  # read on to the gzip checksum, so that it is verified
             pass
     if missing:
         others = f" and {len(missing) - 1} more members" if len(missing) > 1 else ""
-        raise BadArchive(f"it lacks {min(missing)}{others}")
+        raise BadArchive(f"the archive lacks {min(missing)}{others}")
 
 
 def _uncompressed(stream: BinaryIO) -> BinaryIO:
+    """Wrap a gzip stream in one that decompresses; reading more than ``LARGEST`` bytes raises
+    BadArchive."""
     content = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     return cast(BinaryIO, _Limited(content, LARGEST, f"more than {LARGEST >> 30} GiB unpacked"))
 
 
 class _Limited:
-    """A stream that raises BadArchive with ``message`` after ``left`` bytes."""
+    """A readable stream that raises BadArchive(``message``) when more than ``left`` bytes are
+    read."""
 
     def __init__(self, stream: BinaryIO, left: int, message: str) -> None:
         self.left = left
@@ -123,18 +129,21 @@ class _Limited:
 
 
 class _Unended(_Limited):
-    """A stream whose reader knows where it ends, so that an earlier end is an error."""
+    """A ``_Limited`` stream that raises EOFError when it is read at its end.
+
+    tarfile stops reading at the mark that ends an archive, so only a truncated one is read further.
+    """
 
     def read(self, size: int) -> bytes:
         block = super().read(size)
         if not block:
-            raise EOFError("it ends too early")
+            raise EOFError("the archive ends too early")
         return block
 
 
 @contextmanager
 def _stream(archive: str) -> Iterator[BinaryIO]:
-    """The archive's bytes, uncompressed, with a progress bar for the file."""
+    """Open a .tar or .tgz file for reading, decompressed if needed, and show a progress bar."""
     with open_input(archive) as file:
         size = os.fstat(file.fileno()).st_size
         compressed = file.read(2) == b"\x1f\x8b"

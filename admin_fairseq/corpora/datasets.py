@@ -1,7 +1,8 @@
-"""The table of data sets: where each comes from and which rules make its training data.
+"""The table of published data sets: where each is downloaded and how its text is prepared.
 
-The rules are those of fairseq's own preparation scripts (``examples/translation``) and of the
-Admin release (``pre-process``), which follows them; where the two differ, a row says so.
+The preparation follows fairseq's own scripts (``examples/translation``) and the Admin release
+(``pre-process``), which follows those scripts; where the two differ, a comment in ``DATASETS`` says
+which one is used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from admin_fairseq.corpora.markup import Markup
 
 
 class Archive(NamedTuple):
-    """A file to download: its addresses, first to last, and its MD5 sum where one is known."""
+    """A file to download: its name, its addresses in the order to try, and its MD5 checksum if
+    one is published."""
 
     name: str
     urls: tuple[str, ...]
@@ -21,7 +23,10 @@ class Archive(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A parallel text: for each side one member of an archive, or a file if that is None."""
+    """A parallel text: the names of its source and its target file.
+
+    The names are members of the tar archive ``archive``, or paths of files if ``archive`` is None.
+    """
 
     archive: Optional[str]
     source: str
@@ -30,21 +35,22 @@ class Part(NamedTuple):
 
 
 class EveryNth(NamedTuple):
-    """Validation data: the n-th, 2n-th, … pair of the training text, taken out of it."""
+    """A rule that moves every n-th sentence pair of the training text to the validation data."""
 
     n: int
 
 
 class HeldOut(NamedTuple):
-    """Data taken out of the training text: one of ``one_in`` pairs, at most ``most`` in all."""
+    """A rule that moves random pairs of the training text to the validation or test data: one in
+    ``one_in`` pairs, and at most ``most``."""
 
     one_in: int
     most: int
 
 
 class Clean(NamedTuple):
-    """Which pairs are kept: each side has ``shortest`` to ``longest`` words, and the longer side
-    at most ``ratio`` times as many as the shorter."""
+    """Length limits of the sentence pairs to keep, in words or subword pieces: both sentences have
+    ``shortest`` to ``longest``, and the longer at most ``ratio`` times as many as the shorter."""
 
     ratio: float
     shortest: int
@@ -53,27 +59,29 @@ class Clean(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """How a data set is made."""
+    """A data set: its languages, its files, and the settings of its preparation."""
 
     title: str
-    source: str  # language
-    target: str
+    source: str  # language code, such as de
+    target: str  # language code
     train: tuple[Part, ...]
     valid: Union[EveryNth, HeldOut, Part]
     test: Union[HeldOut, tuple[Part, ...]]
     bpe_merges: int
     archives: tuple[Archive, ...] = ()
     corpus_rules: tuple[str, ...] = ()  # names in rules.RULES, for training and validation text
-    test_rules: tuple[str, ...] = ()
-    clean_words: Optional[Clean] = None  # before the text is split into pieces
-    clean_pieces: Optional[Clean] = None  # afterwards; validation pairs drawn from training too
+    test_rules: tuple[str, ...] = ()  # names in rules.RULES, for the test text
+    clean_words: Optional[Clean] = None  # limits in words, applied before the split into pieces
+    # limits in pieces, for training pairs and for validation pairs drawn from the training text
+    clean_pieces: Optional[Clean] = None
 
-    # not fields: they are not settings of the published data sets
-    pieces = "subword-nmt"  # the default, a name in subwords.SUBWORDS
-    tokenised = True  # the text has Moses' tokens
+    # class attributes, not fields, so that prepared.json does not record them as settings
+    pieces = "subword-nmt"  # the default of --bpe: a name in subwords.SUBWORDS
+    tokenised = True  # whether the rules split the text into Moses' tokens
 
     @property
     def lowercase(self) -> bool:
+        """Whether the test set is lower-cased, so that BLEU has to ignore case."""
         return "lower-case" in self.test_rules
 
     @property
@@ -82,26 +90,34 @@ class Dataset:
 
     @property
     def parts(self) -> list[Part]:
-        """All texts: training, validation and test, as far as they have texts of their own."""
+        """All parallel texts, in the order training, validation, test; without the splits that are
+        drawn from the training text."""
         valid = [self.valid] if isinstance(self.valid, Part) else []
         return [*self.train, *valid, *(() if isinstance(self.test, HeldOut) else self.test)]
 
     @property
     def drawn(self) -> list[str]:
-        """The splits that are drawn from the training text."""
+        """Names of the splits (valid, test) whose pairs are drawn from the training text."""
         splits = {"valid": self.valid, "test": self.test}
         return [name for name, of in splits.items() if isinstance(of, (EveryNth, HeldOut))]
 
 
 SANE = Clean(ratio=1000, shortest=1, longest=1000)
-"""Limits in words, wide because some languages have no spaces; drops pairs with an empty side."""
+"""Limits in words: drop pairs in which one sentence is empty or extremely long.
+
+They are wide because a language without spaces has one word per sentence."""
 USUAL = Clean(ratio=9, shortest=1, longest=250)
-"""Limits in pieces: the ratio of the Admin release, the length of fairseq's WMT scripts."""
+"""Limits in subword pieces: the ratio as in the Admin release, the length as in fairseq's WMT
+scripts."""
 
 
 @dataclass(frozen=True)
 class TextFiles(Dataset):
-    """A data set of files instead of archives; ``identities`` shows when they change."""
+    """A data set that is read from text files instead of downloaded archives.
+
+    ``identities`` has the path, size and modification time of each file, so that a later run
+    notices a changed file.
+    """
 
     clean_words: Optional[Clean] = SANE
     clean_pieces: Optional[Clean] = USUAL
@@ -111,7 +127,7 @@ class TextFiles(Dataset):
 
 
 def _statmt(name: str, *paths: str, md5: Optional[str] = None) -> Archive:
-    """An archive of the WMT organisers, which both of their hosts may have."""
+    """Describe an archive of the WMT organisers, at each of ``paths`` on both of their hosts."""
     hosts = ("https://www.statmt.org/", "https://data.statmt.org/")
     return Archive(name, tuple(host + path for path in paths for host in hosts), md5)
 
@@ -134,7 +150,7 @@ NEWS_12 = _statmt(
 )
 GIGA = _statmt("training-giga-fren.tar", "wmt10/training-giga-fren.tar")
 DEV = _statmt("dev.tgz", "wmt17/translation-task/dev.tgz")
-# the sum that sacreBLEU has
+# the checksum that sacreBLEU uses
 TEST_2014 = _statmt("test-full.tgz", "wmt14/test-full.tgz", md5="a8cd784e006feb32ac6f3d9ec7eb389a")
 
 WMT_CORPUS = ("normalise", "printable", "tokenise-aggressively")
@@ -142,11 +158,12 @@ WMT_TEST = ("straighten-apostrophes", "tokenise-aggressively")
 
 
 def _texts(source: str, target: str, *members: tuple[Archive, str]) -> tuple[Part, ...]:
-    """Parts whose two members differ only in the language at the end."""
+    """Describe parallel texts; the names of their two files differ only in the language suffix."""
     return tuple(Part(a.name, f"{name}.{source}", f"{name}.{target}") for a, name in members)
 
 
 def _newstest2014(pair: str, source: str, target: str) -> tuple[Part, ...]:
+    """Describe the SGML files of newstest2014; ``pair`` is WMT's code, such as deen."""
     start = f"test-full/newstest2014-{pair}"
     members = f"{start}-src.{source}.sgm", f"{start}-ref.{target}.sgm"
     return (Part(TEST_2014.name, *members, Markup.SEGMENTS),)
@@ -249,4 +266,4 @@ DATASETS = {
         bpe_merges=8000,
     ),
 }
-"""Name → data set."""
+"""The data sets of ``admin-fairseq prepare``, by name."""

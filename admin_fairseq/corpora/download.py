@@ -1,4 +1,4 @@
-"""Downloading archives from several addresses, resuming earlier attempts."""
+"""Download archives: try several addresses, resume interrupted downloads, record checksums."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import read_text, replacing
 
 BLOCK = 1 << 20
-SUMS = "SHA256SUMS"  # in the format of sha256sum, which can check the files too
-TIMEOUT = 60  # seconds without an answer
-SLOWEST = 60 << 10  # bytes in TIMEOUT; a slower download would take weeks
-LARGEST = 8 << 30  # bytes, several times the size of the largest published archive
-TOO_LARGE = f"it has more than {LARGEST >> 30} GiB"
+SUMS = "SHA256SUMS"  # a file in the format of sha256sum, so that sha256sum -c can check it
+TIMEOUT = 60  # seconds to wait for an answer
+SLOWEST = 60 << 10  # the least bytes in TIMEOUT seconds; a slower download would take weeks
+LARGEST = 8 << 30  # bytes; the largest published archive is several times smaller
+TOO_LARGE = f"the file has more than {LARGEST >> 30} GiB"
 
 
 def fetch(
     archive: Archive, folder: str, verify: Callable[[str], None], mirror: Optional[str] = None
 ) -> str:
-    """The path of ``archive`` in ``folder``, downloaded if it is not there.
+    """Download ``archive`` into ``folder`` unless it is there already, and return its path.
 
     ``mirror`` is the address of a folder that is tried before the published addresses. A file for
-    which ``verify`` raises ValueError is removed, and the next address is tried. Raises AdminError
-    that lists every address if none of them has the file.
+    which ``verify`` raises ValueError is removed, and the next address is tried. Raises AdminError,
+    which lists every address and its failure, if none of them has the file.
     """
     path = os.path.join(folder, archive.name)
     if os.path.exists(path):
@@ -51,7 +51,7 @@ def fetch(
     for url in (*mirrors, *archive.urls):
         try:
             part = _download(url, path)
-            _judge(part, verify, archive.md5 if url in archive.urls else None)
+            _remove_if_unexpected(part, verify, archive.md5 if url in archive.urls else None)
             _remember_sum(path, file_digest(part, "sha256"))
             os.replace(part, path)
             return path
@@ -63,12 +63,13 @@ def fetch(
     )
 
 
-def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
-    """Remove the file and raise ValueError if it is not the expected one."""
+def _remove_if_unexpected(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None:
+    """Remove the downloaded file ``part`` and raise ValueError if its MD5 checksum is not ``md5``
+    or ``verify`` rejects it."""
     try:
         digest = file_digest(part, "md5") if md5 else None
         if digest != md5:
-            raise ValueError(f"its MD5 sum is {digest}, not {md5}")
+            raise ValueError(f"its MD5 checksum is {digest}, not {md5}")
         verify(part)
     except ValueError:
         remove(part)
@@ -76,7 +77,10 @@ def _judge(part: str, verify: Callable[[str], None], md5: Optional[str]) -> None
 
 
 def _download(url: str, path: str) -> str:
-    """Download ``url`` to a file beside ``path`` and return its name; keep it if unfinished."""
+    """Download ``url`` to a .part file in the folder of ``path`` and return that file's path.
+
+    An interrupted download leaves the .part file, from which a later call goes on.
+    """
     folder, name = os.path.split(path)
     part = os.path.join(folder, f".{name}.{zlib.crc32(url.encode()):08x}.part")
     have = os.path.getsize(part) if os.path.exists(part) else 0
@@ -103,7 +107,11 @@ def _download(url: str, path: str) -> str:
 
 
 def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
-    """The server's answer, from byte ``have`` on if it can; None if the file has no more bytes."""
+    """Request ``url`` from byte ``have`` on, and return the server's response.
+
+    Returns None if the file has exactly ``have`` bytes. Raises OSError, and removes ``part``, if
+    the bytes downloaded earlier cannot belong to this file.
+    """
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = _in_time(lambda: _web().open(request, timeout=TIMEOUT))
@@ -112,7 +120,7 @@ def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":
             remove(part)
-            raise OSError("an earlier download does not fit the file; try again") from None
+            raise OSError("the part downloaded earlier does not fit the file; try again") from None
         return None
     there = answer.headers.get("Content-Range", "")
     if answer.status == 206 and not there.startswith(f"bytes {have}-"):
@@ -122,7 +130,8 @@ def _ask(url: str, have: int, part: str) -> Optional[http.client.HTTPResponse]:
 
 
 def _web() -> urllib.request.OpenerDirector:
-    """Opens web addresses only, never files or FTP, even if a server redirects there."""
+    """Build a URL opener for http and https only: a server cannot redirect it to a local file or
+    to FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -138,9 +147,9 @@ def _web() -> urllib.request.OpenerDirector:
 
 
 def _in_time(ask: Callable[[], http.client.HTTPResponse]) -> http.client.HTTPResponse:
-    """What ``ask`` returns or raises; OSError if it takes longer than TIMEOUT.
+    """Call ``ask`` in a thread and return its response; raise OSError after TIMEOUT seconds.
 
-    A socket's own time limit restarts with each byte of a header.
+    The time limit of a socket would not do: it restarts with each byte that arrives.
     """
     answer: Future[http.client.HTTPResponse] = Future()
 
@@ -158,7 +167,12 @@ def _in_time(ask: Callable[[], http.client.HTTPResponse]) -> http.client.HTTPRes
 
 
 def _total(answer: http.client.HTTPResponse, begin: int) -> Optional[int]:
-    """The size of the whole file, of which ``begin`` bytes are here; None if it is not known."""
+    """Compute the size of the whole file in bytes: ``begin`` bytes downloaded earlier plus the
+    Content-Length of ``answer``.
+
+    Returns None if the server does not send the length; raises OSError if it is invalid or larger
+    than LARGEST.
+    """
     size = answer.headers.get("Content-Length")
     if size is None:
         return None
@@ -170,7 +184,8 @@ def _total(answer: http.client.HTTPResponse, begin: int) -> Optional[int]:
 
 
 def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """Blocks as they arrive; raises OSError for fewer than SLOWEST bytes in TIMEOUT."""
+    """Yield the blocks of a response as they arrive; raise OSError if fewer than SLOWEST bytes
+    arrive within TIMEOUT seconds."""
     since, arrived = time.monotonic(), 0
     for block in iter(lambda: answer.read1(BLOCK), b""):
         yield block
@@ -182,11 +197,13 @@ def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
+    """Describe an error of a download in one short line."""
     reason = getattr(error, "reason", None) or error
     return shortened(" ".join(str(reason).split()) or type(error).__name__, 300)
 
 
 def file_digest(path: str, algorithm: str) -> str:
+    """Compute a file's checksum in hexadecimal; ``algorithm`` is a name of hashlib's, as sha256."""
     digest = hashlib.new(algorithm)
     with open_input(path) as file:
         for block in iter(lambda: file.read(BLOCK), b""):
@@ -195,7 +212,7 @@ def file_digest(path: str, algorithm: str) -> str:
 
 
 def known_sums(folder: str) -> dict[str, str]:
-    """File name → SHA-256, as ``fetch`` recorded it."""
+    """Read the SHA-256 checksums, by file name, that ``fetch`` recorded in SHA256SUMS."""
     path = os.path.join(folder, SUMS)
     if not os.path.lexists(path):
         return {}
@@ -204,6 +221,7 @@ def known_sums(folder: str) -> dict[str, str]:
 
 
 def _remember_sum(path: str, digest: str) -> None:
+    """Record the SHA-256 checksum of the file ``path`` in SHA256SUMS in the same folder."""
     folder, name = os.path.split(path)
     sums = {**known_sums(folder), name: digest}
     with replacing(os.path.join(folder, SUMS)) as file:
@@ -211,11 +229,12 @@ def _remember_sum(path: str, digest: str) -> None:
 
 
 def check(archive: Archive, path: str) -> None:
-    """Raise AdminError if the file does not have the sum that was recorded beside it."""
+    """Raise AdminError if the file's SHA-256 checksum differs from the one that ``fetch`` recorded
+    in SHA256SUMS; accept a file without a record."""
     folder, name = os.path.split(path)
     known = known_sums(folder).get(name)
     if known is not None and file_digest(path, "sha256") != known:
         raise AdminError(
-            f"{path}: its SHA-256 sum is not the one in {SUMS} beside it; delete the file "
-            "and start again"
+            f"{path}: its SHA-256 checksum is not the one in {SUMS} in the same folder; delete the "
+            "file and start again"
         )

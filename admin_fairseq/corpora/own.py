@@ -1,4 +1,4 @@
-"""Your own text as a data set."""
+"""Make a data set of the user's own text files (prepare --text), and check the files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from admin_fairseq.errors import AdminError
 
 LANGUAGE = re.compile(r"\w{1,32}")  # fairseq parses languages from names like train.de-en.de.idx
 HELD_OUT = HeldOut(50, 2000)
-FEWEST = 2 * HELD_OUT.one_in  # pairs, if some are to be held out
-PIECES = 10_000
-SEED = 1  # of the choice of held-out pairs
+FEWEST = 2 * HELD_OUT.one_in  # the least training pairs from which some can be held out
+PIECES = 10_000  # the default of --bpe-size for the user's own text
+SEED = 1  # seed of the random choice of held-out pairs
 
 
 def own_text(
     prefix: str, source: str, target: str, valid: Optional[str], test: Optional[str], data_dir: str
 ) -> TextFiles:
-    """The data set of ``prefix``.SOURCE, ``prefix``.TARGET, and the same for the other splits.
+    """Describe the user's own text as a data set.
 
-    Without ``valid`` or ``test``, some of the training text is held out. Raises AdminError if a
-    file is missing, or is in the folder that the data set is written to.
+    The training text is ``prefix``.SOURCE and ``prefix``.TARGET; ``valid`` and ``test`` are
+    prefixes of the other splits, and a split without one is drawn from the training text. Raises
+    AdminError if the languages are invalid, or if a file is missing or lies in ``data_dir``.
     """
     for language in (source, target):
         if not LANGUAGE.fullmatch(language) or source == target:
@@ -52,7 +53,8 @@ def own_text(
 
 
 def in_folder(text: TextFiles, folder: str, data_dir: str) -> TextFiles:
-    """``text`` with its files in ``folder``; raises AdminError if one is missing."""
+    """Return a copy of ``text`` whose file names are paths in ``folder``; raise AdminError if a
+    file is missing or lies in ``data_dir``."""
 
     def placed(part: Part) -> Part:
         return part._replace(
@@ -61,17 +63,21 @@ def in_folder(text: TextFiles, folder: str, data_dir: str) -> TextFiles:
 
     train, valid, *test = map(placed, text.parts)
     there = replace(text, train=(train,), valid=valid, test=tuple(test))
-    return identified(there, data_dir, f"--raw-dir is the folder of {text.title}")
+    return identified(there, data_dir, f"set --raw-dir to the folder that has {text.title}")
 
 
 def identified(text: TextFiles, data_dir: str, hint: str) -> TextFiles:
-    """``text`` with the identities of its files, which show when they change."""
+    """Return a copy of ``text`` that records each file's size and modification time.
+
+    Raises AdminError if a file is missing (its message ends with ``hint``) or lies in ``data_dir``.
+    """
     paths = [path for part in text.parts for path in (part.source, part.target)]
     return replace(text, identities=tuple((path, _found(path, data_dir, hint)) for path in paths))
 
 
 def _found(path: str, data_dir: str, hint: str) -> list[int]:
-    """The identity of a file; raises AdminError if it is missing, or in the way of outputs."""
+    """Return a file's size and modification time; raise AdminError if the file is missing (the
+    message ends with ``hint``) or lies in ``data_dir``, where outputs would replace it."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise AdminError(f"{path}: not a regular file")
     if path != path.encode(errors="replace").decode():
@@ -80,15 +86,15 @@ def _found(path: str, data_dir: str, hint: str) -> list[int]:
         raise AdminError(f"{path}: no such file; {hint}")
     folder = os.path.realpath(data_dir)
     if os.path.commonpath([folder, os.path.realpath(path)]) == folder:
-        raise AdminError(f"{path}: is in --data-dir, whose files are replaced; choose another")
+        raise AdminError(
+            f"{path}: lies in --data-dir, whose files are replaced; choose another --data-dir"
+        )
     return identity(path)
 
 
 def checked_lines(path: str) -> Iterator[str]:
-    """The lines of a text; raises AdminError if it is empty, or has a byte order mark or CRLF.
-
-    Models would learn to produce these.
-    """
+    """Yield the lines of a text file without line ends; raise AdminError if the file is empty, or
+    has a byte order mark or a Windows line end (CRLF), which a model would learn to produce."""
     number = 0
     for number, line in enumerate(read_lines(path), 1):
         if number == 1 and line.startswith("\ufeff"):
@@ -107,10 +113,11 @@ def checked_lines(path: str) -> Iterator[str]:
 
 
 def held_out(splits: Sequence[str], pairs: int) -> dict[int, str]:
-    """Number of a pair, from 1 on → the split that it is held out for.
+    """Draw the training pairs that become the ``splits`` (valid, test), 2 % each, at most 2,000.
 
-    They are drawn at random, with a fixed seed: in a text of alternating questions and answers,
-    every 50th pair would always be one of the two. Raises AdminError for too few pairs.
+    Returns a dictionary from the number of a drawn pair (1 to ``pairs``) to its split. The draw is
+    random with a fixed seed; every 50th pair would not do, as in a text of alternating questions
+    and answers it is always one of the two. Raises AdminError for too few pairs.
     """
     if splits and pairs < FEWEST:
         raise AdminError(
@@ -123,5 +130,6 @@ def held_out(splits: Sequence[str], pairs: int) -> dict[int, str]:
 
 
 def name_of(data_dir: str) -> str:
-    """The name of a data set: its folder's, without what file names or tables cannot have."""
+    """Derive a data set's name from its folder's: only letters, digits, ``_``, ``.`` and ``-``, at
+    most 64 characters; "text" if none is left."""
     return re.sub(r"\A\W+|[^\w.-]", "", os.path.basename(os.path.abspath(data_dir)))[:64] or "text"

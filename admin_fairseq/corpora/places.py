@@ -1,4 +1,4 @@
-"""Opening and removing files, whatever is in their place."""
+"""Open and remove files, with an error in one line if a folder, pipe or link is in their place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from admin_fairseq.files import open_regular
 
 
 def open_input(path: str) -> BinaryIO:
-    """``path`` for reading; raises AdminError if it is not a file, or cannot be read."""
+    """Open a file for reading in binary; raise AdminError if it is no regular file or cannot be
+    read."""
     try:
         return open_regular(path)
     except OSError as error:
@@ -20,9 +21,9 @@ def open_input(path: str) -> BinaryIO:
 
 
 def open_own(path: str) -> BinaryIO:
-    """A file for reading and writing, created if it does not exist.
+    """Open a file for reading and writing in binary; create the file if it does not exist.
 
-    Raises OSError if ``path`` is not a regular file, even if it is a link to one.
+    Raises OSError if ``path`` is a link, or anything else that is not a regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
@@ -33,7 +34,7 @@ def open_own(path: str) -> BinaryIO:
 
 
 def remove(path: str) -> None:
-    """Remove a file if it exists; raises AdminError if it cannot be removed."""
+    """Remove a file if it exists; raise AdminError if it cannot be removed."""
     try:
         os.remove(path)
     except FileNotFoundError:
@@ -43,6 +44,9 @@ def remove(path: str) -> None:
 
 
 def identity(path: str) -> list[int]:
-    """Size and time of modification, which differ if the file was replaced."""
+    """Return a file's size in bytes and its modification time in nanoseconds.
+
+    Comparing both shows, without reading the file, whether it was replaced.
+    """
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns]

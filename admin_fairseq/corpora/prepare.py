@@ -1,10 +1,12 @@
-"""A data set from its archives, or from your own text, to fairseq's binary format.
+"""Prepare a data set: from its archives, or the user's own text, to fairseq's binary format.
 
-Steps: download, unpack, words (markup removed, normalised, tokenised, lower-cased, cleaned, split
-into training, validation and test), pieces (learned from the training text, applied to all, cleaned
-again if the data set asks for it), binary. Your own text is checked first and takes the same steps
-from the words on. Lines are lower-cased before they are cleaned; the published script of IWSLT
-cleans first, which makes no difference, as both count the same words.
+The steps: download; unpack; make the files of words (remove markup, normalise, tokenise,
+lower-case, drop pairs by length, split into training, validation and test); make the files of
+subword pieces (learn them from the training text, split all text into them, drop pairs by length
+again if the data set says so); binarise with fairseq-preprocess. The user's own text is checked
+first and goes through the same steps from the words on. Lines are lower-cased before pairs are
+dropped; IWSLT's published script does it the other way round, with the same result, because the
+numbers of words are the same.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ PACKAGES = ("fairseq", "fairseq-fixed", "sacremoses", "subword-nmt", "sentencepi
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for; names are those of the command line."""
+    """The options of ``admin-fairseq prepare``, under the same names."""
 
     dataset: Optional[str]
     data_dir: str
@@ -77,19 +79,20 @@ class Options:
 
 
 def prepare(options: Options) -> dict[str, Any]:
-    """Make a data set in ``options.data_dir``, without repeating steps that are done.
+    """Prepare a data set in the folder ``options.data_dir``; skip the steps that are done already.
 
-    It is ``options.dataset`` or, without one, made from ``options.text``.
-
-    Returns what it writes to prepared.json. Raises AdminError for missing or damaged archives,
-    unequal numbers of lines, text that is not UTF-8 and whatever else is wrong with the input.
+    The data set is the published one named ``options.dataset``, or the user's own text
+    ``options.text``. Returns the content of the prepared.json that it writes. Raises AdminError for
+    missing or damaged archives, unequal numbers of lines, text that is not UTF-8 and any other
+    fault of the input.
     """
     with alone_in(options.data_dir):
         return _Preparation(options).run()
 
 
 def _dataset(options: Options) -> Dataset:
-    """The data set to make; raises AdminError if options contradict one another."""
+    """Return the description of the data set that the options select, published or the user's own
+    text; raise AdminError if options contradict one another."""
     text, source, target = options.text, options.source, options.target
     if options.dataset:
         if any(word is not None for word in (text, source, target, options.valid, options.test)):
@@ -106,16 +109,19 @@ def _dataset(options: Options) -> Dataset:
 
 
 def _published(name: str, options: Options) -> Dataset:
+    """Look up a published data set; one that is not downloaded is read from --raw-dir."""
     dataset = DATASETS[name]
     if not isinstance(dataset, TextFiles):
         return dataset
     if not options.raw_dir:
-        raise AdminError(f"{name} is not downloaded; --raw-dir is the folder of {dataset.title}")
+        raise AdminError(
+            f"{name} is not downloaded; set --raw-dir to the folder that has {dataset.title}"
+        )
     return in_folder(dataset, options.raw_dir, options.data_dir)
 
 
 class _Preparation:
-    """One run: the data set, its folder and the options."""
+    """One run of ``admin-fairseq prepare``: the options, the data set, and the steps to make it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -140,14 +146,15 @@ class _Preparation:
             self.settings["tokenised"] = False
 
     def run(self) -> dict[str, Any]:
+        """Make the data set, unless it is complete already, and return prepared.json's content."""
         made = self._made_before()
         if made is not None:
             logger.info("%s is ready", self.options.data_dir)
             return made
         self._refuse_foreign_files()
-        self._tell_what_is_replaced()
+        self._warn_of_changed_settings()
         paths = {archive: self._fetch(archive) for archive in self.dataset.archives}
-        remove(self.folder.at(PREPARED))  # it is about to become untrue
+        remove(self.folder.at(PREPARED))  # the steps below make its content untrue
         self._take_steps(paths)
         made = {
             **self.settings,
@@ -159,7 +166,8 @@ class _Preparation:
         return made
 
     def _refuse_foreign_files(self) -> None:
-        """Raise AdminError if an output exists in a folder where no preparation has begun."""
+        """Raise AdminError if --data-dir has a file that would be replaced and that ``prepare`` did
+        not make: no preparation has begun in the folder."""
         if os.path.lexists(self.folder.at(PREPARED)) or os.path.isdir(self.folder.at(WORKPLACE)):
             return
         for path in (self.folder.at("bin"), *self.folder.text()):
@@ -168,20 +176,23 @@ class _Preparation:
                     f"{path}: already exists and would be replaced; choose another --data-dir"
                 )
 
-    def _tell_what_is_replaced(self) -> None:
+    def _warn_of_changed_settings(self) -> None:
+        """Log a warning if --data-dir was prepared before with other settings."""
         before = read_prepared(self.options.data_dir) or {}
         named = ("source", "target", "bpe", "joined_dictionary")
         asked = {name: self.settings[name] for name in named}
         changed = [name for name in asked if before.get(name, asked[name]) != asked[name]]
         if changed:
             logger.warning(
-                "%s: was prepared with other settings (%s); it is made again, and checkpoints that "
-                "were trained on it no longer fit",
+                "%s: was prepared with other settings (%s); the data are made again, and "
+                "checkpoints that were trained on the earlier data no longer fit",
                 self.options.data_dir,
                 ", ".join(f"{name} {before[name]}, now {asked[name]}" for name in changed),
             )
 
     def _take_steps(self, paths: dict[Archive, str]) -> None:
+        """Unpack the archives (``paths``: archive → its file), then make the tokenised text, the
+        subword pieces and fairseq's binary data; skip the steps that are done already."""
         steps = Steps(self.options.data_dir)
         for archive, path in paths.items():
             members = self._members(archive)
@@ -201,7 +212,11 @@ class _Preparation:
         steps.run("binary", joined, folder.dictionaries(), self._binarise)
 
     def _made_before(self) -> Optional[dict[str, Any]]:
-        """prepared.json, if it has these settings, the archives that are here, and its files."""
+        """Return the content of prepared.json if this data set is complete already, else None.
+
+        Complete means: prepared.json records the same settings and the archives that are in the
+        folder now, and all output files exist.
+        """
         made = read_prepared(self.options.data_dir)
         if made is None or any(made.get(name) != self.settings[name] for name in self.settings):
             return None
@@ -216,6 +231,7 @@ class _Preparation:
     # archives
 
     def _fetch(self, archive: Archive) -> str:
+        """Return the path of an archive: in --raw-dir, or else downloaded."""
         if self.options.raw_dir is None:
             verify = partial(archives.verify, members=self._members(archive))
             return download.fetch(archive, self.raw_dir, verify, self.options.mirror)
@@ -227,18 +243,21 @@ class _Preparation:
         return path
 
     def _members(self, archive: Archive) -> dict[str, str]:
-        """Member of the archive → where it is unpacked to."""
+        """Map the name of each needed member of the archive to the path where it is unpacked."""
         parts = [part for part in self.dataset.parts if part.archive == archive.name]
         members = [member for part in parts for member in (part.source, part.target)]
         return {member: self.folder.unpacked(archive.name, member) for member in members}
 
     def _unpack(self, archive: Archive, path: str, members: dict[str, str]) -> None:
+        """Check the archive's recorded checksum, then extract ``members`` (name → path)."""
         download.check(archive, path)
         archives.unpack(path, members)
 
     # words
 
     def _make_words(self) -> None:
+        """Write the tokenised text of every split (work/SPLIT.words.*), and the test set as
+        published (test.raw.*)."""
         dataset = self.dataset
         self._split_training_text()
         if isinstance(dataset.valid, Part):
@@ -254,7 +273,8 @@ class _Preparation:
         self._copy_raw()
 
     def _split_training_text(self) -> None:
-        """Write the words of the training text and of the splits that are drawn from it."""
+        """Tokenise the training text by the data set's rules, and write each sentence pair to the
+        files (work/SPLIT.words.*) of its split: train, or a split drawn from the training text."""
         dataset, split_of = self.dataset, self._drawn()
         both = self._by_rules(dataset.train, dataset.corpus_rules, dataset.clean_words)
         with ExitStack() as stack:
@@ -266,7 +286,10 @@ class _Preparation:
                 write[split_of(number)](*pair)
 
     def _drawn(self) -> Callable[[int], str]:
-        """A function that returns the split of pair 1, 2, … of the training text."""
+        """Return a function from the number of a training pair (1, 2, …) to the split it goes to.
+
+        Checks the user's own text first, because the draw needs the number of its pairs.
+        """
         valid = self.dataset.valid
         if isinstance(valid, EveryNth):
             nth = valid.n
@@ -281,13 +304,18 @@ class _Preparation:
         return lambda number: drawn.get(number, "train")
 
     def _checked(self) -> int:
-        """Check all files of your own text; returns the number of training pairs."""
+        """Read the user's own text once, which raises AdminError for a faulty line, and return the
+        number of training pairs."""
         for parts in (self.dataset.parts[len(self.dataset.train) :], self.dataset.train):
             count = _length(progress(self._sentences(parts), "checking", "pairs"))
         return count
 
     def _copy_raw(self) -> None:
-        """Write the test set without markup; a held-out one is the same as its words."""
+        """Write test.raw.*, the test set as published but without markup.
+
+        A test set drawn from the user's own text is copied from work/test.words.*, which is not
+        tokenised and has no markup.
+        """
         if isinstance(self.dataset.test, HeldOut):
             both = pairs(self.folder.words("test"))
         else:
@@ -295,17 +323,21 @@ class _Preparation:
         write_pairs(self.folder.test("raw"), both)
 
     def _write_words(self, split: str, parts: Sequence[Part], rules: tuple[str, ...]) -> None:
+        """Apply the named rules, such as tokenise, to the texts ``parts``, and write the result to
+        work/SPLIT.words.*."""
         both = self._by_rules(parts, rules, None)
         write_pairs(self.folder.words(split), progress(both, split, "pairs"))
 
     def _by_rules(
         self, parts: Sequence[Part], rules: tuple[str, ...], limits: Optional[Clean]
     ) -> Iterator[Pair]:
+        """Apply the named rules to the texts ``parts``; yield the pairs within the limits."""
         apply = partial(_apply_rules, self.dataset.languages, rules, limits)
         return self._in_parallel(apply, self._sentences(parts))
 
     def _sentences(self, parts: Sequence[Part]) -> Iterator[Pair]:
-        """The pairs of the parts one after the other, without markup."""
+        """Yield the sentence pairs of the texts ``parts``, one text after the other, without
+        markup."""
         for part in parts:
             read = read_lines if part.archive else checked_lines
             yield from pairs(self.folder.sides(part), partial(_without_markup, part.markup, read))
@@ -313,10 +345,16 @@ class _Preparation:
     # pieces
 
     def _learn(self) -> None:
+        """Learn the subwords from the training text of both languages, and write them to a file."""
         texts, size = list(self.folder.words("train")), self.settings["bpe"]["size"]
         self.subwords.learn(texts, self.folder.learned(), size)
 
     def _make_pieces(self) -> None:
+        """Split the text of train, valid and test into subword pieces, and write it to SPLIT.*.
+
+        Training pairs beyond the length limits are dropped, and so are validation pairs that were
+        drawn from the training text.
+        """
         for split in SPLITS:
             cleaned = split == "train" or (split == "valid" and split in self.dataset.drawn)
             limits = self.dataset.clean_pieces if cleaned else None
@@ -324,18 +362,19 @@ class _Preparation:
             encode = partial(_encode, self.bpe, self.folder.learned(), limits)
             both = self._in_parallel(encode, pairs(words))
             write_pairs(pieces, progress(both, split, "pairs"))
-            _tell_cleaned(split, words[0], pieces[0])
+            _log_dropped(split, words[0], pieces[0])
         write_pairs(self.folder.test("words"), pairs(self.folder.words("test")))
 
     def _binarise(self) -> None:
-        words = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
-        words += [f"--{split}pref={self.folder.at(split)}" for split in SPLITS]
+        """Run fairseq-preprocess on the files of pieces; replace bin/ only if it succeeds."""
+        options = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
+        options += [f"--{split}pref={self.folder.at(split)}" for split in SPLITS]
         if self.settings["joined_dictionary"]:
-            words.append("--joined-dictionary")
-        words.append(f"--workers={self.options.workers}")
+            options.append("--joined-dictionary")
+        options.append(f"--workers={self.options.workers}")
         with replacing_folder(self.folder.at("bin")) as folder:
             try:
-                apart(_preprocess, [*words, f"--destdir={folder}"])
+                apart(_preprocess, [*options, f"--destdir={folder}"])
             except AdminError:
                 raise
             except Exception as error:
@@ -345,19 +384,22 @@ class _Preparation:
     def _in_parallel(
         self, work: Callable[[list[Pair]], list[Pair]], both: Iterable[Pair]
     ) -> Iterator[Pair]:
+        """Apply ``work`` to lists of pairs in --workers processes; yield its pairs in order."""
         return chain.from_iterable(in_order(work, chunks(both), self.options.workers))
 
 
 def _length(items: Iterable) -> int:
+    """Count the items of an iterator."""
     return sum(1 for _ in items)
 
 
-def _tell_cleaned(split: str, before: str, after: str) -> None:
-    """Log how many pairs were left out because of their numbers of pieces."""
+def _log_dropped(split: str, before: str, after: str) -> None:
+    """Count the lines of two files, ``before`` and ``after`` the length limits, and log how many
+    pairs of the split were dropped."""
     left, all_pairs = (_length(read_lines(path)) for path in (after, before))
     if left < all_pairs:
         logger.info(
-            "%s: %d of %d pairs are left out, too long or too unequal",
+            "%s: %d of %d pairs are dropped, too long or with too different lengths",
             *(split, all_pairs - left, all_pairs),
         )
 
@@ -365,34 +407,43 @@ def _tell_cleaned(split: str, before: str, after: str) -> None:
 def _without_markup(
     markup: Markup, read: Callable[[str], Iterator[str]], path: str
 ) -> Iterator[str]:
+    """Yield the sentences of the file ``path``; a module function, so that processes can get it."""
     return markup.sentences(read(path))
 
 
 def _apply_rules(
     languages: Pair, names: tuple[str, ...], limits: Optional[Clean], both: list[Pair]
 ) -> list[Pair]:
+    """Apply the rules called ``names`` to both sentences of each pair; drop pairs beyond limits."""
     source, target = (line_rules(names, language) for language in languages)
     return _clean_all([(source(left), target(right)) for left, right in both], limits)
 
 
 def _encode(kind: str, path: str, limits: Optional[Clean], both: list[Pair]) -> list[Pair]:
+    """Split both sentences of each pair into subword pieces, with the merges or model in ``path``;
+    drop pairs beyond the length limits."""
     encode = encoder(kind, path)
     return _clean_all([(encode(left), encode(right)) for left, right in both], limits)
 
 
 def _clean_all(both: list[Pair], limits: Optional[Clean]) -> list[Pair]:
+    """Drop the pairs beyond the length limits, if there are limits."""
     if limits is None:
         return both
     cleaned = [clean(left, right, limits) for left, right in both]
     return [pair for pair in cleaned if pair is not None]
 
 
-def _preprocess(words: list[str]) -> None:
-    """Run fairseq-preprocess, in a process of its own; its log goes to its folder alone."""
+def _preprocess(options: list[str]) -> None:
+    """Run fairseq-preprocess with these command-line options, and print nothing.
+
+    Call this in a process of its own: it redirects stdout and stderr. fairseq-preprocess still
+    writes its log to the output folder.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    from fairseq_cli import preprocess  # it sets up logging for the whole process
+    from fairseq_cli import preprocess  # this import sets up logging for the whole process
 
     preprocess.logger.setLevel(logging.INFO)
-    preprocess.main(get_preprocessing_parser().parse_args(words))
+    preprocess.main(get_preprocessing_parser().parse_args(options))

@@ -1,4 +1,4 @@
-"""Steps of a preparation: a later run skips those that are done."""
+"""Run the steps of ``admin-fairseq prepare`` so that a later run skips the steps that are done."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from admin_fairseq.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 LOCK = ".lock"
-PATIENCE = 10  # seconds
-WORKPLACE = "work"  # in the data folder, for intermediate files
+PATIENCE = 10  # seconds to wait for the lock
+WORKPLACE = "work"  # the subfolder of the data folder for intermediate files
 
 
 class Steps:
-    """The steps of one preparation, in order, in one folder.
+    """The steps of one preparation, which are run in order and leave marks in one folder.
 
-    A step is done when its outputs exist and its mark is that of this run's settings: its own and
-    those of every earlier step. The mark is written last.
+    The mark of a step is a file NAME.done, written after its outputs, with a hash of its settings
+    and of those of all earlier steps. A step is skipped if its mark has the hash of the present
+    settings and its outputs exist.
     """
 
     def __init__(self, folder: str) -> None:
@@ -35,7 +36,8 @@ class Steps:
     def run(
         self, name: str, settings: Any, outputs: Sequence[str], action: Callable[[], None]
     ) -> None:
-        """Run ``action``, which makes ``outputs``, unless that was done with these settings."""
+        """Call ``action``, which writes the files ``outputs``, unless an earlier run did so with
+        the same ``settings``; then write the step's mark."""
         self._history.update(json.dumps([name, settings], sort_keys=True).encode())
         mark, history = os.path.join(self.folder, f"{name}.done"), self._history.hexdigest()
         if _read(mark) == history and all(map(os.path.isfile, outputs)):
@@ -48,7 +50,8 @@ class Steps:
 
 
 def _read(mark: str) -> Optional[str]:
-    """The content of a step's mark; None if it is missing or damaged: the step is not done."""
+    """Read the hash in a step's mark file; None, so that the step is run, if the file is missing or
+    damaged."""
     try:
         return read_json(mark, str, "the mark of a step")
     except AdminError:
@@ -57,7 +60,11 @@ def _read(mark: str) -> Optional[str]:
 
 @contextmanager
 def alone_in(folder: str) -> Iterator[None]:
-    """Keep other preparations out of ``folder``; the kernel releases the lock of a killed one."""
+    """Lock ``folder`` against other runs of ``admin-fairseq prepare``; raise AdminError if one is
+    running there.
+
+    The lock is one of the kernel's, which releases it even if the process is killed.
+    """
     lock = os.path.join(folder, LOCK)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -67,16 +74,18 @@ def alone_in(folder: str) -> Iterator[None]:
         try:
             _lock(stack.enter_context(open_own(lock)))
         except BlockingIOError:
-            raise AdminError(f"{folder}: another preparation is at work there") from None
+            raise AdminError(
+                f"{folder}: another admin-fairseq prepare is running in this folder"
+            ) from None
         except OSError as error:
             raise AdminError(f"{lock}: cannot be locked: {error.strerror or error}") from None
         yield
 
 
 def _lock(file: BinaryIO) -> None:
-    """Lock ``file``; wait for processes of a killed preparation, which hold it until they end.
+    """Lock ``file``; raise BlockingIOError if another process holds its lock for PATIENCE seconds.
 
-    Raises BlockingIOError if it is locked for longer than PATIENCE.
+    It waits because worker processes of a killed preparation hold the lock until they end.
     """
     begin = time.monotonic()
     while True:

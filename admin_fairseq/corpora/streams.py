@@ -1,4 +1,4 @@
-"""Text as streams of lines, so that files may be larger than memory."""
+"""Read and write parallel text line by line, so that files can be larger than memory."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Pair = tuple[str, str]
 
-CHUNK = 2000  # pairs that a worker takes at a time
-CHUNK_CHARACTERS = 1 << 23  # ten times the usual size of a chunk; it bounds memory
-LONGEST_LINE = 1 << 20  # bytes; cleaning keeps at most 250 words of 1000 characters
+CHUNK = 2000  # sentence pairs that a worker process gets at a time
+CHUNK_CHARACTERS = 1 << 23  # a limit for memory, ten times what 2000 pairs usually have
+LONGEST_LINE = 1 << 20  # bytes; the length limits keep at most 250 words of 1000 characters
 
 
 def read_lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file, without line ends. Only a newline ends a line, as in Perl.
+    """Yield the lines of a UTF-8 file without line ends; a .gz file is decompressed.
 
-    The file may be compressed (.gz). Raises AdminError, with the number of the line, if a line is
-    not UTF-8 or too long, and if a compressed file is damaged.
+    Only a newline ends a line, as in Perl. Raises AdminError, with the number of the line, if a
+    line is not UTF-8 or too long, and AdminError if a compressed file is damaged.
     """
     with open_input(path) as file:
         for number, line in enumerate(_raw_lines(file, path), 1):
@@ -43,7 +43,8 @@ def read_lines(path: str) -> Iterator[str]:
 
 
 def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
-    """Lines with their ends; of a line that is too long, only the beginning."""
+    """Yield the lines of a plain or .gz file as bytes with their line ends, cut after LONGEST_LINE
+    + 1 bytes; raise AdminError if the file is damaged."""
     text = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
     try:
         yield from iter(lambda: text.readline(LONGEST_LINE + 1), b"")
@@ -52,6 +53,8 @@ def _raw_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
 
 
 def _decode(line: bytes) -> str:
+    """Decode a line from UTF-8 without its line end; raise ValueError if it is too long or not
+    UTF-8."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"longer than {LONGEST_LINE >> 20} MiB")
     try:
@@ -61,7 +64,11 @@ def _decode(line: bytes) -> str:
 
 
 def pairs(paths: Pair, read: Callable[[str], Iterator[str]] = read_lines) -> Iterator[Pair]:
-    """The lines of two files side by side; raises AdminError with both counts if they differ."""
+    """Yield (line of the first file, line of the second) for every line of two parallel files.
+
+    ``read`` yields the lines of a path. Raises AdminError, which states both numbers of lines, if
+    the numbers differ.
+    """
     both = zip_longest(read(paths[0]), read(paths[1]))
     for done, (left, right) in enumerate(both):
         if left is None or right is None:
@@ -76,9 +83,10 @@ def pairs(paths: Pair, read: Callable[[str], Iterator[str]] = read_lines) -> Ite
 
 @contextmanager
 def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
-    """Write files side by side: yields a function that takes one line for each.
+    """Open parallel text files for writing; ``with`` yields a function that is called with one line
+    for each file and writes the lines.
 
-    The files appear under their names, all together, if the block ends without an error.
+    The files get their names at the end of the ``with`` block, and none does after an error.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(replacing(path)) for path in paths]
@@ -91,6 +99,7 @@ def writing(paths: Sequence[str]) -> Iterator[Callable[..., None]]:
 
 
 def write_pairs(paths: Pair, both: Iterable[Pair]) -> None:
+    """Write sentence pairs to two parallel files, one sentence a line."""
     with writing(paths) as write:
         for pair in both:
             write(*pair)
@@ -99,7 +108,8 @@ def write_pairs(paths: Pair, both: Iterable[Pair]) -> None:
 def chunks(
     both: Iterable[Pair], size: int = CHUNK, characters: int = CHUNK_CHARACTERS
 ) -> Iterator[list[Pair]]:
-    """Lists of ``size`` pairs, or of fewer if they have more than ``characters``."""
+    """Group sentence pairs into lists of ``size`` pairs; end a list early once its text has more
+    than ``characters`` characters."""
     chunk: list[Pair] = []
     length = 0
     for pair in both:
@@ -115,7 +125,11 @@ def chunks(
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """``map`` over processes, with only a few items in memory at any time."""
+    """Apply ``function`` to every item in ``workers`` processes, and yield the results in order.
+
+    At most 2 * ``workers`` items are under way, so that memory stays bounded. Raises AdminError if
+    a process is killed.
+    """
     if workers == 1:
         yield from map(function, items)
         return
@@ -133,5 +147,5 @@ def in_order(
 
 
 def progress(items: Iterable[Item], title: str, unit: str) -> Iterable[Item]:
-    """``items``, counted by a progress bar on a terminal."""
+    """Yield ``items`` unchanged and, on a terminal, show a progress bar that counts them."""
     return tqdm(items, desc=title, unit=f" {unit}", unit_scale=True, disable=None, leave=False)

@@ -1,4 +1,4 @@
-"""Learning subwords from the training text, and splitting text into them."""
+"""Learn subwords from the training text, and split text into subword pieces."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from admin_fairseq.corpora.streams import progress, read_lines
 from admin_fairseq.errors import blaming
 from admin_fairseq.files import replacing
 
-SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # a random sample of larger texts, to bound memory
+SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # larger texts are sampled at random, to bound memory
 
 
 class Subwords(NamedTuple):
-    """A kind of subwords."""
+    """A method of splitting words into subwords: a value of ``--bpe``."""
 
-    file: str  # name of the learned merges or model
-    remove: str  # fairseq's --remove-bpe
-    learn: Callable[[list[str], str, int], None]
-    encoder: Callable[[str], Callable[[str], str]]
+    file: str  # name of the file that learning writes, in the data folder
+    remove: str  # the value of fairseq's --remove-bpe that joins the pieces again
+    learn: Callable[[list[str], str, int], None]  # (text files, file to write, --bpe-size)
+    encoder: Callable[[str], Callable[[str], str]]  # the learned file → (line → line of pieces)
 
 
 def _learn_bpe(texts: list[str], path: str, size: int) -> None:
-    """Sennrich's BPE, joined: the merges are learned from the texts one after the other."""
+    """Learn ``size`` BPE merges with subword-nmt (Sennrich et al.) from all ``texts`` together, and
+    write the merges to ``path``."""
     from subword_nmt.learn_bpe import learn_bpe
 
     lines = progress(chain.from_iterable(map(read_lines, texts)), "learning BPE", "lines")
     merges = io.StringIO()
-    with _quiet_unless_seen():
+    with _stderr_hidden_unless_terminal():
         learn_bpe(lines, merges, size)
     with replacing(path) as file:
         file.write(merges.getvalue().encode())
 
 
-def _quiet_unless_seen() -> contextlib.AbstractContextManager:
-    """learn_bpe draws its progress bar even if standard error is not a terminal."""
+def _stderr_hidden_unless_terminal() -> contextlib.AbstractContextManager:
+    """Return a context that hides standard error unless it is a terminal: subword-nmt's learn_bpe
+    draws its progress bar in any case."""
     if sys.stderr.isatty():
         return contextlib.nullcontext()
     return contextlib.redirect_stderr(io.StringIO())
 
 
 def _bpe_encoder(path: str) -> Callable[[str], str]:
+    """Load BPE merges; return a function that splits a line into pieces."""
     from subword_nmt.apply_bpe import BPE
 
     with io.TextIOWrapper(open_input(path), encoding="utf-8") as merges:
@@ -55,7 +58,8 @@ def _bpe_encoder(path: str) -> Callable[[str], str]:
 
 
 def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
-    """A sentencepiece BPE model of ``size`` pieces, without normalisation of the text."""
+    """Train a sentencepiece BPE model of ``size`` pieces on all ``texts`` together, without
+    normalising the text, and write the model to ``path``."""
     with blaming("--bpe-size"):
         pieces.learn(
             _lines(texts),
@@ -68,10 +72,12 @@ def _learn_sentencepiece(texts: list[str], path: str, size: int) -> None:
 
 
 def _lines(texts: list[str]) -> Iterator[str]:
+    """Yield the lines of all files, with a progress bar."""
     yield from progress(chain.from_iterable(map(read_lines, texts)), "reading", "lines")
 
 
 def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
+    """Load a sentencepiece model; return a function that splits a line into pieces."""
     encode = pieces.load(path).encode
     return lambda line: " ".join(encode(line))
 
@@ -82,14 +88,20 @@ SUBWORDS = {
         "sentencepiece.model", "sentencepiece", _learn_sentencepiece, _sentencepiece_encoder
     ),
 }
-"""The values of ``--bpe``."""
+"""The methods of splitting words into subwords, by their names in ``--bpe``."""
 
 
 def encoder(kind: str, path: str) -> Callable[[str], str]:
-    """Line of words → line of pieces; loaded once in each process, unless the file changes."""
+    """Load the learned subwords in ``path``; return a function that splits the words of a line into
+    subword pieces, separated by spaces.
+
+    ``kind`` is a value of ``--bpe``. Each process loads the file once, unless the file changes.
+    """
     return _load(kind, path, os.stat(path).st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
 def _load(kind: str, path: str, changed: int) -> Callable[[str], str]:
+    """Load and cache the subwords in ``path``; ``changed``, the file's modification time, only
+    makes the cache miss when the file is replaced."""
     return SUBWORDS[kind].encoder(path)

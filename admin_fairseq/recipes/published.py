@@ -1,9 +1,9 @@
-"""The table of published runs: what each trains with, how it is evaluated, and its score.
+"""The table of published runs: the settings and the evaluation of each, and its score.
 
 Sources: Liu et al. 2020 (arXiv:2004.08249) and its release; Liu et al. 2020, Very Deep Transformers
 for Neural Machine Translation (arXiv:2008.07772); Huang et al. 2020 (T-Fixup) and its release; the
 README and ``example`` scripts of admin-torch; takase/b2t_connection; the scripts of DLCL's authors.
-What these do not say is our choice, and marked as such.
+A value that these sources do not state is our choice, and a comment or ``about`` says so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HALF: Settings = {
     "common.fp16_scale_window": 256,
     "common.threshold_loss_scale": 0.03125,
 }
-"""The Admin release's."""
+"""The Admin release's settings for fp16."""
 
 # Admin
 
@@ -99,21 +99,21 @@ TORCH: Settings = {
     "lr_scheduler._name": "inverse_sqrt",
     "lr_scheduler.warmup_init_lr": 1e-7,
 }
-"""example/train_wmt_en-de.sh"""
+"""The settings of admin-torch's example/train_wmt_en-de.sh."""
 TORCH_HUGE: Settings = {
     **TORCH,
     "optimization.lr": 1.5e-3,
     "lr_scheduler.warmup_updates": 4000,
     "optimizer.weight_decay": 1e-4,
-    "model.dropout": 0.4,  # the script names this one; the other two are the architecture's
+    "model.dropout": 0.4,  # set by the script; the other two are the architecture's defaults
     "model.attention_dropout": 0.0,
     "model.activation_dropout": 0.0,
     "optimization.max_update": 100_000,
 }
-"""example/train_wmt_en-de_huge_batch.sh"""
+"""The settings of admin-torch's example/train_wmt_en-de_huge_batch.sh."""
 TRAINED: Settings = {"model.share_all_embeddings": True, "model.omega_trainable": True}
-"""The scripts' fourth argument: "--share-all-embeddings --encoder-as-parameter
---decoder-as-parameter"."""
+"""The settings that the fourth argument of admin-torch's scripts gives: "--share-all-embeddings
+--encoder-as-parameter --decoder-as-parameter"."""
 TORCH_BATCH, HUGE_BATCH = Batch(4096, 1, 8), Batch(2048, 32, 8)
 
 # T-Fixup
@@ -145,7 +145,7 @@ B2T: Settings = {
     "lr_scheduler.warmup_init_lr": 1e-7,
     "model.dropout": 0.5,
     "optimization.max_update": 50_000,
-    "optimization.max_epoch": 0,  # as many as the updates take
+    "optimization.max_epoch": 0,  # no limit; max_update ends the training
 }
 DLCL: Settings = {
     **ADMIN_WMT,
@@ -159,7 +159,11 @@ DLCL: Settings = {
 
 
 def _table_3(depth: int, postln: Optional[float], preln: float, admin: float) -> tuple[Row, ...]:
-    """A column of Admin's Table 3, whose depth is that of both stacks; None: diverged."""
+    """Describe the three runs of one depth in Table 3 of Admin (Liu et al. 2020).
+
+    ``depth`` is the number of layers of the encoder and of the decoder; the other arguments are
+    BLEU scores, None for a run that diverged.
+    """
     scores = {"postln": postln, "preln": preln, "admin": admin}
     return tuple(
         Row(scheme, (depth, depth), (Score(TABLE_3, bleu),)) for scheme, bleu in scores.items()
@@ -167,7 +171,10 @@ def _table_3(depth: int, postln: Optional[float], preln: float, admin: float) ->
 
 
 def _torch(depth: int, *scores: tuple[float, str, bool]) -> Row:
-    """A row of admin-torch's README: BLEU, --output-change-scale, whether ω is trained."""
+    """Describe a run of admin-torch's README with its scores.
+
+    Each score is (BLEU, --output-change-scale, whether Admin's residual scale ω is trained).
+    """
     return Row(
         "admin-torch",
         (depth, depth),
@@ -193,7 +200,7 @@ IWSLT14_TFIXUP = Recipe(
     TFIXUP,
     HALF,
     Batch(4000, 1, 1),
-    # its release chose the averaged window on the test set, which we do not
+    # T-Fixup's release chose the epochs to average on the test set; we fix the last 10
     Decoding(beam=4, lenpen=0.3, last_epoch=300),
     seeds=IWSLT14_SEEDS,
     schemes=("tfixup",),
@@ -409,10 +416,12 @@ WMT14_EN_FR = Published(
 
 
 def _compared(batches: str, about: str, settings: Settings, batch: Batch) -> tuple[Recipe, ...]:
-    """admin-torch's comparison of Admin, DeepNet and itself, with one of its two batches.
+    """Describe admin-torch's comparison with Admin and DeepNet, for one of its two batch sizes.
 
-    In the commands for the others (example/README.md, 2.2), --init-type replaces the scripts'
-    fourth argument, --share-all-embeddings: taken literally, these runs share no embeddings.
+    Returns a recipe for admin-torch and a recipe for Admin and DeepNet; ``batches`` ("8" or "128"
+    batches of 4096 tokens in an update) is their name. In the published commands for the latter two
+    (example/README.md, 2.2), --init-type replaces --share-all-embeddings, the fourth argument of
+    admin-torch's scripts, so these runs share no embeddings.
     """
     torch = Recipe(
         batches,
@@ -513,4 +522,4 @@ PUBLISHED = {
     "wmt17_en_de": WMT17_EN_DE,
     "multi30k": MULTI30K,
 }
-"""Data set → its runs."""
+"""The published runs, by the name of the data set."""

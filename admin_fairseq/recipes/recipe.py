@@ -1,4 +1,4 @@
-"""The types of the table of published runs."""
+"""The types of the table of published training runs: recipe, run, score, decoding."""
 
 from __future__ import annotations
 
@@ -10,49 +10,53 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
 Settings = Mapping[str, Any]
-"""``group.option`` of fairseq's configuration → value, in the order of the command line."""
+"""Settings of fairseq: ``section.option``, as optimization.lr → value; the command line has them in
+this order. A value of None leaves the option out."""
 
 HYBRIDS: dict[str, Settings] = {
     # Admin, Table 1
     "postln-preln": {"model._name": "postln_transformer", "model.decoder_normalize_before": True}
 }
 PUBLISHED_NAMES = ("admin", "postln", "preln", *HYBRIDS)
-"""Schemes under the names of published tables, which --init-type does not have."""
+"""Schemes as published tables call them; --init-type has no such values."""
 SCHEME_NAMES = tuple(dict.fromkeys((*PUBLISHED_NAMES, *SCHEMES)))
 """The values of --scheme."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A published tokenised BLEU, of runs whose model has ``options``."""
+    """A published tokenised BLEU score: the paper and the value."""
 
-    source: str
+    source: str  # the paper or README, and its table
     bleu: Optional[float] = None  # None: the run diverged
-    std: Optional[float] = None  # over seeds
-    options: Mapping[str, Any] = field(default_factory=dict)
+    std: Optional[float] = None  # standard deviation over seeds
+    options: Mapping[str, Any] = field(default_factory=dict)  # only for models with these options
 
 
 @dataclass(frozen=True)
 class Row:
-    """A published run of a recipe, which has all settings that are not given here."""
+    """A published training run, a row of a paper's table: its scheme, depth and scores, and the
+    settings that differ from its ``Recipe``."""
 
     scheme: str
-    layers: tuple[int, int]
+    layers: tuple[int, int]  # of encoder and decoder
     scores: tuple[Score, ...] = ()
-    about: str = ""
-    file: str = ""  # its name in configs/DATASET (default: scheme and depth)
-    size: Optional[str] = None
-    but: Settings = field(default_factory=dict)
+    about: str = ""  # a comment for its configuration file
+    file: str = ""  # name of its file in configs/DATASET, without .yaml (default: scheme and depth)
+    size: Optional[str] = None  # suffix of the architecture's name, if not the data set's
+    but: Settings = field(default_factory=dict)  # settings that replace the recipe's
 
     @property
     def name(self) -> str:
+        """The name of the run's configuration file in configs/DATASET, without .yaml."""
         encoder, decoder = self.layers
         return self.file or f"{self.scheme}_{encoder}l_{decoder}l".replace("-", "_")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The batch of one update: on each GPU, ``update_freq`` batches of ``max_tokens``."""
+    """The published batch of one update: each of ``gpus`` GPUs processes ``update_freq`` batches of
+    at most ``max_tokens`` tokens."""
 
     max_tokens: int
     update_freq: int
@@ -61,10 +65,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a run is evaluated: the mean of the last ``average`` epochs up to ``last_epoch``.
+    """The published evaluation of a run: beam search, and which checkpoints are averaged.
 
-    The window is fixed beforehand, never chosen on the test set. If ``average`` is 0, the
-    checkpoint with the best validation loss is taken.
+    The checkpoints of the last ``average`` epochs up to ``last_epoch`` are averaged, and these
+    epochs are never chosen on the test set. If ``average`` is 0, the checkpoint with the best
+    validation loss is translated with instead.
     """
 
     beam: int
@@ -75,33 +80,35 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How runs of ``schemes`` (all if empty), from a depth on, are trained and evaluated."""
+    """The settings with which a paper trains and evaluates its runs on one data set."""
 
     name: str  # the value of --recipe
-    about: str
+    about: str  # a comment for the configuration files: paper, differences, doubts
     settings: Settings
-    half: Settings  # for training in fp16
+    half: Settings  # further settings for training in fp16
     batch: Batch
     decoding: Decoding
-    seeds: tuple[int, ...] = (1111,)
-    schemes: tuple[str, ...] = ()
-    from_layers: int = 0  # of the encoder
-    rows: tuple[Row, ...] = ()
+    seeds: tuple[int, ...] = (1111,)  # default of --seeds
+    schemes: tuple[str, ...] = ()  # the schemes that can use the recipe; empty: all
+    from_layers: int = 0  # the least encoder layers of a model that can use the recipe
+    rows: tuple[Row, ...] = ()  # the published runs
 
     def fits(self, scheme: str, encoder_layers: int) -> bool:
+        """Whether a run of this scheme and encoder depth can use the recipe."""
         return encoder_layers >= self.from_layers and scheme in (self.schemes or (scheme,))
 
 
 @dataclass(frozen=True)
 class Published:
-    """The runs of one data set. The first of its recipes that fits a run is used."""
+    """The published runs on one data set: the size of their models, and their recipes."""
 
-    size: str  # the end of the architecture's name
-    recipes: tuple[Recipe, ...]
-    recipe: Optional[str] = None  # the default of --recipe; None: any that fits
+    size: str  # suffix of the architecture's name, as in admin_transformer_wmt_en_de
+    recipes: tuple[Recipe, ...]  # a run uses the first one that fits it
+    recipe: Optional[str] = None  # the default of --recipe; None: the first that fits
 
     def choose(self, name: Optional[str], scheme: str, encoder_layers: int) -> Recipe:
-        """The recipe of a run; raises AdminError if no recipe called ``name`` fits."""
+        """Return the first recipe that fits the scheme and depth, and is called ``name`` unless
+        that is None; raise AdminError if there is none."""
         for recipe in self.recipes:
             if name in (None, recipe.name) and recipe.fits(scheme, encoder_layers):
                 return recipe
@@ -110,12 +117,13 @@ class Published:
 
 
 def without(settings: Settings, section: str) -> Settings:
-    """The settings without those of a section."""
+    """Return ``settings`` without those of one section, such as lr_scheduler."""
     return {key: settings[key] for key in settings if not key.startswith(f"{section}.")}
 
 
 def architecture(scheme: str, size: str) -> Settings:
-    """The model's options that make ``scheme``, a name of ``SCHEME_NAMES``."""
+    """Return the settings (--arch and perhaps --init-type) that select ``scheme``, a name of
+    ``SCHEME_NAMES``; ``size`` is the suffix of the architecture's name, such as _wmt_en_de."""
     family = f"{scheme}_transformer"
     if scheme in HYBRIDS:
         return {**HYBRIDS[scheme], "model._name": HYBRIDS[scheme]["model._name"] + size}

@@ -1,9 +1,11 @@
-"""Files for hydra: one for each row of the published tables, and those that they build on.
+"""Make the YAML files of ``admin-fairseq configs``, for fairseq-hydra-train: one for each published
+run, and the files that these refer to.
 
-Hydra composes a configuration before it imports the plugin, so it needs files, also for the values
-of ``--arch``, ``--optimizer`` and ``--lr-scheduler``. A row is a primary configuration: in hydra
-1.0 (fairseq 0.12.2) only that may have a defaults list, and the files in the list override it.
-Hence ``_self_`` comes first, in hydra 1.3 too, and a row has only what ``base/published`` does not.
+Hydra composes a configuration before it imports the plugin, so it needs a file for each
+architecture, optimiser and learning rate scheduler of the plugin too. The file of a run ("row" of a
+published table) is a primary configuration: in hydra 1.0 (fairseq 0.12.2) only such a file can have
+a defaults list, and the files in the list override it. Hence ``_self_`` comes first, in hydra 1.3
+too, and the file of a run has only the settings that ``base/published.yaml`` does not have.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from admin_fairseq.recipes.published import HALF, PUBLISHED
 from admin_fairseq.recipes.recipe import Published, Recipe, Row, Settings
 from admin_fairseq.recipes.settings import EVERYWHERE, kept, languages_of, model_of
 
-MADE = "# Made by admin-fairseq configs."
-WIDTH = 100
+MADE = "# Made by admin-fairseq configs."  # marks files that the command may replace
+WIDTH = 100  # characters of a line
 NO_BREAK = "\N{NO-BREAK SPACE}"
 LISTS = ("optimization.lr", "optimization.update_freq")
-"""Settings that are lists in fairseq, with a value for each epoch."""
+"""Settings that fairseq stores as lists, with a value for each epoch."""
 SECTIONS = (
     *("common", "task", "model", "optimizer", "lr_scheduler", "optimization"),
     *("dataset", "distributed_training", "criterion", "checkpoint", "hydra"),
@@ -56,7 +58,8 @@ DEFAULTS: Settings = {
     "model.attention_dropout": 0.0,
     "model.activation_dropout": 0.0,
 }
-"""Options that recipes leave to fairseq, given so that the command line can change them."""
+"""fairseq's defaults for options that a recipe does not set. The files list them too, so that
+hydra's command line can change them without a +."""
 
 MODEL_OPTIONS = (
     *("init_type", "profile_path", "profile_batches", "output_change_scale", "omega_trainable"),
@@ -66,9 +69,9 @@ MODEL_OPTIONS = (
     *("encoder_normalize_before", "decoder_normalize_before", "share_all_embeddings"),
     "share_decoder_input_output_embed",
 )
-"""Options that the command line can change without a plus sign."""
+"""Model options that the files list, so that hydra's command line can change them without a +."""
 FROM_TASK = ("add_bos_token", "tokens_per_sample", "max_target_positions")
-"""The same for language models, which take these from the task."""
+"""Further options that the files of language models list; fairseq copies these from the task."""
 ADAM = {"adam_betas": "(0.9, 0.98)", "adam_eps": 1e-8, "weight_decay": 0.0}
 GROUPS: dict[str, Mapping[str, Any]] = {
     "optimizer/radam": ADAM,
@@ -80,7 +83,7 @@ GROUPS: dict[str, Mapping[str, Any]] = {
 
 
 def config_files() -> dict[str, str]:
-    """Path below a folder of configurations → the file's text."""
+    """Return the text of every configuration file, by its path below the configuration folder."""
     files = {f"{name}.yaml": _group(name.split("/")[1], GROUPS[name]) for name in GROUPS}
     for name in ARCHITECTURES:
         files[f"model/{name}.yaml"] = _group(name, _model_options(name))
@@ -88,17 +91,20 @@ def config_files() -> dict[str, str]:
 
 
 def row_files() -> dict[str, str]:
+    """Return the text of base/published.yaml and of the file of each published run, by path."""
     base = _comment(ABOUT_BASE) + _sections(BASE)
     return {"base/published.yaml": f"# @package _global_\n{MADE}\n{base}", **dict(_rows())}
 
 
 def _group(name: str, options: Mapping[str, Any]) -> str:
-    """A file that ``model=NAME``, ``optimizer=NAME`` or ``lr_scheduler=NAME`` chooses."""
+    """Return the text of the file that hydra reads for ``model=NAME``, ``optimizer=NAME`` or
+    ``lr_scheduler=NAME``."""
     content = yaml.safe_dump({"_name": name, **options}, sort_keys=False)
     return f"# @package _group_\n{MADE} null: what the architecture says\n{content}"
 
 
 def _model_options(architecture: str) -> dict[str, Any]:
+    """Return the model options that an architecture's file lists, with their defaults."""
     model = ARCHITECTURES[architecture].model
     known = CONFIGS[model].__dataclass_fields__
     names = MODEL_OPTIONS + (FROM_TASK if model.endswith("_lm") else ())
@@ -106,6 +112,7 @@ def _model_options(architecture: str) -> dict[str, Any]:
 
 
 def _rows() -> Iterator[tuple[str, str]]:
+    """Yield (path, text) of the configuration file of each published run."""
     for dataset, published in PUBLISHED.items():
         for recipe in published.recipes:
             for row in recipe.rows:
@@ -116,6 +123,7 @@ def _rows() -> Iterator[tuple[str, str]]:
 
 
 def _settings(dataset: str, published: Published, recipe: Recipe, row: Row) -> Settings:
+    """Return the settings of a published run except the ones in ``BASE``, which all runs share."""
     size = published.size if row.size is None else row.size
     chosen = {**recipe.settings, **row.but}
     return {
@@ -134,7 +142,7 @@ def _settings(dataset: str, published: Published, recipe: Recipe, row: Row) -> S
 
 
 def _sections(settings: Settings) -> str:
-    """The settings as YAML, each section on one line if it fits."""
+    """Write settings as YAML: a mapping in braces for each section, on one line if it fits."""
     nested: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         section, name = key.split(".")
@@ -144,7 +152,8 @@ def _sections(settings: Settings) -> str:
 
 
 def _section(section: str, values: dict[str, Any]) -> str:
-    """A section in braces, ``_name`` first; lines are broken only between options."""
+    """Write one section as a YAML mapping in braces, ``_name`` first; break long lines only between
+    options."""
     ordered = sorted(values, key=lambda name: name != "_name")
     options = [_option(name, values[name]).replace(" ", NO_BREAK) for name in ordered]
     text = f"{section}:{NO_BREAK}{{{', '.join(options)}}}"
@@ -153,6 +162,7 @@ def _section(section: str, values: dict[str, Any]) -> str:
 
 
 def _option(name: str, value: Any) -> str:
+    """Write ``name: value`` as YAML, without the braces."""
     return yaml.safe_dump({name: value}, default_flow_style=True, width=math.inf).strip()[1:-1]
 
 
@@ -161,7 +171,8 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """``text`` as comments; paragraphs that begin with a space, such as commands, stay as is."""
+    """Wrap ``text`` into YAML comment lines; keep the lines of a paragraph that begins with a
+    space, such as a command."""
     paragraphs = text.strip("\n").split("\n\n") if text else []
     lines: list[str] = []
     for paragraph in paragraphs:

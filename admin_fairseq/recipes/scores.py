@@ -1,4 +1,4 @@
-"""The published scores, which ``results`` shows beside those of runs."""
+"""Look up published BLEU scores; ``admin-fairseq results`` shows them beside those of your runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ Entry = dict[str, Any]
 
 
 def _entry(dataset: str, row: Row, score: Score) -> Entry:
-    """A score as it is written to JSON."""
+    """Convert a published score to the dictionary that is written to JSON; leave out what is empty,
+    zero or unknown."""
     encoder, decoder = row.layers
     entry = {
         "dataset": dataset,
@@ -28,6 +29,7 @@ def _entry(dataset: str, row: Row, score: Score) -> Entry:
 
 
 def _entries() -> Iterator[Entry]:
+    """Yield every score of the table of published runs."""
     for dataset, published in PUBLISHED.items():
         for recipe in published.recipes:
             for row in recipe.rows:
@@ -38,7 +40,12 @@ SCORES = list(_entries())
 
 
 def score(dataset: str, scheme: str, depths: tuple[int, int], model: Any) -> Optional[Entry]:
-    """The first published score of a scheme at these depths that fits the model's options."""
+    """Find the first published score for a data set, scheme and (encoder, decoder) depths.
+
+    ``model`` has the run's model options as attributes; a score that was published for certain
+    options, such as a trainable ω (Admin's residual scale), fits only a model with these. Returns
+    None if nothing fits.
+    """
     wanted = (dataset, scheme, *depths)
     keys = ("dataset", "scheme", "encoder_layers", "decoder_layers")
     for entry in SCORES:
@@ -51,6 +58,7 @@ def score(dataset: str, scheme: str, depths: tuple[int, int], model: Any) -> Opt
 
 
 def text(score: Optional[Entry]) -> str:
+    """Format a published score for a table cell: "29.03", "35.67±0.15", "diverged" or nothing."""
     if score is None:
         return ""
     if score.get("diverged"):

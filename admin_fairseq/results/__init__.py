@@ -1,1 +1,1 @@
-"""Training runs read back from their logs, and the table and curves made of them."""
+"""Read training runs from their logs, compute BLEU, and make tables and loss curves of the runs."""

@@ -1,4 +1,6 @@
-"""The unigram entropy of training data that fairseq-preprocess wrote."""
+"""Compute the unigram entropy of training data in fairseq's binary format.
+
+A model that predicts no better than unigram frequencies has a loss of about this entropy."""
 
 from __future__ import annotations
 
@@ -16,13 +18,15 @@ from admin_fairseq.repairs.data_folders import HEADER
 from admin_fairseq.repairs.private import INDEX_MAGIC, type_of_tokens
 
 CHUNK = 1 << 22  # tokens counted at a time
-LARGEST_VOCABULARY = 1 << 24
+LARGEST_VOCABULARY = 1 << 24  # token numbers from here on mean damaged data
 
 
 def training_target(data: str, config: Mapping) -> Optional[str]:
-    """The path, without its ending, of the text in ``data`` that a model learned to predict.
+    """Find the binarised training text in the folder ``data`` that the model learned to predict.
 
-    None if it is missing, or not in fairseq's usual format.
+    This is the target language of a translation task, or the only text of a language model;
+    ``config`` is the run's configuration. Returns the path without .idx or .bin, or None if the
+    text is missing or not in fairseq's usual format.
     """
     task = config.get("task", {})
     subset = str(config.get("dataset", {}).get("train_subset") or "train")
@@ -41,6 +45,7 @@ def training_target(data: str, config: Mapping) -> Optional[str]:
 
 
 def _header(path: str) -> bytes:
+    """Read the first bytes of ``path``.idx, where fairseq writes the format; b"" if unreadable."""
     try:
         with open_regular(f"{path}.idx") as file:
             return file.read(HEADER.size)
@@ -50,7 +55,7 @@ def _header(path: str) -> bytes:
 
 @cache
 def unigram_bits(path: str) -> float:
-    """The unigram entropy of binarised data, in bits per token.
+    """Compute the unigram entropy, in bits per token, of the binarised text ``path``.bin, .idx.
 
     Raises AdminError if the data are damaged.
     """
@@ -72,7 +77,8 @@ def unigram_bits(path: str) -> float:
 
 
 def _tokens(path: str) -> Iterator[np.ndarray]:
-    """The tokens, chunk by chunk."""
+    """Yield the token numbers of a binarised text in arrays of up to CHUNK tokens; raise ValueError
+    if they cannot be token numbers."""
     _, _, code, _ = HEADER.unpack(_header(path))
     kind = np.dtype(type_of_tokens(code))
     if kind.kind not in "iu":

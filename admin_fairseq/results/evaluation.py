@@ -1,4 +1,5 @@
-"""evaluation.json: the scores of a model, which ``score`` writes and ``results`` reads."""
+"""evaluation.json, the BLEU scores of a model: ``admin-fairseq score`` writes the file, and
+``admin-fairseq results`` reads it."""
 
 from __future__ import annotations
 
@@ -14,28 +15,29 @@ Text = Annotated[str, Meta(max_length=4096)]  # room for any path
 
 @dataclass(frozen=True)
 class Score:
-    """BLEU in per cent (rounding may exceed 100), and how it was computed."""
+    """A BLEU score from 0 to 100 (up to 100.01 by rounding errors), with sacreBLEU's signature."""
 
     score: Annotated[float, Meta(ge=0, le=100.01)]
-    signature: Text = ""
+    signature: Text = ""  # sacreBLEU's description of how the score was computed
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores by kind, and what was scored."""
+    """The content of evaluation.json: BLEU scores, and the model and test set they belong to."""
 
     dataset: Optional[Text] = None
     subset: Text = "test"
     checkpoint: Optional[Text] = None
-    averaged: Optional[int] = None
-    options: dict[str, Union[int, float, str, None]] = field(default_factory=dict)
+    averaged: Optional[int] = None  # number of averaged checkpoints
+    options: dict[str, Union[int, float, str, None]] = field(default_factory=dict)  # beam, lenpen
+    # kind (tokenised, compound split, detokenised) → score
     bleu: Annotated[dict[Text, Score], Meta(max_length=100)] = field(default_factory=dict)
 
     def write(self, path: str, force: bool) -> None:
-        """Write JSON, whole or not at all."""
+        """Write the scores to a JSON file, completely or not at all; ``force`` replaces a file."""
         write_json(asdict(self), path, force)
 
 
 def read_evaluation(path: str) -> Evaluation:
-    """Raises AdminError if the file cannot be read, or is not an evaluation."""
+    """Read an evaluation.json; raise AdminError if the file cannot be read or is something else."""
     return read_json(path, Evaluation, "an evaluation as admin-fairseq score writes it")

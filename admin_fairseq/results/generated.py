@@ -1,4 +1,4 @@
-"""The translations in the output of fairseq-generate, in the order of the test set."""
+"""Extract the translations from the output of fairseq-generate, in the order of the test set."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from admin_fairseq.errors import AdminError
 
 SCORE = r"-?(?:\d[\d.]{0,30}(?:e-?\d{1,3})?|inf|nan)\t"
 LINE = re.compile(rf"(?:([A-Z]-)(\d{{1,9}})\t(?:{SCORE})?|(\d{{1,9}})\t{SCORE})(.*)", re.DOTALL)
-"""``H-12<TAB>-0.25<TAB>words``; ``sed`` or ``cut`` may have taken the letter or the score."""
+"""A translation: ``H-12<TAB>-0.25<TAB>text``, or that line without the letter or the score, which
+the user has removed with ``sed`` or ``cut``."""
 SCORED = re.compile(r"-\d[\d.]{0,30}(?:e-?\d{1,3})?\t")
-"""A line that has lost the number of its sentence."""
+"""A translation with its score, but without the number of its sentence."""
 OTHERS = re.compile(r"[STPACEWI]-\d{1,9}\t")
-"""The other lines that fairseq-generate prints."""
+"""The lines of fairseq-generate's output that are no translations: source, target, and so on."""
 KINDS = ("D-", "H-", None)
-"""Kinds of translations, the preferred one first: D- is H- detokenised."""
+"""The letters before a translation, the preferred one first: fairseq prints each translation as H-,
+and again as D- without subwords and tokens. None: the user has cut the letter off."""
 
 
 def translations(lines: Sequence[str]) -> list[str]:
-    """The translations in fairseq-generate's output, whole or cut; of other text, all ``lines``.
+    """Extract the translations from the lines of fairseq-generate's output, in the order of the
+    test set; return all lines of any other text.
 
-    Raises AdminError if a sentence does not have exactly one translation, or their order is lost.
+    The user may have cut columns off the output. Raises AdminError if a sentence does not have
+    exactly one translation, or if the order cannot be restored.
     """
     matches = [match for match in map(LINE.match, lines) if match]
     for kind in KINDS:
@@ -35,7 +39,8 @@ def translations(lines: Sequence[str]) -> list[str]:
 
 
 def _refuse_the_rest(lines: Sequence[str]) -> None:
-    """Raise AdminError for output of fairseq-generate that cannot be put in order."""
+    """Raise AdminError if the lines are output of fairseq-generate from which the translations, or
+    the numbers of the sentences, have been cut off."""
     if lines and all(map(SCORED.match, lines)):
         what = "lines with a score, but without the number of the sentence"
     elif any(map(OTHERS.match, lines)):
@@ -46,7 +51,8 @@ def _refuse_the_rest(lines: Sequence[str]) -> None:
 
 
 def _in_order(found: Sequence[tuple[int, str]]) -> list[str]:
-    """The texts in order; raises AdminError if a number is missing or occurs twice."""
+    """Sort (number of the sentence, translation) by number and return the translations; raise
+    AdminError if a number is missing or occurs twice."""
     numbered = dict(found)
     for number in range(len(numbered)):
         if number not in numbered:

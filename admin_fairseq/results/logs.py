@@ -1,4 +1,5 @@
-"""The logs of fairseq-train and fairseq-hydra-train, read line by line."""
+"""Read the configuration and the losses of a run from the log of fairseq-train or
+fairseq-hydra-train."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ import msgspec
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import open_regular
 
-LARGEST = 256 << 20  # bytes of a log: a million updates, each with its line
-LONGEST_LINE = 1 << 18  # characters; the configuration has some 20,000
-SPAN = 5.0
-LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # fairseq computes it in 32 bits
+LARGEST = 256 << 20  # the most bytes of a log: enough for a line for each of a million updates
+LONGEST_LINE = 1 << 18  # characters; the line of the configuration has some 20,000
+SPAN = 5.0  # seconds over which an update is timed
+LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # the largest float32, in which fairseq computes losses
 
 # "2026-11-23 00:36:24 | INFO | valid | ..." or hydra's "[2026-11-23 00:37:26,066][valid][INFO] - "
 MESSAGE = re.compile(r"(?:\| INFO \| (\S{1,99}) \| |\]\[(\S{1,99})\]\[INFO\] - )(.*)")
@@ -30,7 +31,8 @@ OVERFLOW = ("Minimum loss scale reached", "gradients are Nan/Inf")
 
 
 class Statistics(msgspec.Struct):
-    """The statistics of a log line that concern the loss; cross_entropy has no nll_loss."""
+    """The loss and its time in a line of fairseq's log; nll_loss is missing with the criterion
+    cross_entropy, whose loss is not smoothed."""
 
     num_updates: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     loss: float
@@ -39,33 +41,38 @@ class Statistics(msgspec.Struct):
 
 
 class Point(NamedTuple):
-    """A loss after ``update`` updates, in bits, without label smoothing."""
+    """A point of a loss curve: the loss in bits per token, without label smoothing, after
+    ``update`` updates."""
 
     update: int
     loss: float
-    wall: float  # seconds since fairseq-train was started
-    start: int  # the number of that start
+    wall: float  # seconds since fairseq-train was started or resumed
+    start: int  # 1 for the first start of fairseq-train in this log, 2 after the first resumption
 
 
 @dataclass
 class Log:
-    """A training log; if a run was resumed, what it came to in the end."""
+    """What the log of a run says: configuration, losses, and how training ended.
 
-    config: dict[str, dict[str, Any]] = field(default_factory=dict)  # the last start's
-    training: list[Point] = field(default_factory=list)  # per log interval
+    If a run was resumed, updates that were made twice appear once, with the later losses.
+    """
+
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the last start
+    training: list[Point] = field(default_factory=list)  # a point per log interval
     validation: list[Point] = field(default_factory=list)
-    starts: int = 0
-    epochs: int = 0  # complete ones
-    done: bool = False
-    overflowed: bool = False
+    starts: int = 0  # how often fairseq-train was started or resumed
+    epochs: int = 0  # completed epochs
+    done: bool = False  # whether the last start logged "done training"
+    overflowed: bool = False  # whether fairseq stopped because gradients overflowed
 
     @property
     def updates(self) -> int:
+        """The number of the last update that was logged."""
         return max((point.update for point in (*self.training, *self.validation)), default=0)
 
     @property
     def complete(self) -> bool:
-        """Whether fairseq ended by itself, or had nothing left to do."""
+        """Whether training was finished: the log says so, or max_update or max_epoch is reached."""
         limits = self.config.get("optimization", {})
         reached = ((self.updates, "max_update"), (self.epochs, "max_epoch"))
         given = ((limits.get(name), number) for number, name in reached)
@@ -75,9 +82,11 @@ class Log:
 
     @property
     def seconds_per_update(self) -> Optional[float]:
-        """The median over spans of at least ``SPAN`` seconds, None for a shorter run.
+        """The median time of an update in seconds, over spans of at least ``SPAN`` seconds; None
+        for a shorter run.
 
-        fairseq logs whole seconds, and its own rate of updates has only two digits.
+        It is measured over spans because fairseq logs whole seconds; the updates per second that
+        fairseq logs itself have only two digits.
         """
         times, first = [], None
         for point in self.training:
@@ -90,7 +99,8 @@ class Log:
 
 
 def read_log(path: str) -> Log:
-    """Raises AdminError if the file cannot be read, or is too large for a log."""
+    """Read the log file of a run; raise AdminError if the file cannot be read, or is larger than
+    256 MiB."""
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="replace") as file:
             if os.fstat(file.fileno()).st_size > LARGEST:
@@ -101,9 +111,10 @@ def read_log(path: str) -> Log:
 
 
 def parse(lines: Iterable[str]) -> Log:
+    """Collect the configuration and the losses from the lines (with their ends) of a run's log."""
     log = Log()
     for line in lines:
-        # other lines are half written, or parts of one that is too long
+        # a line without an end is half written, or part of one that is too long
         message = MESSAGE.search(line) if line.endswith("\n") else None
         if message:
             _take(log, message[1] or message[2], message[3])
@@ -113,6 +124,7 @@ def parse(lines: Iterable[str]) -> Log:
 
 
 def _take(log: Log, name: str, text: str) -> None:
+    """Update ``log`` from one message: ``text``, which fairseq's logger ``name`` has logged."""
     if name == "fairseq_cli.train":
         _take_event(log, text)
     elif name == "train_inner":
@@ -122,6 +134,8 @@ def _take(log: Log, name: str, text: str) -> None:
 
 
 def _take_event(log: Log, text: str) -> None:
+    """Record in ``log`` a message of fairseq_cli.train: the configuration, which each start prints,
+    the end of an epoch, or the end of training."""
     if text.startswith("{"):
         log.config = configuration(text) or log.config
         log.starts += 1
@@ -133,16 +147,19 @@ def _take_event(log: Log, text: str) -> None:
 
 
 def _validation_name(config: Mapping) -> str:
-    """The log name of the first validation set, which decides the best checkpoint."""
+    """Return the name under which fairseq logs the first validation set, the set that decides which
+    checkpoint is the best."""
     return str(config.get("dataset", {}).get("valid_subset") or "valid").split(",")[0]
 
 
 def _take_point(
     log: Log, points: list[Point], later: list[Point], texts: Mapping[str, Any]
 ) -> None:
-    """Add to ``points``, and drop those from this update on, which a resumed run has repeated.
+    """Read a loss from the statistics ``texts`` and append it to the curve ``points``.
 
-    ``later`` are points that fairseq logs only after ``points`` of the same update.
+    First remove the points of this update and later ones from ``points`` and ``later``: the run was
+    resumed and repeats these updates. ``later`` is a curve whose point of an update fairseq logs
+    after the point in ``points``.
     """
     try:
         found = msgspec.convert(texts, Statistics, strict=False)
@@ -158,7 +175,7 @@ def _take_point(
 
 
 def _statistics(name: str, text: str) -> dict[str, Any]:
-    """Statistic → its text, whatever the --log-format."""
+    """Parse the statistics of a log line, in any --log-format, into name → value as text."""
     if not text.startswith("{"):
         return dict(STATISTIC.findall(text))
     try:
@@ -169,10 +186,10 @@ def _statistics(name: str, text: str) -> dict[str, Any]:
 
 
 def configuration(text: str) -> dict[str, dict[str, Any]]:
-    """The sections of the printed configuration; {} if ``text`` is something else.
+    """Parse the configuration that fairseq prints: section → option → value; {} for other text.
 
-    fairseq prints some parts as ``Namespace(...)``, and choices as bare words,
-    ``'init_type': adaptive-auto``. The text is parsed, never evaluated.
+    fairseq prints some parts as ``Namespace(...)``, and choices without quotation marks, as in
+    ``'init_type': adaptive-auto``. The text is parsed as Python but never executed.
     """
     text = text.strip()
     try:
@@ -184,6 +201,7 @@ def configuration(text: str) -> dict[str, dict[str, Any]]:
 
 
 def _value(node: ast.expr, source: bytes) -> Any:
+    """Convert an expression to its value; one that is no literal becomes its text in ``source``."""
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values)
         return {str(_value(k, source)): _value(v, source) for k, v in pairs if k}

@@ -1,4 +1,5 @@
-"""The folder of a run: its model and data, how training went, and its scores."""
+"""Read the folder of a training run: its model and data, its losses, its scores, and whether the
+run diverged or is otherwise unsound."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ from admin_fairseq.results.logs import Log, Point, read_log
 from admin_fairseq.schemes import SCHEMES, Profiling
 
 LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
-LONGEST_NAME = 100  # characters of a log's text that tables show
+LONGEST_NAME = 100  # characters; longer texts of a log are shortened in tables
 MOST_LAYERS = 1_000_000
 
+# sections of fairseq's configuration that fairseq-train does not use
 OTHER_PROGRAMS = ("common_eval", "eval_lm", "generation", "interactive", "job_logging_cfg")
 PLACES = (
     *("seed", "user_dir", "num_workers", "data_buffer_size", "no_progress_bar", "suppress_crashes"),
@@ -37,9 +39,10 @@ PLACES = (
     *("save_interval", "save_interval_updates", "keep_interval_updates"),
     *("keep_interval_updates_pattern", "keep_last_epochs", "keep_best_checkpoints"),
 )
-"""Options in which runs of one table row may differ: the seed, and where things are."""
+"""Options without influence on the training: the seed, paths, logging, saving, devices. Runs that
+differ only in these share a row of the table."""
 
-# whether (encoder, decoder) norm before the branches → scheme
+# whether the layers of (encoder, decoder) apply layer norm before the branches → scheme
 PLAIN = {
     (False, False): "postln",
     (True, True): "preln",
@@ -52,16 +55,16 @@ PLAIN = {
 
 @dataclass
 class Run:
-    """A folder with a log; "?" stands for what the log does not tell."""
+    """A training run, as its folder describes it; "?" stands for what the log does not say."""
 
     folder: str
     log: Log
     evaluation: Optional[Evaluation] = None
-    profile: Optional[dict[str, Any]] = None
+    profile: Optional[dict[str, Any]] = None  # from profile.json: Admin's measured variances
 
     @cached_property
     def model(self) -> Namespace:
-        """The model's options, with the defaults of its architecture."""
+        """The model's options as attributes, with the defaults of its architecture filled in."""
         options, model = self.log.config.get("model", {}), Namespace()
         vars(model).update(options)
         name = str(options.get("_name") or options.get("arch"))
@@ -73,16 +76,18 @@ class Run:
 
     @property
     def seed(self) -> Union[int, str]:
+        """The random seed of the run."""
         seed = self.log.config.get("common", {}).get("seed", "?")
         return seed if isinstance(seed, int) and abs(seed) < 1 << 63 else _text(seed)
 
     @property
     def data(self) -> str:
-        """The first shard's folder."""
+        """The folder of the binarised training data; the first one if there are several."""
         return str(self.log.config.get("task", {}).get("data") or "").split(os.pathsep)[0]
 
     @property
     def dataset(self) -> str:
+        """The data set's name: from evaluation.json, or else from the path of the data."""
         parts = [part for part in self.data.split("/") if part]
         known = (part for part in reversed(parts) if part in PUBLISHED)
         folder = next((part for part in reversed(parts) if part != "bin"), "?")
@@ -91,17 +96,20 @@ class Run:
 
     @property
     def depths(self) -> tuple[int, int]:
-        """Layers of encoder and decoder; 0 without such a stack, or if the log does not tell."""
+        """The numbers of encoder and decoder layers; 0 if the model has no such stack, or if the
+        log does not say."""
         encoder, decoder = (getattr(self.model, f"{s}coder_layers", None) for s in ("en", "de"))
         return _layers(encoder), _layers(decoder)
 
     @property
     def depth(self) -> str:
+        """The depths as tables show them, such as 18L-18L."""
         return "-".join(f"{layers}L" for layers in self.depths if layers) or "?"
 
     @property
     def scheme(self) -> str:
-        """The scheme's name among the published results."""
+        """The scheme's name as in the published tables: admin, postln, preln or a value of
+        --init-type."""
         name = _text(getattr(self.model, "init_type", None) or "default")
         if not self.log.config:
             return "?"
@@ -115,11 +123,12 @@ class Run:
 
     @property
     def name(self) -> tuple[str, str, str]:
+        """(data set, scheme, depth)"""
         return self.dataset, self.scheme, self.depth
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Section.option → value, of all options that influence the training."""
+        """The options that influence the training, as section.option → value."""
         if not self.log.config:
             return {"run.folder": self.folder}
         return {
@@ -132,47 +141,58 @@ class Run:
 
     @property
     def last_loss(self) -> Optional[float]:
+        """The training loss of the last log interval; None if no loss was logged."""
         return self.log.training[-1].loss if self.log.training else None
 
     @property
     def best(self) -> Optional[Point]:
-        """The validation with the lowest loss."""
+        """The update with the lowest validation loss, and that loss; None without a validation."""
         finite = (point for point in self.log.validation if math.isfinite(point.loss))
         return min(finite, key=lambda point: point.loss, default=None)
 
     @property
     def scores(self) -> Mapping[str, Score]:
+        """The BLEU scores by kind; empty if the run was not evaluated."""
         return self.evaluation.bleu if self.evaluation else {}
 
     def bleu(self, kind: str) -> Optional[float]:
+        """The BLEU score of a kind (tokenised, compound split, detokenised); None if unknown."""
         return self.scores[kind].score if kind in self.scores else None
 
     @cached_property
     def verdict(self) -> str:
-        """The first of ``VERDICTS`` that holds; "" if nothing is wrong with the run."""
+        """What is wrong with the run: the first name in ``VERDICTS`` whose test is true of it, such
+        as "diverged"; "" if none is."""
         return next((name for name, verdict in VERDICTS.items() if verdict.holds(self)), "")
 
 
 def _setting(name: str, value: Any) -> str:
-    if name == "data":  # the folder's name alone: runs may find it in different places
+    """Format an option's value so that values can be compared between runs."""
+    if name == "data":  # only the folder's name: the same data can lie in different places
         return _text(os.path.basename(str(value).rstrip("/")))
     return _text(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
 def _text(value: Any) -> str:
+    """Convert a value from a log to text, shortened for tables."""
     return shortened(str(value), LONGEST_NAME)
 
 
 def _layers(value: Any) -> int:
+    """Return a number of layers from a log, or 0 if the value is no sensible number."""
     return value if isinstance(value, int) and 0 < value < MOST_LAYERS else 0
 
 
 class Verdict(NamedTuple):
+    """What can be wrong with a run, such as "diverged": the definition as tables print it, and the
+    function that tests whether a run has this fault."""
+
     rule: str
     holds: Callable[[Run], bool]
 
 
 def _diverged(run: Run) -> bool:
+    """Whether training overflowed, or its last loss is not finite, or its loss has risen."""
     training, last = run.log.training, (run.log.training[-1:], run.log.validation[-1:])
     finite = all(math.isfinite(point.loss) for points in last for point in points)
     risen = bool(training) and training[-1].loss > training[0].loss
@@ -180,6 +200,7 @@ def _diverged(run: Run) -> bool:
 
 
 def _stuck(run: Run) -> bool:
+    """Whether the best validation loss is hardly below the entropy of the target's unigrams."""
     if not (run.best and os.path.isdir(run.data)):
         return False
     target = training_target(run.data, run.log.config)
@@ -187,11 +208,13 @@ def _stuck(run: Run) -> bool:
 
 
 def _profile_only(run: Run) -> bool:
+    """Whether the last start only measured the profile (--init-type adaptive-profiling)."""
     scheme = SCHEMES.get(str(getattr(run.model, "init_type", None)))
     return scheme is not None and scheme.profile is Profiling.WRITE
 
 
 def _unreadable(run: Run) -> bool:
+    """Whether the log has no training loss, though it has no configuration or shows training."""
     trained = bool(run.log.validation) or run.log.epochs > 0 or run.log.done
     return not run.log.training and (trained or not run.log.config)
 
@@ -206,8 +229,8 @@ VERDICTS = {
         _unreadable,
     ),
     "diverged": Verdict(
-        "the last loss is not finite, or fairseq stopped over the loss scale, or the training loss "
-        "of the last interval is above that of the first",
+        "the last loss is not finite, or fairseq stopped because of the loss scale, or the "
+        "training loss of the last interval is above that of the first",
         _diverged,
     ),
     "failed": Verdict("no update was logged", lambda run: not run.log.training),
@@ -221,13 +244,14 @@ VERDICTS = {
         _stuck,
     ),
 }
-"""Verdict → its rule. The first that holds counts."""
+"""The verdicts on runs, by name, in the order in which they are tested."""
 
 RULE = "; ".join(f"{name}: {verdict.rule}" for name, verdict in VERDICTS.items())
 
 
 def find_runs(folders: Iterable[str]) -> list[Run]:
-    """The runs in and below ``folders``; raises AdminError for a folder without any."""
+    """Read all runs (folders with a train.log) in and below ``folders``, each run once; raise
+    AdminError for a folder without any."""
     found: dict[str, Run] = {}
     for folder in folders:
         paths = [path for path, _, files in sorted(os.walk(folder)) if LOG in files]
@@ -239,6 +263,8 @@ def find_runs(folders: Iterable[str]) -> list[Run]:
 
 
 def read_run(folder: str) -> Run:
+    """Read train.log, evaluation.json and profile.json in a run's folder; only the log must be
+    there."""
     profile, evaluation = (os.path.join(folder, name) for name in (PROFILE, EVALUATION))
     return Run(
         folder,
@@ -249,5 +275,6 @@ def read_run(folder: str) -> Run:
 
 
 def _read_profile(path: str) -> dict[str, Any]:
+    """Read from profile.json how the profile (per-layer variances) was measured."""
     profile = read_profile(path, ())
     return {"path": path, "measurement": profile.measurement, "packages": profile.packages}

@@ -1,4 +1,5 @@
-"""The table of runs: one row for each setting, whose seeds are taken together."""
+"""Make the table of runs: one row for runs that differ only in their seed, with mean and standard
+deviation."""
 
 from __future__ import annotations
 
@@ -15,23 +16,25 @@ from admin_fairseq.recipes import scores
 from admin_fairseq.results.runs import RULE, VERDICTS, Run
 
 NOTE = (
-    "Losses are bits per token, without label smoothing: of the last interval, and of the best "
-    "validation. Several seeds: mean±sample standard deviation (n-1), over the seeds that did not "
-    "diverge; if all did, over all of them, and no BLEU."
+    "Losses are in bits per token, without label smoothing: the training loss of the last log "
+    "interval, and the lowest validation loss. Of several seeds, the table shows mean±sample "
+    "standard deviation (n-1) over the seeds that did not diverge; if all did, over all of them, "
+    "and no BLEU."
 )
 
-LONGEST_SETTINGS = 500  # characters: every line of curves.csv has them
+LONGEST_SETTINGS = 500  # characters; a limit, because every line of curves.csv repeats the settings
 
 
 class Number(NamedTuple):
-    """The mean over seeds, and the sample standard deviation, None for a single seed."""
+    """A mean over seeds with its sample standard deviation, which is None for a single seed."""
 
     mean: float
     std: Optional[float]
 
 
 def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
-    """Mean and deviation of the known values, independent of their order; None without any."""
+    """Compute mean and sample standard deviation of the values that are not None; return None if
+    there is no such value, and NaN if one of them is not finite."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -42,10 +45,10 @@ def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
 
 @dataclass
 class Row:
-    """Runs that differ only in their seed and in where things are."""
+    """A row of the table: runs that differ only in their seed, paths, logging and devices."""
 
     runs: list[Run]
-    settings: str = ""  # how it differs from rows of the same data set, scheme and depth
+    settings: str = ""  # options that differ from rows of the same data set, scheme and depth
 
     @property
     def first(self) -> Run:
@@ -56,19 +59,23 @@ class Row:
         return self.first.name
 
     def mean(self, value: Callable[[Run], Optional[float]]) -> Optional[Number]:
+        """Average ``value`` over the runs that did not diverge, or over all if all diverged."""
         sound = [run for run in self.runs if run.verdict != "diverged"]
         return summary(map(value, sound or self.runs))
 
     def bleu(self, kind: str) -> Optional[Number]:
+        """Average a kind of BLEU over the runs that did not diverge."""
         return summary(run.bleu(kind) for run in self.runs if run.verdict != "diverged")
 
     @property
     def published(self) -> Optional[dict[str, Any]]:
+        """The published score for this data set, scheme and depth, if there is one."""
         run = self.first
         return scores.score(run.dataset, run.scheme, run.depths, run.model)
 
     @property
     def verdict(self) -> str:
+        """What is wrong with the runs, such as "diverged" or "1 of 3 diverged"; "" if nothing."""
         if len(self.runs) == 1:
             return self.first.verdict
         counts = Counter(run.verdict for run in self.runs)
@@ -81,6 +88,8 @@ Value = Union[str, Number, None]
 
 
 class Column(NamedTuple):
+    """A column of the table: the function that computes a cell from a row, and the decimals."""
+
     value: Callable[[Row], Value]
     digits: int = 2
 
@@ -102,11 +111,12 @@ COLUMNS = {
     "verdict": Column(lambda row: row.verdict),
 }
 ALWAYS = ("dataset", "scheme", "depth", "seeds", "training loss", "verdict")
-"""Columns that are shown even if they are empty."""
+"""Columns that the table shows even if all their cells are empty."""
 
 
 def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
-    """Rows sorted by data set and depth, or by the column ``sort``, lowest first, empty last."""
+    """Group runs into rows; sort the rows by data set and depth, or by the column ``sort``: lowest
+    value first, NaN and empty cells last."""
     rows: list[Row] = []
     for run in runs:
         row = next((row for row in rows if _agree(row.first, run)), Row([]))
@@ -124,13 +134,17 @@ def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
 
 
 def _agree(a: Run, b: Run) -> bool:
-    """Whether two runs belong to one row; options that only one of them has are ignored."""
+    """Whether two runs belong to the same row: the settings that both have are equal."""
     shared = a.settings.keys() & b.settings.keys()
     return a.name == b.name and all(a.settings[key] == b.settings[key] for key in shared)
 
 
 def _differences(row: Row, alike: Sequence[Row]) -> str:
-    """The options in which ``row`` differs from ``alike``; of another optimiser only the name."""
+    """List the options, as "name=value …", in which ``row`` differs from the rows ``alike``.
+
+    If the rows have different optimisers (or another section has different names), only the name is
+    listed, not the options of that optimiser.
+    """
     words = []
     for option, value in row.first.settings.items():
         section, name = option.split(".", 1)
@@ -145,13 +159,15 @@ def _differences(row: Row, alike: Sequence[Row]) -> str:
 
 
 def _rank(value: Value) -> tuple[bool, bool, float, str]:
+    """Return a sort key for a cell: numbers by their mean, NaN after them, empty cells last."""
     if isinstance(value, Number):
         return False, math.isnan(value.mean), value.mean, ""
     return not value, False, 0.0, value or ""
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The table's head and lines, without empty columns."""
+    """Format the table: a list of column names, then a list of cells for each row; columns with
+    empty cells only are left out, except those in ``ALWAYS``."""
     columns = {
         name: [_cell(column.value(row), column.digits) for row in rows]
         for name, column in COLUMNS.items()
@@ -161,13 +177,15 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _cell(value: Value, digits: int) -> str:
+    """Format a value as a table cell; a number over several seeds as "mean±deviation"."""
     if not isinstance(value, Number):
         return value or ""
     return f"{value.mean:.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """The notes below a table."""
+    """Return the notes below the table: units, verdicts, sacreBLEU signatures, sources of published
+    scores."""
     sources = {row.published["source"]: None for row in rows if row.published}
     signatures = {
         f"{kind}: {score.signature}": None
@@ -189,6 +207,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _as_text(rows: Sequence[Row]) -> str:
+    """Format the rows and notes as a plain text table with aligned columns."""
     table = [list(map(printable, line)) for line in cells(rows)]
     widths = [max(map(len, column)) for column in zip(*table)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
@@ -196,12 +215,14 @@ def _as_text(rows: Sequence[Row]) -> str:
 
 
 def _as_markdown(rows: Sequence[Row]) -> str:
+    """Format the rows and notes as a Markdown table."""
     head, *lines = (list(map(as_markdown, line)) for line in cells(rows))
     table = [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
     return "\n".join([*table, "", *(f"{as_markdown(note)}\n" for note in notes(rows))]).rstrip()
 
 
 def _as_json(rows: Sequence[Row]) -> str:
+    """Format the rows as JSON, with every logged loss and setting of each run."""
     content = {
         "notes": NOTE,
         "rule": {name: verdict.rule for name, verdict in VERDICTS.items()},
@@ -218,6 +239,7 @@ def _as_json(rows: Sequence[Row]) -> str:
 
 
 def _everything(run: Run) -> dict[str, Any]:
+    """Return all that is known of a run, for the JSON format."""
     return {
         "folder": run.folder,
         "seed": run.seed,
@@ -232,7 +254,7 @@ def _everything(run: Run) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` for JSON: null for a number that is not finite."""
+    """Convert a value for JSON, which has no NaN or infinity: such numbers become None."""
     if isinstance(value, Number):
         return _plain(value._asdict())
     if isinstance(value, dict):
@@ -248,14 +270,14 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
     "csv": ("csv", lambda rows: as_csv(cells(rows)).rstrip("\n")),
     "json": ("json", _as_json),
 }
-"""--format → the ending of its file, and the function that writes the table."""
+"""The values of --format: value → (file extension, function that formats the rows as text)."""
 
 
 CURVES = ("dataset", "scheme", "depth", "settings", "seed", "folder", "curve", "update", "loss")
 
 
 def curves(rows: Sequence[Row]) -> list[tuple]:
-    """Every logged loss: the lines of curves.csv, with its head."""
+    """Return the lines of curves.csv: the column names, then a line for every logged loss."""
     return [
         CURVES,
         *(

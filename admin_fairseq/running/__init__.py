@@ -1,1 +1,1 @@
-"""Running fairseq's commands with published settings: training, evaluation, tables."""
+"""Train and evaluate models with published settings, by running fairseq's commands."""

@@ -1,4 +1,5 @@
-"""Evaluation as published: average checkpoints, translate the test set, score, make a table."""
+"""``admin-fairseq evaluate``: average checkpoints, translate the test set, compute BLEU, print the
+table of runs, all with the published settings."""
 
 from __future__ import annotations
 
@@ -21,12 +22,14 @@ from admin_fairseq.running.runs import RunOptions, Runs
 logger = logging.getLogger(__name__)
 
 BEST = "checkpoint_best.pt"
-AVERAGE = "average.pt"
-LARGEST_LOG = 256 << 20  # bytes printed by fairseq-generate
+AVERAGE = "average.pt"  # the averaged checkpoint, in the folder of the run
+LARGEST_LOG = 256 << 20  # the most bytes of fairseq-generate's output to read
 
 
 @dataclass(frozen=True)
 class EvaluateOptions(RunOptions):
+    """The options of ``admin-fairseq evaluate``, under the same names."""
+
     average: Optional[int]
     last_epoch: Optional[int]
     beam: Optional[int]
@@ -36,18 +39,19 @@ class EvaluateOptions(RunOptions):
 
 
 class Step(NamedTuple):
-    """A command; if it translates, its output goes to NAME.log, NAME.err and NAME.hyp."""
+    """A command of the evaluation: its arguments, the program first."""
 
     words: Words
-    translation: Optional[str] = None  # NAME
+    # for fairseq-generate, the start NAME of the paths of its output: NAME.log, .err and .hyp
+    translation: Optional[str] = None
 
 
 def evaluate(asked: EvaluateOptions) -> Iterator[str]:
-    """Average, translate and score every seed's run; with ``dry_run``, yield the commands instead.
+    """Average checkpoints, translate the test set and compute BLEU for the run of every seed.
 
-    Writes average.pt, test.hyp and evaluation.json into each folder. Raises AdminError if a run is
-    missing or its translation fails, and SystemExit with the status of any other command that
-    fails.
+    Writes average.pt, test.hyp and evaluation.json into each run's folder. With ``dry_run``, yields
+    the commands, one a line, and runs none. Raises AdminError if a run is missing or its
+    translation fails, and SystemExit with the exit status of any other command that fails.
     """
     runs = Runs(asked)
     device = _device(runs)
@@ -59,6 +63,7 @@ def evaluate(asked: EvaluateOptions) -> Iterator[str]:
 
 
 def _require(runs: Runs) -> None:
+    """Raise AdminError if the folder of a run does not exist."""
     for folder in runs.folders:
         if not os.path.isdir(folder):
             train = f"admin-fairseq train {runs.options.dataset}"
@@ -66,13 +71,14 @@ def _require(runs: Runs) -> None:
 
 
 def _device(runs: Runs) -> list[str]:
+    """Return fairseq's options for the device and its precision: --cpu, --fp16 or --bf16."""
     cpu = runs.options.cpu or not torch.cuda.is_available()
     precision = runs.precision(cpu)
     return [*(["--cpu"] if cpu else []), *([] if precision == "fp32" else [f"--{precision}"])]
 
 
 def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> Iterator[Step]:
-    """The commands that evaluate the run in the folder ``run``."""
+    """Yield the commands that evaluate the run in the folder ``run``: average, translate, score."""
     decoding = runs.recipe.decoding
     average = asked.average or decoding.average
     checkpoint = asked.checkpoint or (AVERAGE if average else BEST)
@@ -81,7 +87,10 @@ def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> I
         yield Step(_average(run, average, asked.last_epoch or decoding.last_epoch))
     how = ["--beam", str(asked.beam or decoding.beam)]
     how += ["--lenpen", str(decoding.lenpen if asked.lenpen is None else asked.lenpen)]
-    yield Step(_generate(runs, f"{run}/{checkpoint}", [*how, *_rest(asked, device)]), f"{run}/test")
+    yield Step(
+        _generate(runs, f"{run}/{checkpoint}", [*how, *_unrecorded_options(asked, device)]),
+        f"{run}/test",
+    )
     noted = ["--checkpoint", checkpoint, *(["--averaged", str(average)] if averaging else [])]
     yield Step(
         [
@@ -92,6 +101,7 @@ def _steps(asked: EvaluateOptions, runs: Runs, run: str, device: list[str]) -> I
 
 
 def _average(run: str, count: int, last_epoch: Optional[int]) -> list[str]:
+    """Return the command that averages the run's last ``count`` epochs up to ``last_epoch``."""
     bound = ["--checkpoint-upper-bound", str(last_epoch)] if last_epoch else []
     return [
         *("admin-fairseq", "average", "--inputs", run, "--output", f"{run}/{AVERAGE}"),
@@ -100,6 +110,8 @@ def _average(run: str, count: int, last_epoch: Optional[int]) -> list[str]:
 
 
 def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
+    """Return the fairseq-generate command that translates the test set; ``how`` has its further
+    options."""
     published = SUBWORDS[DATASETS[runs.options.dataset].pieces].remove
     remove_bpe = (read_prepared(runs.data_dir) or {}).get("remove_bpe", published)
     return [
@@ -107,16 +119,19 @@ def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
         *("--path", checkpoint, "--remove-bpe", "sentencepiece"),
         # with fairseq-fixed's default multiple of 8, the last sentences would be left out
         *("--required-batch-size-multiple", "1"),
-        *("--remove-bpe", remove_bpe, *how),  # of two, the later one counts
+        *("--remove-bpe", remove_bpe, *how),  # replaces the earlier --remove-bpe
     ]
 
 
-def _rest(asked: EvaluateOptions, device: list[str]) -> list[str]:
+def _unrecorded_options(asked: EvaluateOptions, device: list[str]) -> list[str]:
+    """Return the options of fairseq-generate that evaluation.json does not record: batch, device,
+    and the user's own after --."""
     return ["--max-tokens", str(asked.max_tokens), *device, *asked.words]
 
 
 def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
-    """Run the steps, or yield their commands."""
+    """Run the commands; with ``dry_run``, yield each as a line instead. Raise SystemExit with the
+    exit status of a command that fails."""
     for step in steps:
         if dry_run:
             yield as_line(step.words)
@@ -129,7 +144,11 @@ def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
 
 
 def _translate(words: Words, name: str) -> None:
-    """Run fairseq-generate and write its translations to NAME.hyp, in the order of the test set."""
+    """Run the fairseq-generate command ``words`` and write its translations to ``name``.hyp, in the
+    order of the test set.
+
+    Its output goes to ``name``.log and its messages to ``name``.err. Raises AdminError if it fails.
+    """
     logger.info("Translating into %s.hyp", name)
     with output_file(f"{name}.log") as log, output_file(f"{name}.err") as errors:
         status = run(words, stdout=log, stderr=errors)

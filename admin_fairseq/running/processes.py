@@ -1,4 +1,4 @@
-"""Running commands as processes, which end when this one does."""
+"""Run commands as child processes, and end them when this process is interrupted."""
 
 from __future__ import annotations
 
@@ -15,35 +15,41 @@ from typing import IO, Any, Iterator, Optional, Sequence
 from admin_fairseq.errors import AdminError
 
 Words = Sequence[str]
-
+"""A command as the list of its arguments, the program first."""
 SCRIPTS = os.path.dirname(sys.executable)
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), SCRIPTS))
-"""With this Python's folder of scripts, as its environment may not be activated."""
+"""PATH with this Python's folder of scripts added: fairseq-train lies there, even if the virtual
+environment is not activated."""
 SPECIAL = re.compile(r"((?<![^:=])~|^#|[^\w@%+=:./#~\x7f-\U0010ffff-])", re.ASCII)
-"""Characters that need a backslash in a shell."""
+"""A regular expression for the characters that need a backslash in a shell."""
 
 
 def as_line(words: Words) -> str:
-    """One line that a shell reads as these words, quoted as bash's ``printf '%q '`` does.
+    """Join a command's arguments to one line of shell, quoted as bash's ``printf '%q '`` does.
 
-    The shell scripts of earlier versions wrote such a line into the folder of a run.
+    The quoting is bash's because earlier versions of this project, shell scripts, wrote such a line
+    into the folder of a run.
     """
     return "".join(f"{_quoted(word)} " for word in words)
 
 
 def _quoted(word: str) -> str:
+    """Quote one argument for a shell."""
     if not word or not word.isprintable():
         return shlex.quote(word)
     return SPECIAL.sub(r"\\\1", word)
 
 
 def found(program: str) -> Optional[str]:
+    """Find the path of a program on PATH or in this Python's folder of scripts; None if there is no
+    such program."""
     return shutil.which(program, path=PATH)
 
 
 @contextmanager
 def output_file(path: str) -> Iterator[IO[bytes]]:
-    """A file for a command to write to while it runs."""
+    """Create a file, and its folder, for the output of a command; raise AdminError if that is
+    impossible."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         file = open(path, "wb")  # noqa: SIM115  closed below
@@ -54,16 +60,20 @@ def output_file(path: str) -> Iterator[IO[bytes]]:
 
 
 def run(words: Words, **how: Any) -> int:
-    """Run a command to its end and return its exit status, as a shell would.
+    """Run a command, wait until it ends, and return its exit status, or 128 + N after signal N.
 
-    ``how`` goes to subprocess; by default stdout and stderr are inherited. When interrupted, it
-    ends the command and all that the command has started.
+    ``how`` has keyword arguments for subprocess; without any, the command prints where this process
+    does. If this process is interrupted, it ends the command and the processes started by it.
     """
     return asyncio.run(run_beside(words, **how))
 
 
 async def run_beside(words: Words, **how: Any) -> int:
-    """``run``, for several commands at a time."""
+    """Run a command, wait until it ends, and return its exit status (128 + N after signal N).
+
+    A coroutine, so that several commands can run at a time. If it is cancelled, it ends the command
+    and the processes started by the command.
+    """
     program = found(words[0])
     if program is None:
         raise AdminError(f"{words[0]}: no such command on PATH")

@@ -1,4 +1,4 @@
-"""The options that training and evaluation share, and the runs that they stand for."""
+"""The options that ``admin-fairseq train`` and ``evaluate`` share, and the runs they select."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Fields have the names of the command line."""
+    """The options that ``admin-fairseq train`` and ``evaluate`` share, under the same names."""
 
     dataset: str
     recipe: Optional[str]
@@ -28,62 +28,72 @@ class RunOptions:
     precision: str
     cpu: bool
     dry_run: bool
-    words: list[str]  # passed on to fairseq
+    words: list[str]  # the arguments after --, passed on to fairseq
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs, one for each seed, and their folders."""
+    """The runs that the options select, one for each seed: recipe, data and folders."""
 
     options: RunOptions
 
     @property
     def published(self) -> Published:
+        """The published runs on the data set."""
         return PUBLISHED[self.options.dataset]
 
     @property
     def recipe_name(self) -> Optional[str]:
+        """The value of --recipe, or the data set's default, which can be None."""
         return self.options.recipe or self.published.recipe
 
     @property
     def recipe(self) -> Recipe:
+        """The published recipe for this scheme and depth."""
         options = self.options
         return self.published.choose(self.recipe_name, options.scheme, options.encoder_layers)
 
     @property
     def layers(self) -> tuple[int, int]:
+        """The numbers of encoder and decoder layers."""
         return self.options.encoder_layers, self.options.decoder_layers
 
     @property
     def seeds(self) -> list[int]:
+        """The random seeds, one run for each: --seeds, or else the recipe's."""
         return self.options.seeds or list(self.recipe.seeds)
 
     @property
     def data_dir(self) -> str:
+        """The folder that ``admin-fairseq prepare`` has written."""
         return self.options.data_dir or os.path.join("data", self.options.dataset)
 
     @property
     def data_bin(self) -> str:
+        """The folder of the data in fairseq's binary format."""
         return os.path.join(self.data_dir, "bin")
 
     @property
     def save_dir(self) -> str:
+        """The folder that contains the folders of the runs."""
         return self.options.save_dir or os.path.join("runs", self.options.dataset)
 
     def folder(self, seed: int) -> str:
-        """The folder of a run, whether it exists or not."""
+        """Return the path of the folder for the run with this seed; the folder need not exist."""
         scheme = "-".join(filter(None, (self.options.scheme, self.recipe_name)))
         encoder, decoder = self.layers
         return os.path.join(self.save_dir, f"{scheme}-{encoder}l-{decoder}l-seed{seed}")
 
     @property
     def folders(self) -> list[str]:
+        """The folders of the runs, one for each seed."""
         return [self.folder(seed) for seed in self.seeds]
 
     def precision(self, cpu: bool) -> str:
-        """fp32, fp16 or bf16; raises AdminError if the device does not support it."""
+        """Choose fp32, fp16 or bf16 from --precision, the recipe and the device; raise AdminError
+        for fp16 on a CPU."""
         asked = self.options.precision
         if cpu and asked == "fp16":
-            raise AdminError("--precision fp16 needs a GPU; leave it out, or take bf16 or fp32")
+            raise AdminError("--precision fp16 needs a GPU; leave it out, or use bf16 or fp32")
         auto = "fp16" if self.recipe.half["common.fp16"] and not cpu else "fp32"
         return auto if asked == "auto" else asked

@@ -1,4 +1,5 @@
-"""Many runs that are trained and scored in the same way, in one table."""
+"""``admin-fairseq table``: train and evaluate a run for every scheme, depth and seed, several at a
+time, and print one table of their scores."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TableOptions:
+    """The options of ``admin-fairseq table``, under the same names."""
+
     dataset: str
     recipe: Optional[str]
     schemes: list[str]
@@ -33,14 +36,14 @@ class TableOptions:
     save_dir: Optional[str]
     cpu: bool
     dry_run: bool
-    words: list[str]  # passed on to fairseq-train
+    words: list[str]  # the arguments after --, passed on to fairseq-train
 
 
 def table(asked: TableOptions) -> Iterator[str]:
-    """Train and score the runs, ``jobs`` at a time, then yield their table.
+    """Train and evaluate the runs, ``asked.jobs`` at a time, then yield the table of their scores.
 
-    Runs that have a score are skipped. With ``dry_run``, yields the commands that train instead.
-    Raises SystemExit at the end if a run failed.
+    Runs that have an evaluation.json are skipped. With ``dry_run``, yields the training commands
+    and runs none. Raises SystemExit after the table if a run failed.
     """
     runs = list(_runs(asked))
     if asked.dry_run:
@@ -53,7 +56,10 @@ def table(asked: TableOptions) -> Iterator[str]:
 
 
 def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
-    """Every run, seed by seed, so that each row of the table soon has its first run."""
+    """Yield the training options of every run, a scheme with a depth and a seed.
+
+    All runs of the first seed come first, so that every row of the table soon has a score.
+    """
     shared = asdict(asked)
     for name in ("schemes", "depths", "seeds", "jobs"):
         del shared[name]
@@ -64,16 +70,20 @@ def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
 
 
 async def _all(runs: list[TrainOptions], at_once: int) -> list[bool]:
-    """Whether each run could be trained and scored."""
+    """Train and evaluate all runs, ``at_once`` at a time; return for each run whether both
+    succeeded."""
     free = asyncio.Semaphore(at_once)
-    # more threads would compete for the same cores
+    # with several runs at a time, more threads would compete for the same cores
     threads = {} if at_once == 1 else {"OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **threads}
     return await asyncio.gather(*(_one(run, free, environment) for run in runs))
 
 
 async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str, str]) -> bool:
-    """Whether a run could be trained and scored."""
+    """Train and evaluate one run when the semaphore ``free`` allows; return whether both succeeded.
+
+    Its output goes to the file FOLDER.log. A run that has an evaluation.json is skipped.
+    """
     [folder] = Runs(run).folders
     if os.path.exists(os.path.join(folder, "evaluation.json")):
         return True
@@ -90,7 +100,7 @@ async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str
 
 
 def _words(command: str, run: TrainOptions) -> list[str]:
-    """The subcommand that trains or evaluates one run."""
+    """Return the arguments of ``admin-fairseq train`` or ``evaluate`` (``command``) for one run."""
     runs = Runs(run)
     options = {
         "--recipe": run.recipe,

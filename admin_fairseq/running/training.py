@@ -1,4 +1,5 @@
-"""Training as published: the commands of fairseq-train, and running them."""
+"""``admin-fairseq train``: build the fairseq-train command of each run from the published settings,
+and run it."""
 
 from __future__ import annotations
 
@@ -29,16 +30,18 @@ from admin_fairseq.running.runs import RunOptions, Runs
 
 logger = logging.getLogger(__name__)
 
-PORT = 29500
+PORT = 29500  # the port on which the workers of a Slurm job meet
 FREE = (
-    *("--max-update", "--max-epoch"),  # how long a run is
-    *("--distributed-world-size", "--distributed-port", "--update-freq"),  # who shares the work
+    *("--max-update", "--max-epoch"),  # the length of a run
+    *("--distributed-world-size", "--distributed-port", "--update-freq"),  # the division of work
 )
-"""Options that may change when a run is resumed."""
+"""Options that the user can change when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class TrainOptions(RunOptions):
+    """The options of ``admin-fairseq train``, under the same names."""
+
     gpus: Optional[int]
     nodes: int = 1
     launcher: str = "torchrun"
@@ -47,11 +50,12 @@ class TrainOptions(RunOptions):
 
 
 def train(asked: TrainOptions) -> Iterator[str]:
-    """Train every seed's run; with ``dry_run``, yield the commands instead.
+    """Train the run of every seed by running fairseq-train; an existing run is resumed.
 
-    Admin's runs profile their first batch, write profile.json and then train. Runs that exist are
-    resumed. Raises AdminError if the data are not prepared, or a folder has a run with other
-    settings, and SystemExit with the status of a command that fails.
+    Admin's runs profile their first batch, write profile.json and then train. With ``dry_run``,
+    yields the commands, one a line, and runs none. Raises AdminError if the data are not prepared
+    or a folder has a run with other settings, and SystemExit with the exit status of a command that
+    fails.
     """
     runs = Runs(asked)
     workers = _workers(asked, runs)
@@ -65,14 +69,14 @@ def train(asked: TrainOptions) -> Iterator[str]:
             continue
         folder = runs.folder(seed)
         logger.info("Training %s", folder)
-        _keep_to_settings(folder, words)
+        _record_settings(folder, words)
         status = run(words, stderr=subprocess.STDOUT)
         if status:
             raise SystemExit(status)
 
 
 def _require_data(runs: Runs) -> None:
-    """Raise AdminError unless a preparation was completed."""
+    """Raise AdminError unless ``admin-fairseq prepare`` has completed the data folder."""
     if read_prepared(runs.data_dir) is None or not os.path.isdir(runs.data_bin):
         raise AdminError(
             f"{runs.data_dir}: not prepared, or not completely; first run: admin-fairseq prepare "
@@ -81,15 +85,16 @@ def _require_data(runs: Runs) -> None:
 
 
 class Workers(NamedTuple):
-    """The command that starts the workers, and the settings that give the published batch."""
+    """How a run's workers (processes, one per GPU) are started, so that together they train with
+    the published batch."""
 
-    launch: list[str]
-    settings: Settings
-    update_freq: int
+    launch: list[str]  # the command up to fairseq-train's options
+    settings: Settings  # device, precision, number of workers, port
+    update_freq: int  # batches that each worker processes for an update
 
 
 def _settings(runs: Runs, seed: int, workers: Workers) -> Settings:
-    """All settings of a run, in the order of the command line."""
+    """Return all settings of the run with this seed, in the order of the command line."""
     recipe = runs.recipe
     return {
         **START,
@@ -108,9 +113,10 @@ def _settings(runs: Runs, seed: int, workers: Workers) -> Settings:
 
 
 def _workers(asked: TrainOptions, runs: Runs) -> Workers:
+    """Decide how many workers train, how they are started and how they share the batch."""
     precision = _precision(asked, runs)
     if asked.cpu and asked.nodes > 1:
-        raise AdminError(f"--nodes {asked.nodes}: with --cpu runs take one node")
+        raise AdminError(f"--nodes {asked.nodes}: with --cpu, a run uses one node only")
     gpus = 1 if asked.cpu else asked.gpus or _visible_gpus(asked, runs)
     workers = gpus * asked.nodes
     launch, port = _launch(asked, gpus)
@@ -123,6 +129,8 @@ def _workers(asked: TrainOptions, runs: Runs) -> Workers:
 
 
 def _visible_gpus(asked: TrainOptions, runs: Runs) -> int:
+    """Count this node's GPUs; without any, raise AdminError, or use the published number of GPUs
+    per node if the command is only printed."""
     published = max(1, runs.recipe.batch.gpus // asked.nodes)
     count = torch.cuda.device_count() or (published if asked.dry_run else 0)
     if not count:
@@ -131,6 +139,8 @@ def _visible_gpus(asked: TrainOptions, runs: Runs) -> int:
 
 
 def _update_freq(runs: Runs, workers: int) -> int:
+    """Compute --update-freq so that ``workers`` GPUs train with the published batch; raise
+    AdminError if they cannot share its batches equally."""
     batches = runs.recipe.batch.update_freq * runs.recipe.batch.gpus
     if batches % workers:
         raise AdminError(
@@ -141,6 +151,7 @@ def _update_freq(runs: Runs, workers: int) -> int:
 
 
 def _precision(asked: TrainOptions, runs: Runs) -> Settings:
+    """Return fairseq's settings for the device and the precision."""
     settings = {
         "fp16": {**runs.recipe.half, "common.fp16": True},
         "bf16": {"common.bf16": True},
@@ -150,7 +161,8 @@ def _precision(asked: TrainOptions, runs: Runs) -> Settings:
 
 
 def _launch(asked: TrainOptions, gpus: int) -> tuple[list[str], Optional[int]]:
-    """The command up to fairseq-train's options, and the port on which its workers meet."""
+    """Return the command up to fairseq-train's options, and the port on which the workers meet
+    (None if fairseq or torchrun chooses the port)."""
     if asked.nodes == 1:
         return ["fairseq-train"], None
     launcher, port = LAUNCHERS[asked.launcher]
@@ -158,6 +170,8 @@ def _launch(asked: TrainOptions, gpus: int) -> tuple[list[str], Optional[int]]:
 
 
 def _torchrun(asked: TrainOptions, gpus: int) -> list[str]:
+    """Return the torchrun command that starts this node's workers; raise AdminError without
+    --endpoint."""
     if not asked.endpoint:
         raise AdminError("--endpoint HOST:PORT of the first node is needed (see --help)")
     return [
@@ -168,6 +182,7 @@ def _torchrun(asked: TrainOptions, gpus: int) -> list[str]:
 
 
 def _srun(asked: TrainOptions, gpus: int) -> list[str]:
+    """Return the srun command that starts the workers of all nodes."""
     return [
         *("srun", "--nodes", str(asked.nodes), "--ntasks-per-node", str(gpus)),
         *("--gpus-per-node", str(gpus), "fairseq-train"),
@@ -178,24 +193,29 @@ LAUNCHERS: dict[str, tuple[Callable[[TrainOptions, int], list[str]], Optional[in
     "torchrun": (_torchrun, None),
     "slurm": (_srun, PORT),
 }
-"""The values of --launcher."""
+"""The values of --launcher: value → (function that returns the command, port of the workers)."""
 
 
-def _keep_to_settings(folder: str, words: list[str]) -> None:
-    """Record the run's settings; raises AdminError if ``folder`` has a run with other settings.
+def _record_settings(folder: str, words: list[str]) -> None:
+    """Write the run's settings to the file ``settings`` in its folder; raise AdminError if the
+    folder has a run with other settings, from whose checkpoint fairseq-train would go on.
 
-    This run would resume from that run's checkpoint.
+    ``words`` is the command that trains.
     """
     path = os.path.join(folder, "settings")
-    settings = _binding(words)
+    settings = _fixed_arguments(words)
     if os.path.exists(path) and shlex.split(read_text(path)) != settings:
         raise AdminError(f"{folder}: has a run with other settings; choose another --save-dir")
     with replacing(path) as file:  # other nodes may be reading it
         file.write(f"{as_line(settings)}\n".encode())
 
 
-def _binding(words: list[str]) -> list[str]:
-    """The words after the launcher that may not change when a run is resumed."""
+def _fixed_arguments(words: list[str]) -> list[str]:
+    """Return the arguments of the command ``words`` that must stay the same when a run is resumed.
+
+    The program that launches fairseq-train is left out, and the options in ``FREE`` with their
+    values.
+    """
     start = next(i for i, word in enumerate(words) if os.path.basename(word) == "fairseq-train")
     kept, rest = ["fairseq-train"], iter(words[start + 1 :])
     for word in rest:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Translate the test set and score it as published: admin-fairseq evaluate.
+# Translate the test set and compute BLEU as published: admin-fairseq evaluate.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 published evaluate iwslt14_de_en "$@"

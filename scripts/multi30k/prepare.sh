@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepare multi30k from the files in --raw-dir: split into pieces, binarise.
+# Split the Multi30k files in --raw-dir into subword pieces and binarise them: admin-fairseq prepare.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 published prepare multi30k "$@"

@@ -3,14 +3,14 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Export a trained model to CTranslate2, in float32 and in int8, and translate the 2016
-Flickr test set alternately with fairseq-generate and with each: BLEU, and sentences per second
-without loading time. Everything runs on the CPU, on all its cores."
+Flickr test set in turn with fairseq-generate and with both exported models. Prints BLEU, and
+sentences per second without loading time. Everything runs on the CPU, on all its cores."
 option data-dir "$root/data/multi30k" "folder that prepare has written"
 option save-dir "" "folder of a run of admin-fairseq train"
 option checkpoint checkpoint_best.pt "checkpoint in that folder"
 option beam 4 "beam width"
 option max-tokens 4096 "tokens in a batch"
-option rounds 3 "number of translations with each"
+option rounds 3 "number of translations with each model"
 parse_options "$@"
 
 [ -n "${save_dir:=}" ] || fail "--save-dir is needed (see --help)"
@@ -26,7 +26,8 @@ for type in float32 int8; do
         --sentencepiece-model "$data_dir/sentencepiece.model"
 done
 
-# NAME: translate the test set once, into NAME.hyp, and append sentences per second to NAME.speed
+# Translate the test set once, write it to NAME.hyp, and append the sentences per second to
+# NAME.speed: translate_once fairseq|float32|int8
 translate_once() {
     local name=$1
     if [ "$name" = fairseq ]; then

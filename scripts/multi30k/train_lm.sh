@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train a language model on the English side of Multi30k and print its perplexity.
+# Train a language model on the English sentences of Multi30k and print its perplexity.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 description="Train a decoder-only language model on Multi30k's English sentences (admin-fairseq
-prepare multi30k first) and print the test set's perplexity. Words after -- are passed on to
-fairseq-train. Run again, it resumes from the last checkpoint."
+prepare multi30k first) and print the test set's perplexity. Arguments after -- are passed on to
+fairseq-train. If the script is run again, it resumes from the last checkpoint."
 option data-dir "$root/data/multi30k" "folder that prepare has written"
 option save-dir "" "checkpoints and log (default: runs/multi30k/ARCH-LAYERS-SEED)"
 option arch admin_transformer_lm "architecture"
@@ -19,7 +19,7 @@ setup_venv quickstart
 : "${save_dir:=$root/runs/multi30k/$arch-${layers}l-$seed}"
 lm_bin=$data_dir/lm-bin
 
-# The pieces are those of the translation data; samples of 128 tokens hold whole sentences.
+# Use the subword pieces and the dictionary of the translation data.
 if [ ! -d "$lm_bin" ]; then
     say "Binarising the English sentences"
     part=$(mktemp -d "$lm_bin.XXXXXX")
@@ -31,6 +31,7 @@ if [ ! -d "$lm_bin" ]; then
 fi
 
 choose_device "$cpu" fp32
+# samples of whole sentences, up to 128 tokens
 samples=(--sample-break-mode complete --tokens-per-sample 128)
 fairseq-train "$lm_bin" --user-dir admin_fairseq --task language_modeling "${samples[@]}" \
     --save-dir "$save_dir" --arch "$arch" --decoder-layers "$layers" --decoder-embed-dim 128 \

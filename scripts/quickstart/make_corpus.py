@@ -1,11 +1,11 @@
 """Write a small German-English corpus of numbers, dates, times and prices.
 
-Every sentence pair is made by the grammar in this file, so the corpus needs no download and carries
-no licence but this project's. It is small, yet a real translation task. Nothing can be copied but a
+Every sentence pair is made by the grammar in this file, so the corpus needs no download and has the
+licence of this project. The corpus is small, yet a real translation task. A model can copy only a
 few names, since all numbers are words (``einundzwanzig`` is ``twenty-one``, ``halb drei`` is ``half
 past two``), and the word order differs throughout: German puts the verb second in a main clause and
-last in a subordinate one, splits it in two around the clause, and moves the time or the object to
-the front where English keeps subject, verb, object, clock time and day in this order.
+last in a subordinate one, splits the verb in two around the clause, and moves the time or the
+object to the front, where English keeps subject, verb, object, clock time and day in this order.
 
 Each German sentence has exactly one right English translation, which lets a small model come close
 to 100 BLEU. German word order is free in places, so two German sentences may share a translation.
@@ -29,19 +29,19 @@ except ImportError:
     raise SystemExit("make_corpus: num2words is missing; run: pip install num2words") from None
 
 MOST = 1_000_000
-"""Pairs of one split: the corpus fits in memory, and the grammar makes far more sentences, so that
-one more unseen sentence is found quickly."""
+"""The most pairs of one split: these fit in memory, and the grammar can make far more sentences, so
+that drawing at random finds unseen ones quickly."""
 
 
 class Pair(NamedTuple):
-    """The same words in both languages."""
+    """A word, phrase or sentence in German and in English."""
 
     de: str
     en: str
 
 
 class Noun(NamedTuple):
-    """A countable thing; ``gender`` is m, f or n."""
+    """A noun in the singular and the plural; ``gender`` is the German noun's: m, f or n."""
 
     gender: str
     one: Pair
@@ -49,21 +49,22 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A verb with an object; ``past`` is the participle in German."""
+    """A transitive verb: its infinitive, and its past tense (in German, the past participle)."""
 
     infinitive: Pair
     past: Pair
 
 
 class Modal(NamedTuple):
-    """A modal verb for one person and for several."""
+    """A modal verb in the third person: the singular form and the plural form."""
 
     one: Pair
     many: Pair
 
 
 class Journey(NamedTuple):
-    """A separable verb of travel with the preposition of its town."""
+    """A German separable verb of travel (``fährt … ab``, "leaves"), and the preposition that comes
+    before the town (``nach``, "for")."""
 
     verb: Pair
     prefix: str
@@ -71,24 +72,25 @@ class Journey(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Someone who acts; ``pronoun`` refers back to them."""
+    """A person as the subject of a sentence, and the pronoun that stands for the name later on."""
 
     name: Pair
     pronoun: Pair
     plural: bool = False
 
     def agree(self, one: str, many: str) -> str:
-        """Choose the verb form that goes with this person."""
+        """Return ``many``, a plural verb form, if this person is plural, or else ``one``."""
         return many if self.plural else one
 
 
 def words(text: str) -> list[Pair]:
-    """A dictionary, ``"alt = old; neu = new"``, as pairs."""
+    """Parse a dictionary such as ``"alt = old; neu = new"`` into pairs."""
     return [Pair(*entry.split(" = ")) for entry in " ".join(text.split()).split("; ")]
 
 
 def forms(text: str) -> list[tuple[Pair, Pair]]:
-    """The same for words with two forms."""
+    """Parse a dictionary in which the two forms of a word follow one another, such as singular and
+    plural, into (first form, second form)."""
     entries = iter(words(text))
     return list(zip(entries, entries))
 
@@ -163,7 +165,7 @@ MONTHS = words("""
     November = November; Dezember = December
 """)
 DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-"""Of each month: with 28 in February no date is wrong in any year."""
+"""The days of each month; February has 28, so that every date exists in every year."""
 MINUTES = words("""
     fünf nach = five past; zehn nach = ten past; Viertel nach = a quarter past;
     zwanzig nach = twenty past; fünf vor halb = twenty-five past; halb = half past;
@@ -171,12 +173,12 @@ MINUTES = words("""
     zehn vor = ten to; fünf vor = five to
 """)
 HALF_AHEAD = ("fünf vor halb", "halb")
-"""German counts from "half" to the hour that follows, where English has the hour before."""
+"""Times that German names after the hour to come: ``halb drei`` is half past two."""
 
 
 @functools.cache
 def number(value: int, form: str = "cardinal") -> Pair:
-    """Spell a number; ``form`` is cardinal, ordinal or year."""
+    """Spell a number in words; ``form`` is cardinal, ordinal or year."""
     return Pair(num2words(value, lang="de", to=form), num2words(value, lang="en", to=form))
 
 
@@ -186,7 +188,7 @@ def sentence(de: str, en: str) -> Pair:
 
 
 def one_thing(adjective: Pair, noun: Noun, accusative: bool) -> Pair:
-    """Say ``a red apple``; the German endings follow gender and case."""
+    """Return a phrase such as ``a red apple``; the German endings depend on gender and case."""
     masculine = ("einen", "en") if accusative else ("ein", "er")
     endings = {"m": masculine, "f": ("eine", "e"), "n": ("ein", "es")}
     article, ending = endings[noun.gender]
@@ -198,7 +200,7 @@ def one_thing(adjective: Pair, noun: Noun, accusative: bool) -> Pair:
 
 
 def things(rng: random.Random, count: int, accusative: bool = True) -> Pair:
-    """Say ``a red apple`` or ``twenty-one red apples``."""
+    """Return a phrase of ``count`` random things: ``a red apple``, or ``twenty-one red apples``."""
     adjective, noun = rng.choice(ADJECTIVES), rng.choice(NOUNS)
     if count == 1:
         return one_thing(adjective, noun, accusative)
@@ -208,12 +210,12 @@ def things(rng: random.Random, count: int, accusative: bool = True) -> Pair:
 
 
 def some_things(rng: random.Random) -> Pair:
-    """Say how many of what; one of every six times it is a single thing."""
+    """Return a phrase of some number of things; with probability 1/6 it is a single thing."""
     return things(rng, 1 if rng.randrange(6) == 0 else rng.randint(2, 99))
 
 
 def price(rng: random.Random) -> Pair:
-    """Say ``drei Euro zwanzig``: German leaves out ``and`` and ``cents``."""
+    """Return a random price, ``drei Euro zwanzig``: German leaves out "and" and "cents"."""
     euros, cents = rng.randint(1, 99), rng.choice((0, rng.randint(2, 99)))
     # before a noun, German says "ein" for "eins"
     de = "ein Euro" if euros == 1 else f"{number(euros).de} Euro"
@@ -225,14 +227,14 @@ def price(rng: random.Random) -> Pair:
 
 
 def date(rng: random.Random) -> Pair:
-    """Say ``dritten Mai``, to follow ``am`` or ``dem``."""
+    """Return a random date, ``dritten Mai``, in the case that ``am`` and ``dem`` need."""
     month, days = rng.choice(list(zip(MONTHS, DAYS)))
     day = number(rng.randint(1, days), "ordinal")
     return Pair(f"{day.de}n {month.de}", f"the {day.en} of {month.en}")
 
 
 def day(rng: random.Random) -> Pair:
-    """Say a weekday, a date or both; German closes the latter with a comma."""
+    """Return a weekday, a date or both; German has a comma after both."""
     weekday, calendar = rng.choice(WEEKDAYS), date(rng)
     both = Pair(f"{weekday.de}, dem {calendar.de},", f"{weekday.en}, {calendar.en}")
     said = rng.choice((weekday, calendar, both))
@@ -240,7 +242,7 @@ def day(rng: random.Random) -> Pair:
 
 
 def clock(rng: random.Random) -> Pair:
-    """Say a time of day to five minutes, as in ``um halb drei``."""
+    """Return a random time of day in steps of five minutes, such as ``um halb drei``."""
     hour, step = rng.randint(1, 12), rng.randint(0, len(MINUTES))
     if step == len(MINUTES):
         full = "ein" if hour == 1 else number(hour).de
@@ -251,21 +253,25 @@ def clock(rng: random.Random) -> Pair:
 
 
 def when(rng: random.Random) -> Pair:
-    """Say a day, a time or both; German begins with the day, English ends so."""
+    """Return a day, a time or both; German has the day first, English has it last."""
     the_day, the_time = day(rng), clock(rng)
     both = Pair(f"{the_day.de} {the_time.de}", f"{the_time.en} {the_day.en}")
     return rng.choice((the_day, the_time, both))
 
 
 def main_clause(rng: random.Random, subject: str, verb: str, time: str, rest: str) -> str:
-    """Order a German main clause: the verb is second, subject or time first."""
+    """Order a German main clause: the verb is second, after the subject or, at random, the time."""
     if rng.randrange(2):
         return f"{subject} {verb} {time} {rest}"
     return f"{time} {verb} {subject} {rest}"
 
 
 def deed(rng: random.Random, person: Person) -> tuple[str, Pair]:
-    """Say what someone did or should do: the German finite verb, and the rest of the verb."""
+    """Choose a verb in the past tense, or with a modal verb, for ``person``.
+
+    Returns the German finite verb (``hat``), which stands apart, and the rest: (``gekauft``,
+    "bought").
+    """
     verb = rng.choice(VERBS)
     if rng.randrange(2):
         return person.agree("hat", "haben"), verb.past
@@ -275,7 +281,7 @@ def deed(rng: random.Random, person: Person) -> tuple[str, Pair]:
 
 
 def plain(rng: random.Random) -> Pair:
-    """Am Montag hat Anna drei rote Hüte gekauft."""
+    """Make a sentence such as: Am Montag hat Anna drei rote Hüte gekauft."""
     person, time, goods = rng.choice(PEOPLE), when(rng), some_things(rng)
     finite, verb = deed(rng, person)
     return sentence(
@@ -285,7 +291,7 @@ def plain(rng: random.Random) -> Pair:
 
 
 def reported(rng: random.Random) -> Pair:
-    """Niemand weiß, ob Anna am Montag drei rote Hüte gekauft hat."""
+    """Make a sentence such as: Niemand weiß, ob Anna am Montag drei rote Hüte gekauft hat."""
     report, person = rng.choice(REPORTS), rng.choice(PEOPLE)
     time, goods = when(rng), some_things(rng)
     finite, verb = deed(rng, person)
@@ -296,7 +302,7 @@ def reported(rng: random.Random) -> Pair:
 
 
 def reason(rng: random.Random) -> Pair:
-    """Peter ist froh, weil er um halb drei einen roten Hut gekauft hat."""
+    """Make a sentence such as: Peter ist froh, weil er um halb drei einen roten Hut gekauft hat."""
     person, mood = rng.choice(PEOPLE), rng.choice(MOODS)
     time, goods = when(rng), some_things(rng)
     finite, verb = deed(rng, person)
@@ -315,7 +321,7 @@ def reason(rng: random.Random) -> Pair:
 
 
 def cost(rng: random.Random) -> Pair:
-    """Ein roter Hut kostet drei Euro zwanzig."""
+    """Make a sentence such as: Ein roter Hut kostet drei Euro zwanzig."""
     count = rng.choice((1, rng.randint(2, 99)))
     goods, amount = things(rng, count, accusative=False), price(rng)
     costs = Pair("kostet", "costs") if count == 1 else Pair("kosten", "cost")
@@ -323,7 +329,7 @@ def cost(rng: random.Random) -> Pair:
 
 
 def payment(rng: random.Random) -> Pair:
-    """Für drei rote Hüte hat Anna zwanzig Euro bezahlt."""
+    """Make a sentence such as: Für drei rote Hüte hat Anna zwanzig Euro bezahlt."""
     person, goods, amount = rng.choice(PEOPLE), some_things(rng), price(rng)
     has = person.agree("hat", "haben")
     return sentence(
@@ -333,7 +339,7 @@ def payment(rng: random.Random) -> Pair:
 
 
 def journey(rng: random.Random) -> Pair:
-    """Am Montag fährt der Zug nach Wien um halb drei ab."""
+    """Make a sentence such as: Am Montag fährt der Zug nach Wien um halb drei ab."""
     vehicle, town = rng.choice(VEHICLES), rng.choice(TOWNS)
     travel = rng.choice(JOURNEYS)
     the_day, the_time = day(rng), clock(rng)
@@ -346,7 +352,7 @@ def journey(rng: random.Random) -> Pair:
 
 
 def birth(rng: random.Random) -> Pair:
-    """Peter wurde am dritten Mai neunzehnhundertvierundachtzig geboren."""
+    """Make a sentence such as: Peter wurde am dritten Mai neunzehnhundertvierundachtzig geboren."""
     person, calendar = rng.choice(PEOPLE), date(rng)
     year = number(rng.randint(1910, 1999), "year")
     was = Pair(person.agree("wurde", "wurden"), person.agree("was", "were"))
@@ -358,7 +364,7 @@ def birth(rng: random.Random) -> Pair:
 
 
 def ticket(rng: random.Random) -> Pair:
-    """Die Nummer dreihundertzwölf hat Anna am Montag gezogen."""
+    """Make a sentence such as: Die Nummer dreihundertzwölf hat Anna am Montag gezogen."""
     person, the_day = rng.choice(PEOPLE), day(rng)
     drawn = number(rng.randint(100, 999))
     has = person.agree("hat", "haben")
@@ -372,7 +378,8 @@ SENTENCES = (plain, reported, reason, cost, payment, journey, birth, ticket)
 
 
 def make_pairs(count: int, seed: int) -> list[Pair]:
-    """Make sentence pairs in random order, no two with the same source."""
+    """Make ``count`` random sentence pairs whose German sentences all differ; raise AssertionError
+    if a German sentence has two translations."""
     rng = random.Random(seed)
     english: dict[str, str] = {}
     while len(english) < count:
@@ -383,7 +390,10 @@ def make_pairs(count: int, seed: int) -> list[Pair]:
 
 
 def corpus(sizes: dict[str, int], seed: int) -> dict[str, bytes]:
-    """The files of all splits, which have no German sentence in common."""
+    """Make the files of all splits, as name → content; no German sentence is in two splits.
+
+    ``sizes`` maps each split to its number of sentence pairs.
+    """
     sentences = iter(make_pairs(sum(sizes.values()), seed))
     files = {}
     for split, size in sizes.items():
@@ -393,13 +403,14 @@ def corpus(sizes: dict[str, int], seed: int) -> dict[str, bytes]:
 
 
 def main() -> None:
+    """Write the corpus that the command line asks for."""
     parser = argparse.ArgumentParser(
         description="Write a made-up German-English corpus of number words, dates, times and "
         "prices: train, valid and test, each as .de and .en with one sentence a line.",
         epilog="The same sizes and seed give the same files. No German sentence occurs twice, "
         "within a split or across splits.",
     )
-    parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="where the files are written")
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="folder for the files")
     for option, split, size in (
         ("--pairs", "train", 20_000),
         ("--valid", "valid", 500),

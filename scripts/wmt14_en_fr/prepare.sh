@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepare wmt14_en_fr: download, clean, tokenise, split into pieces, binarise.
+# Prepare wmt14_en_fr: download, tokenise, drop pairs by length, split into subword pieces, binarise.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 published prepare wmt14_en_fr "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Translate newstest2014 and score it as published: admin-fairseq evaluate.
+# Translate newstest2014 and compute BLEU as published: admin-fairseq evaluate.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 published evaluate wmt17_en_de "$@"

@@ -152,7 +152,7 @@ def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
 def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
     (tmp_path / "data set").mkdir()
     text = write(tmp_path / "data set" / "train", sentences())
-    with pytest.raises(SystemExit, match="is in --data-dir"):
+    with pytest.raises(SystemExit, match="lies in --data-dir"):
         prepare(tmp_path, "--text", text)
     assert lines(tmp_path / "data set" / "train.de") == sentences()[0]
 
@@ -232,7 +232,7 @@ def test_multi30k_is_text_in_compressed_files(multi30k, tmp_path, no_binary, cap
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda path: path.unlink(), r"val\.en\.gz: no such file; --raw-dir is the folder of"),
+        (lambda path: path.unlink(), r"val\.en\.gz: no such file; set --raw-dir to the folder"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), r"val\.en\.gz: damaged"),
         (lambda path: path.write_text("some text"), r"val\.en\.gz: damaged"),
         (

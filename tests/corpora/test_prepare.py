@@ -244,7 +244,7 @@ def empty(name, content):
     [
         (one_line_less, "train.tags.de-en.de has 168 sentences, .*train.tags.de-en.en has 167"),
         (not_utf8, r"train.tags.de-en.de, line \d+: not UTF-8"),
-        (without_a_test_set, "it lacks de-en/IWSLT14.TED.tst2011.de-en.de.xml and 1 more member"),
+        (without_a_test_set, "lacks de-en/IWSLT14.TED.tst2011.de-en.de.xml and 1 more member"),
         (empty, "no sentence pair is left for train"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_cut_tar_is_damaged_too(tmp_path):
 
 def test_two_preparations_keep_out_of_each_others_way(options, no_binary, monkeypatch):
     monkeypatch.setattr(steps, "PATIENCE", 0.2)
-    with alone_in(options["data_dir"]), pytest.raises(AdminError, match="another preparation"):
+    with alone_in(options["data_dir"]), pytest.raises(AdminError, match="prepare is running"):
         run(options)
 
 

@@ -40,7 +40,7 @@ def test_any_number_of_gpus_makes_the_published_batch(dry, words, launch, freque
     [
         (["wmt14_en_de", "--gpus", "3"], "4 batches, which 3 GPUs cannot share"),
         (["wmt14_en_de", "--gpus", "2", "--nodes", "2"], "--endpoint"),
-        (["wmt14_en_de", "--cpu", "--nodes", "2"], "with --cpu runs take one node"),
+        (["wmt14_en_de", "--cpu", "--nodes", "2"], "with --cpu, a run uses one node only"),
         (["iwslt14_de_en", "--gpus", "1", "--recipe", "x"], "use tfixup or admin or no-warmup"),
         (["iwslt14_de_en", "--gpus", "1", "--precision", "x"], "invalid choice: 'x'"),
         (
