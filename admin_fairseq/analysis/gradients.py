@@ -63,10 +63,11 @@ class Steps:
 
 
 def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: items) -> Steps:
-    """Train the model for ``count`` updates with fairseq's Trainer, and record norms.
+    """Train the model with fairseq's Trainer; returns norms of weights, gradients and updates.
 
-    The model is changed in place. Batches are the first of the training data; ``progress`` wraps
-    them to show progress. Raises AdminError if training diverges.
+    Training makes ``count`` updates, changes the model in place, and uses the first batches of the
+    training data; ``progress`` wraps the batches to show progress. Raises AdminError if training
+    diverges.
     """
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)

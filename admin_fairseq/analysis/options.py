@@ -78,7 +78,7 @@ class Models(FairseqDataclass):
 
     @property
     def archs(self) -> Sequence[str]:
-        """Return the values of ``--arch``; without any, and without ``--path``, the defaults."""
+        """Return the architectures to measure: the values of ``--arch``, or default ones."""
         return self.arch or (() if self.path else ARCHS)
 
     @property

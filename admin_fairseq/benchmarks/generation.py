@@ -206,7 +206,7 @@ def _parse(words: Sequence[str]) -> DictConfig:
 
 
 def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
-    """Build stock fairseq with random weights for the seed, and ours with the same weights."""
+    """Build a stock model with random weights for the seed, and our model with the same weights."""
     run = sides.stock(options.conditions).run
     torch.manual_seed(run.common.seed)
     stock = compare.for_inference(build_model(run, task))
@@ -249,7 +249,10 @@ def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, 
 
 
 def _overrides(options: Options) -> dict[str, Any]:
-    """Return the model options that the user's ``--ours`` changes, with their new values."""
+    """Return the model options that ``--ours`` changes, with their new values.
+
+    ``--ours`` holds the user's options for our model only.
+    """
     plain, changed = (
         sides.ours(options.conditions, words=words).run.model for words in ((), options.our_words)
     )

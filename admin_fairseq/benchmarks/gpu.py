@@ -71,7 +71,7 @@ LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer",
 
 
 def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
-    """Declare an option that replaces a value of every model size (``--size``)."""
+    """Declare an option whose value, if given, replaces that of every model (``--size``)."""
     return option(None, f"{help} (default: that of each --size)", bounds)
 
 

@@ -124,7 +124,7 @@ def _measure(options: Options) -> Result:
 
 
 def _peaks(case: str, side: Side, options: Options) -> Peaks:
-    """Measure the peak memory of ``side`` ``--repeats`` times, each in a new process."""
+    """Measure the peak memory of ``side`` as often as ``--repeats`` says, in new processes."""
     peaks = []
     for i in range(options.repeats):
         peaks.append(peak_of(side, options.updates))

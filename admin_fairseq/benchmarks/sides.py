@@ -38,7 +38,10 @@ class Side(NamedTuple):
 
     @property
     def run(self) -> DictConfig:
-        """Return the arguments as fairseq's configuration; raises AdminError if it refuses them."""
+        """Parse ``words`` into fairseq's configuration.
+
+        Raises AdminError if fairseq refuses the arguments.
+        """
         return convert_namespace_to_omegaconf(parse(self.words))
 
     def check(self) -> None:

@@ -98,7 +98,7 @@ def _place(
 ) -> list[Axes]:
     """Add empty axes for all panels to the figure, row by row.
 
-    With ``share``, panels of lines get the same ranges, if the same axes are logarithmic.
+    With ``share``, panels of lines have the same ranges, logarithmic and linear ones separately.
     """
     grid = figure.add_gridspec(rows, columns)
     first: dict[tuple[bool, bool], Axes] = {}  # per combination of logarithmic axes

@@ -101,7 +101,7 @@ AnyPanel = Union[Panel, HeatMap, Bars]
 class Picture:
     """One picture file: panels in a grid of ``columns``, or charts of bars one below the other.
 
-    With ``share``, panels have the same ranges, and heat maps the same colours.
+    With ``share``, panels of lines have the same x and y ranges, and heat maps the same colours.
     """
 
     caption: str

@@ -152,7 +152,7 @@ def _spread(values: list[float]) -> tuple[float, ...]:
 
 
 def _rows(result: Result) -> list[Row]:
-    """Return the rows of the CSV file: one per model, kind of change, stack and draw."""
+    """Return the rows of the CSV file: one per model, kind of change, stack and random draw."""
     names = curve_titles(result.models)
     return [
         {

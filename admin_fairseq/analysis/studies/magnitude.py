@@ -52,7 +52,7 @@ class Options(Models):
 
     @property
     def archs(self) -> Sequence[str]:
-        """Return the values of ``--arch``; without any, and without ``--path``, the defaults."""
+        """Return the architectures to measure: the values of ``--arch``, or default ones."""
         return self.arch or (() if self.path else ARCHS)
 
 
@@ -199,7 +199,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
-    """Return findings as lines of text: one per model, stack, before and after training; errors."""
+    """Return findings as lines of text, for each model and stack before and after training."""
     lines = [
         f"{title}, {stack}, {'start' if not updates else f'after {updates} updates'}: std of x_i "
         f"{found.std[0]:.3g} at the first sub-layer, {found.std[-1]:.3g} at the last of "
