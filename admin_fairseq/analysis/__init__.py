@@ -1,1 +1,4 @@
-"""Measurements inside transformers that train or fail, as studies of ``admin-fairseq analyze``."""
+"""Measure what happens inside transformers that train or fail.
+
+These are the studies of ``admin-fairseq analyze``.
+"""

@@ -1,10 +1,11 @@
-"""Amplification: how much a small weight change changes the output of a stack.
+"""Measure amplification: how much a small weight change changes the output of a stack.
 
-It is ‖F(x_0, W*) − F(x_0, W)‖² / ‖F(x_0, W)‖² over all tokens except padding (Liu et al. 2020,
-Theorem 2 and Figure 4, who plot the numerator; the ratio makes models without a final layer norm
-comparable). W are the matrices of all linear maps in all layers. W* − W has the same relative size
-for each matrix in every model: its root mean square is ``size`` times that of the matrix. Its
-direction is random (normal), or that of a step down the loss's gradient.
+A stack is an encoder or a decoder, F its output. Amplification is ‖F(x_0, W*) − F(x_0, W)‖² /
+‖F(x_0, W)‖² over all tokens except padding (Liu et al. 2020, Theorem 2 and Figure 4, who plot the
+numerator; the ratio makes models without a final layer norm comparable). W are the matrices of all
+linear maps in all layers. W* − W has the same relative magnitude for each matrix in every model:
+its root mean square is ``size`` times that of the matrix. Its direction is random (normal), or that
+of a step down the loss's gradient.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from admin_fairseq.hooks.trace import layers_of, stacks_of
 from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
 
 Change = dict[str, Tensor]
-"""Name of a matrix → W* − W."""
+"""Name of a matrix → W* − W, what is added to it."""
 
 
 def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of the linear maps of all layers by name, without ω, layer norms and biases."""
+    """Return the weight matrices of the linear maps in all layers, by name.
+
+    Admin's residual scales ω, layer norms and biases are left out.
+    """
     return {
         f"{stack}.layers.{number}.{name}": weight
         for stack, module in stacks_of(model).items()
@@ -37,9 +41,10 @@ def branch_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
-    """Stack → relative squared change of its output when ``change`` is added to the weights.
+    """Measure how much each stack's output changes if ``change`` is added to the weights.
 
-    Raises AdminError if it is not finite.
+    A stack is the encoder or the decoder. Returns stack → ‖new − old‖² / ‖old‖²; the weights are
+    restored. Raises AdminError if a result is not finite.
     """
     before = stack_outputs(specimen)
     with _changed(specimen.model, change):
@@ -55,7 +60,11 @@ def output_changes(specimen: Specimen, change: Change) -> dict[str, float]:
 
 @torch.no_grad()
 def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
-    """Stack → its output for all real tokens (N x C), float64, after any final layer norm."""
+    """Run the model on its batch, and return the output of each stack (float64).
+
+    Outputs are those of all tokens except padding (N x C), after a final layer norm if there is
+    one.
+    """
     outputs: dict[str, Tensor] = {}
 
     def note(stack: str) -> Callable[..., None]:
@@ -81,7 +90,10 @@ def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
 
 
 def random_change(specimen: Specimen, size: float, seed: int) -> Change:
-    """A normal direction, drawn on the CPU so that it is the same for every device."""
+    """Draw a normal random change for every matrix, ``size`` times its root mean square.
+
+    It is drawn on the CPU, so that it is the same for every device.
+    """
     generator = torch.Generator().manual_seed(seed)
     return {
         name: _of_size(torch.randn(weight.shape, generator=generator).to(weight), weight, size)
@@ -90,7 +102,10 @@ def random_change(specimen: Specimen, size: float, seed: int) -> Change:
 
 
 def gradient_change(specimen: Specimen, size: float) -> Change:
-    """A step down the gradient of the loss; zero for matrices whose gradient is zero."""
+    """Compute a step down the gradient for every matrix, ``size`` times its root mean square.
+
+    The gradient is that of the loss; the step is zero for matrices whose gradient is zero.
+    """
     matrices = branch_matrices(specimen.model)
     gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
     return {
@@ -100,7 +115,7 @@ def gradient_change(specimen: Specimen, size: float) -> Change:
 
 
 def _of_size(direction: Tensor, weight: Tensor, size: float) -> Tensor:
-    """``direction`` scaled to a root mean square of ``size`` times that of ``weight``."""
+    """Scale ``direction`` to a root mean square of ``size`` times that of ``weight``."""
     length = direction.norm()
     return direction * (size * weight.detach().norm() / length if length else 0.0)
 
@@ -108,6 +123,7 @@ def _of_size(direction: Tensor, weight: Tensor, size: float) -> Tensor:
 @contextmanager
 @torch.no_grad()
 def _changed(model: nn.Module, change: Change) -> Iterator[None]:
+    """Add ``change`` to the model's weights inside a ``with`` block, and restore them after."""
     matrices = branch_matrices(model)
     kept = {name: matrices[name].clone() for name in change}
     for name, step in change.items():

@@ -1,4 +1,4 @@
-"""Build models, or read them from checkpoints, to be measured under the same conditions.
+"""Build models, or read them from checkpoints, to measure them under the same conditions.
 
 Everything is measured in float32 and, except for training itself, without dropout.
 """
@@ -55,7 +55,7 @@ DEFAULTS = {
     "--num-workers": ("0",),
     "--distributed-world-size": ("1",),
 }
-"""Option of ``fairseq-train`` → its default arguments here."""
+"""Option of ``fairseq-train`` → the arguments that follow it, unless the user gives the option."""
 
 FOR_HOOKS = {
     "checkpoint_activations": False,
@@ -63,34 +63,43 @@ FOR_HOOKS = {
     "reference_kernels": True,
     "autocast": None,
 }
-"""Options that hooks need: layers run once, all modules are called, tensors are T x B x C."""
+"""Model options with which hooks work: layers run once, call all modules, and have T x B x C."""
 
 SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples; at most --max-tokens
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What to measure: an architecture (its name and its options as words), or a checkpoint."""
+    """A model to measure: an architecture or the path of a checkpoint.
+
+    ``words`` are the architecture's name and its options, as arguments.
+    """
 
     words: tuple[str, ...] = ()
     path: Optional[str] = None
 
     def __str__(self) -> str:
+        """Return the checkpoint's path, or the architecture and its options as typed."""
         return self.path or shlex.join(self.words)
 
     @property
     def has_layers(self) -> bool:
-        """Whether it sets its number of layers."""
+        """Return whether the number of layers is fixed, so that studies cannot vary it."""
         return self.path is not None or sets_layers(self.words)
 
 
 def sets_layers(words: Sequence[str]) -> bool:
+    """Return whether ``--encoder-layers`` or ``--decoder-layers`` is among the arguments."""
     return any(re.match("--(en|de)coder-layers(=|$)", word) for word in words)
 
 
 @dataclass
 class Specimen:
-    """A model on its device, in eval mode, with the run that would train it."""
+    """A model ready to be measured: on its device, in eval mode, with a batch of data.
+
+    ``run`` is the configuration with which fairseq would train it. ``profile`` holds the measured
+    variances that give its residual scales ω, if its scheme has one.
+    """
 
     label: str
     model: BaseFairseqModel
@@ -102,21 +111,21 @@ class Specimen:
 
     @property
     def depths(self) -> dict[str, int]:
-        """Stack → number of layers."""
+        """Return stack (encoder, decoder) → its number of layers."""
         stacks = ((name, getattr(self.model, name, None)) for name in ("encoder", "decoder"))
         return {name: stack.num_layers for name, stack in stacks if stack is not None}
 
     def real(self, stack: str) -> Tensor:
-        """True where the stack's input is not padding (T x B)."""
+        """Return a mask (T x B) that is True where the stack's input is not padding."""
         inputs = self.batch["net_input"]
         source = stack == "encoder" or "prev_output_tokens" not in inputs
         tokens = inputs["src_tokens" if source else "prev_output_tokens"]
         return tokens.t().ne(getattr(self.model, stack).dictionary.pad())
 
     def loss(self) -> Tensor:
-        """The criterion's loss of the batch, per token.
+        """Compute the criterion's loss of the batch, per token.
 
-        Raises AdminError if it is not finite, or the criterion does not fit the model.
+        Raises AdminError if the loss is not finite, or the criterion does not fit the model.
         """
         adaptive = getattr(self.model.decoder, "adaptive_softmax", None) is not None
         if adaptive and not isinstance(self.criterion, AdaptiveLoss):
@@ -132,7 +141,7 @@ class Specimen:
 
 @dataclass
 class Bench:
-    """Builds models, one after another, to be measured on the same batch."""
+    """A builder of models, one after another, to be measured on the same batch of data."""
 
     conditions: Conditions
     _tasks: dict[tuple[Any, ...], tuple[FairseqTask, Batch]] = field(default_factory=dict)
@@ -140,10 +149,11 @@ class Bench:
     def put(
         self, subject: Subject, depth: Optional[Depth] = None, seed: Optional[int] = None
     ) -> Specimen:
-        """Build the subject; ``depth`` and ``seed`` do not apply to checkpoints.
+        """Build a model, or read it from a checkpoint, and make it ready to be measured.
 
-        Raises AdminError if fairseq refuses its options, the data does not fit, or the model is not
-        a transformer.
+        ``depth`` and ``seed`` override those of the architecture and of the conditions; they do not
+        apply to checkpoints. Raises AdminError if fairseq refuses the model's options, the data
+        does not fit, or the model is not a transformer.
         """
         if subject.path is not None:
             return self._checkpoint(subject.path)
@@ -160,7 +170,11 @@ class Bench:
         return Specimen(label, model, run, task, criterion, batch, profile)
 
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
-        """The configuration in which ``words``, an architecture and its options, would train."""
+        """Return fairseq's configuration for training an architecture in float32, ready for hooks.
+
+        ``words`` are its name and options. Raises AdminError if options are wrong or ask for
+        another precision.
+        """
         args = parse(self._command_line(words, depth, seed))
         known = [kind.task for kind in MODELS.values()]
         if not issubclass(TASK_REGISTRY[args.task], tuple(TASK_REGISTRY[one] for one in known)):
@@ -179,7 +193,10 @@ class Bench:
         return run
 
     def _command_line(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> list[str]:
-        """The arguments that ``fairseq-train`` would get."""
+        """Return the arguments with which ``fairseq-train`` would train an architecture.
+
+        ``words`` are its name and options.
+        """
         conditions, kind = self.conditions, _kind(words[0])
         layers = [
             word
@@ -199,7 +216,7 @@ class Bench:
         ]
 
     def _data(self, run: DictConfig) -> tuple[FairseqTask, Batch]:
-        """The task and its batch, shared by all models with the same task."""
+        """Return the task and the batch to measure on, shared by all models with the same task."""
         key = (*(f"{name}={value}" for name, value in run.task.items()), run.dataset.max_tokens)
         if key not in self._tasks:
             run = copy.deepcopy(run)
@@ -215,6 +232,7 @@ class Bench:
         return self._tasks[key]
 
     def _checkpoint(self, path: str) -> Specimen:
+        """Read a model from a checkpoint, and make it ready to be measured on the batch."""
         state = read_checkpoint(path)
         options, weights = model_options(state), state["model"]
         options.update({name: value for name, value in FOR_HOOKS.items() if name in options})
@@ -239,9 +257,12 @@ class Bench:
 
 
 def _kind(arch: str) -> Model:
-    """The model of an architecture; raises AdminError if it is not a transformer."""
+    """Return the kind of model (translation or language model) that an architecture builds.
+
+    Raises AdminError if it is not a transformer.
+    """
     if arch not in ARCH_MODEL_NAME_REGISTRY:
-        raise AdminError(f"unknown --arch {arch}; the README lists ours")
+        raise AdminError(f"unknown --arch {arch}; the README lists those of this plugin")
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY[arch])
     if kind is None:
         raise AdminError(f"--arch {arch}: not a fairseq transformer such as {', '.join(KINDS)}")
@@ -249,6 +270,7 @@ def _kind(arch: str) -> Model:
 
 
 def _defaults(given: AbstractSet[str]) -> list[str]:
+    """Return the arguments in ``DEFAULTS`` for options that are not ``given``."""
     return [
         word
         for option, values in DEFAULTS.items()
@@ -258,6 +280,10 @@ def _defaults(given: AbstractSet[str]) -> list[str]:
 
 
 def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, folder: str) -> None:
+    """Raise AdminError if the dictionaries of ``task`` do not fit the model's embeddings.
+
+    ``path`` (the checkpoint) and ``folder`` (the data) are for the message.
+    """
     for stack, dictionary in (
         ("encoder", task.source_dictionary),
         ("decoder", task.target_dictionary),
@@ -265,18 +291,23 @@ def _check_dictionaries(model: BaseFairseqModel, task: FairseqTask, path: str, f
         embeddings = getattr(getattr(model, stack, None), "embed_tokens", None)
         if embeddings is not None and embeddings.num_embeddings != len(dictionary):
             raise AdminError(
-                f"{folder}: {len(dictionary)} types, the {stack} of {path} has embeddings for "
-                f"{embeddings.num_embeddings}; --data must be the folder that it was trained on"
+                f"{folder}: a dictionary of {len(dictionary)} types, but the {stack} of {path} has "
+                f"embeddings for {embeddings.num_embeddings}; --data must be the folder that the "
+                "checkpoint was trained on"
             )
 
 
 def _flat(options: Any) -> Mapping[str, Any]:
+    """Convert a model's options, a configuration or a namespace, to a dictionary."""
     plain: Any = OmegaConf.to_container(options) if OmegaConf.is_config(options) else vars(options)
     return plain
 
 
 def label_of(options: Mapping[str, Any]) -> str:
-    """A short name for a model with these options: its scheme, and its norm where that varies."""
+    """Return a short title for a model with these options: its initialisation scheme.
+
+    Pre-LN or Post-LN is added where a scheme allows both.
+    """
     before = [bool(options.get(f"{stack}_normalize_before")) for stack in ("encoder", "decoder")]
     if "encoder_layers" not in options:
         before = before[1:]

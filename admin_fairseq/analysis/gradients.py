@@ -1,8 +1,8 @@
-"""Gradients and updates, layer by layer.
+"""Measure gradients and updates, layer by layer.
 
-At one point, without dropout: ‖∂L/∂x_i‖₂ of every sub-layer output (Liu et al. 2020, Figure 3).
-During training, with dropout: the norms of gradient and update of every matrix in every layer, in
-each of the first updates (Figure 5 there, and the figures of Huang et al. 2020, T-Fixup).
+At one point, without dropout: ‖∂L/∂x_i‖₂ for the output x_i of every sub-layer (Liu et al. 2020,
+Figure 3). During training, with dropout: the norms of gradient and update of every matrix in every
+layer, in each of the first updates (Figure 5 there, and the figures of Huang et al. 2020, T-Fixup).
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from admin_fairseq.hooks.trace import traced
 
 
 def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
-    """Stack → ‖∂L/∂x_i‖₂ of its sub-layers i = 1, 2, …, L being the loss per token."""
+    """Compute ‖∂L/∂x_i‖₂ for the outputs x_i of each stack's sub-layers i = 1, 2, ….
+
+    L is the loss per token. Returns stack (encoder, decoder) → norms.
+    """
     with traced(specimen.model) as trace:
         loss = specimen.loss()
     outputs = {name: [s.output for s in stack.sublayers] for name, stack in trace.items()}
@@ -36,19 +39,22 @@ def output_gradients(specimen: Specimen) -> dict[str, list[float]]:
 
 
 def _norm(gradient: Optional[Tensor]) -> float:
-    """0 if the loss does not depend on it, like an encoder that no decoder reads."""
+    """Return the gradient's norm, or 0 for None, as the loss does not depend on the output then."""
     return 0.0 if gradient is None else float(gradient.norm())
 
 
 def relative(norms: Sequence[float]) -> list[float]:
-    """Each divided by the largest; zeros if that is zero."""
+    """Divide each norm by the largest; returns zeros if the largest is zero."""
     largest = max(norms)
     return [norm / largest if largest else 0.0 for norm in norms]
 
 
 @dataclass
 class Steps:
-    """Norms in the first updates: one list per update with one number per matrix."""
+    """Norms recorded in the first updates of training: one list per update, one number per matrix.
+
+    ``names`` are those of the matrices.
+    """
 
     names: list[str]
     weights: list[list[float]] = field(default_factory=list)
@@ -57,9 +63,11 @@ class Steps:
 
 
 def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: items) -> Steps:
-    """Train the model, in place, for ``count`` updates by fairseq's Trainer on the first batches.
+    """Train the model with fairseq's Trainer; returns norms of weights, gradients and updates.
 
-    ``progress`` wraps the batches to show progress. Raises AdminError if training diverges.
+    Training makes ``count`` updates, changes the model in place, and uses the first batches of the
+    training data; ``progress`` wraps the batches to show progress. Raises AdminError if training
+    diverges.
     """
     run, task, model = specimen.run, specimen.task, specimen.model
     batches = first_batches(task, run, count)
@@ -81,6 +89,7 @@ def train_steps(specimen: Specimen, count: int, progress: Any = lambda items: it
 def _watched(
     optimizer: torch.optim.Optimizer, matrices: dict[str, nn.Parameter], steps: Steps
 ) -> Iterator[None]:
+    """Record norms of weights, gradients and updates in ``steps`` during a ``with`` block."""
     before: list[Tensor] = []
 
     @torch.no_grad()
@@ -106,14 +115,17 @@ def _watched(
 
 
 def _give_up(label: str, *_: Any) -> NoReturn:
+    """Raise AdminError; replaces the Trainer's saving of a checkpoint when an update fails."""
     raise AdminError(f"{label}: gradients are not finite")
 
 
 def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the tensors' norms, computed in float32."""
     return torch.stack([tensor.float().norm() for tensor in tensors]).tolist()
 
 
 def _check(steps: Steps, label: str, count: int) -> None:
+    """Raise AdminError if updates are missing or norms are not finite."""
     if len(steps.updates) < count:
         raise AdminError(f"{label}: made {len(steps.updates)} of {count} updates")
     for norms in (*steps.gradients, *steps.updates):

@@ -1,4 +1,4 @@
-"""How a quantity grows with depth N: least-squares fits of power, logarithmic, linear laws."""
+"""Fit laws to how a quantity grows with depth N, by least squares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Sequence
 
 import numpy as np
 
-ENOUGH = 3  # depths: a line fits any two points
+ENOUGH = 3  # depths to fit a law to, as a line fits any two points
 
 
 @dataclass(frozen=True)
 class Fit:
-    """y = intercept + slope · x, and R², the share of y's variance that it explains."""
+    """The line y = intercept + slope · x, and R², the share of y's variance that it explains."""
 
     intercept: float
     slope: float
@@ -21,7 +21,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Growth:
-    """``power`` fits log y to log N, its slope is the exponent; the others fit y to log N, to N."""
+    """A power law, a logarithmic and a linear law, fitted to the same quantity y.
+
+    ``power`` fits log y to log N, and its slope is the exponent; ``logarithmic`` fits y to log N,
+    ``linear`` y to N.
+    """
 
     power: Fit
     logarithmic: Fit
@@ -29,7 +33,10 @@ class Growth:
 
 
 def growth(depths: Sequence[float], values: Sequence[float]) -> Growth | None:
-    """The three fits; None if there are too few depths, or a value is not positive."""
+    """Fit a power law, a logarithmic and a linear law to ``values`` at ``depths``.
+
+    Returns None for fewer than three different depths, or if a value is not positive and finite.
+    """
     n, y = np.asarray(depths, float), np.asarray(values, float)
     if len(set(depths)) < ENOUGH or not (np.isfinite(y).all() and (y > 0).all()):
         return None
@@ -37,6 +44,7 @@ def growth(depths: Sequence[float], values: Sequence[float]) -> Growth | None:
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> Fit:
+    """Fit a line to the points by least squares."""
     slope, intercept = np.polyfit(x, y, 1)
     spread = np.square(y - y.mean()).sum()
     errors = np.square(y - intercept - slope * x).sum()

@@ -1,4 +1,4 @@
-"""A report as one self-contained HTML page: no network, scripts or other files."""
+"""Make one self-contained HTML page of a report: no network, scripts or other files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ th[scope="row"] { font-weight: 600; white-space: nowrap; vertical-align: top; }
 
 @dataclass
 class Section:
-    """A part of the page, and the shell ``command`` that makes this part alone.
+    """A section of the page: the findings and pictures of one study.
 
-    ``reading`` are the findings, one per line; ``pictures`` are captions and SVG files.
+    ``command`` is the shell command that makes this section alone; ``reading`` has one finding per
+    line; ``pictures`` are captions with the content of SVG files.
     """
 
     title: str
@@ -39,7 +40,10 @@ class Section:
 
 
 def page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
-    """The whole page; ``facts`` are what it was made with (versions, data, seeds)."""
+    """Return the whole page as HTML, with a table of contents.
+
+    ``facts`` say what the report was made with (versions, data, seeds).
+    """
     return f"""\
 <!DOCTYPE html>
 <html lang="en">
@@ -61,10 +65,12 @@ def page(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> s
 
 
 def _lines(texts: Iterable[str]) -> str:
+    """Join the texts with line breaks, without those that are empty."""
     return "\n".join(filter(None, texts))
 
 
 def _facts(facts: Mapping[str, str]) -> str:
+    """Return the facts as an HTML table; empty if there are none."""
     rows = [
         f'<tr><th scope="row">{as_html(name)}</th><td>{as_html(value)}</td></tr>'
         for name, value in facts.items()
@@ -73,6 +79,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _contents(sections: Sequence[Section]) -> str:
+    """Return the table of contents as HTML, with links to the sections."""
     entries = [
         f'<li><a href="#{_anchor(number)}">{as_html(section.title)}</a></li>'
         for number, section in enumerate(sections, 1)
@@ -81,10 +88,12 @@ def _contents(sections: Sequence[Section]) -> str:
 
 
 def _anchor(number: int) -> str:
+    """Return the HTML id of a section, to which links of the contents point."""
     return f"section-{number}"
 
 
 def _section(number: int, section: Section) -> str:
+    """Return one numbered section as HTML."""
     return _lines(
         [
             f'<section id="{_anchor(number)}">',
@@ -98,11 +107,13 @@ def _section(number: int, section: Section) -> str:
 
 
 def _reading(lines: Sequence[str]) -> str:
+    """Return the findings as an HTML list; empty if there are none."""
     items = [f"<li>{as_html(line)}</li>" for line in lines]
     return _lines(["<ul>", *items, "</ul>"]) if items else ""
 
 
 def _figure(caption: str, svg: bytes) -> str:
+    """Return a picture as an HTML figure that contains the SVG file."""
     text, source = as_html(caption), f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
     return (
         f'<figure>\n<img src="{source}" alt="{text}">\n<figcaption>{text}</figcaption>\n</figure>'

@@ -1,4 +1,4 @@
-"""All studies of some models in one HTML page."""
+"""Report all studies of some models on one HTML page (``admin-fairseq analyze report``)."""
 
 # no postponed annotations: fairseq's parser generator reads types
 import shlex
@@ -16,18 +16,19 @@ from admin_fairseq.studies.study import Finding, Report
 
 @dataclass
 class Options(amplification.Options):
-    """The options of all parts, and the depth of those that use a single one."""
+    """The options of all studies in the report, and ``--at-depth`` for those at a single depth."""
 
     updates: int = gradients.training_updates()
     at_depth: Sequence[Depth] = depths(
         None,
-        "layers for what is not drawn against depth "
-        f"({ONE_DEPTH}, or the deepest of --depths without it)",
+        "layers in studies at a single depth "
+        f"(default: {ONE_DEPTH} if it is among --depths, else the deepest of them)",
     )
     profiles: Sequence[str] = profile.more_profiles()
 
 
 def _parts(options: Options) -> dict[str, FairseqDataclass]:
+    """Return the options of each study in the report, by the study's name."""
     usual = depth(ONE_DEPTH)
     at = options.at_depth or ((usual if usual in options.depths else options.depths[-1]),)
     return {
@@ -40,7 +41,7 @@ def _parts(options: Options) -> dict[str, FairseqDataclass]:
 
 
 def _page(findings: Sequence[Finding], files: Mapping[str, bytes]) -> str:
-    """The page about the findings, with the pictures among ``files``."""
+    """Return the HTML page about the findings, with the pictures in ``files`` (name → content)."""
     conditions = findings[0].result.conditions
     conditions = {**conditions, "words": shlex.join(conditions["words"])}
     facts = {**conditions, **findings[0].made_with["versions"]}
@@ -49,6 +50,7 @@ def _page(findings: Sequence[Finding], files: Mapping[str, bytes]) -> str:
 
 
 def _section(found: Finding, files: Mapping[str, bytes]) -> Section:
+    """Build the section of one study, with those of its pictures that could be drawn."""
     study, result = found.study, found.result
     pictures = [
         (described.caption, files[f"{picture}.svg"])
@@ -60,7 +62,8 @@ def _section(found: Finding, files: Mapping[str, bytes]) -> Section:
 
 
 REPORT = Report(
-    help="all of these for several schemes, in one HTML page that needs no network",
+    help="run all of these studies for several schemes, and write one HTML page about them that "
+    "needs no network",
     options=Options,
     parts=_parts,
     page="report.html",

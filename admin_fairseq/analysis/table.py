@@ -1,4 +1,4 @@
-"""The table of ``admin-fairseq analyze WHAT``."""
+"""List the studies of ``admin-fairseq analyze WHAT``."""
 
 from admin_fairseq.analysis import report
 from admin_fairseq.analysis.studies import amplification, dependency, gradients, magnitude, profile

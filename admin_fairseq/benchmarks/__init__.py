@@ -1,6 +1,8 @@
-"""Speed and memory compared with stock fairseq, as studies of ``admin-fairseq benchmark``.
+"""Compare the speed and memory of this plugin with those of stock fairseq.
 
-``sides`` defines what is compared, ``trainers`` trains it with fairseq's own ``Trainer``, ``turns``
-alternates the order, ``isolated`` measures peaks in separate processes, ``summaries`` has the
-statistics; each study has a module, listed in ``table``.
+These are the studies of ``admin-fairseq benchmark``. ``sides`` builds the two ``fairseq-train``
+commands of a comparison, called stock and ours; ``trainers`` trains them with fairseq's
+``Trainer``; ``turns`` alternates their order; ``isolated`` measures peak memory in separate
+processes; ``summaries`` computes statistics. Every other study has a module of its own, listed in
+``table``.
 """

@@ -1,8 +1,9 @@
-"""Step time and peak memory against depth, and the slope of both on logarithmic axes.
+"""Measure how the time and the peak memory of a training step grow with depth.
 
-A step takes a + b·N, where a does not depend on depth (embeddings, softmax and their updates), so
-the slope is below 1 and approaches it with depth. Slopes between neighbouring depths show where
-something grows faster.
+Stock fairseq and this plugin ("ours") are measured at several depths N. A step takes a + b·N, where
+a does not depend on depth (embeddings, softmax and their updates), so the slope on logarithmic axes
+is below 1 and approaches 1 with depth. Slopes between neighbouring depths show where something
+grows faster.
 
 Times are measured in one process, stock and ours in alternating order; peaks in separate processes
 (``isolated``).
@@ -32,13 +33,17 @@ from admin_fairseq.studies.study import Row, Study
 
 logger = logging.getLogger(__name__)
 
-UPDATES_OF_A_PEAK = 2
+UPDATES_OF_A_PEAK = 2  # trained to measure a peak; see isolated.peak_of
 MEASURES = {"seconds_per_update": "seconds per update", "peak_memory": "peak memory, MiB"}
+"""Measure → its label in pictures."""
 
 
 @dataclass
 class SmallWorkload(Workload):
-    """Narrow, so that 200 layers take minutes; the depths come from the study."""
+    """The models trained by default: narrow, so that 200 layers take minutes.
+
+    ``--depths`` sets their numbers of layers.
+    """
 
     arch: str = option("admin_transformer_tiny", "our architecture")
     vocabulary: int = common.vocabulary(1000)
@@ -47,6 +52,8 @@ class SmallWorkload(Workload):
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark depth``."""
+
     conditions: SmallWorkload = field(default_factory=SmallWorkload)
     depths: Sequence[Depth] = depths(
         "6,12,24,48,96,200",
@@ -57,12 +64,17 @@ class Options(FairseqDataclass):
     updates: int = common.updates(2)
     blocks: int = common.blocks(3)
     warmup_updates: int = common.warmup_updates(2)
-    memory: bool = option(True, "measure only times, which is faster", names=("--no-memory",))
+    memory: bool = option(
+        True, "measure only times, not memory, which is faster", names=("--no-memory",)
+    )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One side at one depth."""
+    """Step time and peak memory (bytes) of stock fairseq or of ours at one depth.
+
+    ``memory_error`` says why the peak is missing.
+    """
 
     command: str
     seconds_per_update: Spread
@@ -70,11 +82,17 @@ class Cost:
     memory_error: Optional[str]
 
     def of(self, measure: str) -> Optional[float]:
+        """Return the value of a measure in ``MEASURES``: median seconds, or bytes of memory."""
         return self.seconds_per_update.median if "seconds" in measure else self.peak_memory
 
 
 @dataclass(frozen=True)
 class Point:
+    """The measurements of stock fairseq and ours at one depth; ``speed_ratio`` is ours/stock.
+
+    ``layers`` is the sum of encoder and decoder layers.
+    """
+
     depth: str
     layers: int
     stock: Cost
@@ -84,7 +102,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Slopes:
-    """Over all depths, and from each to the next."""
+    """Slopes of a measure on logarithmic axes: over all depths, and from each to the next."""
 
     all: float
     layers: list[int]
@@ -93,7 +111,11 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Result:
-    """``slopes``: side → measure → slopes; None if fewer than two depths were measured."""
+    """The result of ``admin-fairseq benchmark depth``.
+
+    ``slopes`` maps "stock" or "ours", then a measure, to its slopes; None if fewer than two depths
+    were measured.
+    """
 
     options: Options
     points: list[Point]
@@ -101,15 +123,22 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if the options are wrong or there is not enough memory for timing."""
+    """Measure stock fairseq and ours at every depth, and compute the slopes.
+
+    Raises AdminError if the options are wrong or there is not enough memory for timing.
+    """
     if options.conditions.encoder_layers:
-        raise AdminError("--encoder-layers: the depths of this study are --depths")
+        raise AdminError("--encoder-layers: this study sets its depths by --depths")
     points = [_point(depth, options) for depth in options.depths]
     slopes = {side: {name: _slopes(points, side, name) for name in MEASURES} for side in BOTH}
     return Result(options, points, slopes)
 
 
 def _point(depth: Depth, options: Options) -> Point:
+    """Measure stock fairseq and ours at one depth.
+
+    ``--decoder-layers`` overrides the decoder's number of layers.
+    """
     depth = depth._replace(decoder=options.conditions.decoder_layers or depth.decoder)
     workload = replace(
         options.conditions, encoder_layers=depth.encoder, decoder_layers=depth.decoder
@@ -124,6 +153,10 @@ def _point(depth: Depth, options: Options) -> Point:
 
 
 def _cost(side: Side, times: Sequence[float], options: Options) -> Cost:
+    """Measure the peak memory of stock fairseq or ours (unless ``--no-memory``).
+
+    Returns it together with ``times``, the seconds per update that were measured before.
+    """
     peak = Peak(error="not measured")
     if options.memory:
         peak = peak_of(side, UPDATES_OF_A_PEAK)
@@ -131,7 +164,7 @@ def _cost(side: Side, times: Sequence[float], options: Options) -> Cost:
 
 
 def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
-    """Seconds per update in every block."""
+    """Time stock fairseq and ours by turns; returns the seconds per update of every block."""
     warmup, updates = options.warmup_updates, options.updates
     with metrics.aggregate(new_root=True):
         run = both["stock"].run
@@ -148,6 +181,7 @@ def _times(both: dict[str, Side], options: Options) -> dict[str, list[float]]:
 
 
 def _slopes(points: Sequence[Point], side: str, measure: str) -> Optional[Slopes]:
+    """Compute the slopes of a measure for stock fairseq or ours; None for fewer than two depths."""
     known = _known(points, side, measure)
     if len(known) < 2:
         return None
@@ -156,13 +190,13 @@ def _slopes(points: Sequence[Point], side: str, measure: str) -> Optional[Slopes
 
 
 def _known(points: Sequence[Point], side: str, measure: str) -> list[tuple]:
-    """Layers and value of the depths where the measure is known."""
+    """Return (layers, value) at every depth at which the measure is known."""
     values = ((point.layers, getattr(point, side).of(measure)) for point in points)
     return [(layers, value) for layers, value in values if value]
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per depth, side and block."""
+    """Return the rows of the CSV file: one per depth, side (stock fairseq or ours) and block."""
     return [
         {
             **{"depth": point.depth, "layers": point.layers, "side": side, "block": block},
@@ -176,6 +210,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: a panel per measure, with a line for stock fairseq and one for ours."""
     panels = []
     for name, label in MEASURES.items():
         lines = [_line(result.points, side, name, color) for color, side in enumerate(BOTH)]
@@ -188,12 +223,14 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _line(points: Sequence[Point], side: str, measure: str, color: int) -> Line:
+    """Describe the line of a measure against depth, for stock fairseq or ours."""
     known = _known(points, side, measure)
     unit = MIB if measure == "peak_memory" else 1
     return Line([layers for layers, _ in known], [value / unit for _, value in known], side, color)
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per depth, then one per slope."""
     asked = result.options
     lines = [
         f"Step time (median of {asked.blocks} blocks of {asked.updates} updates in alternating "
@@ -215,13 +252,14 @@ def _read(result: Result) -> list[str]:
 
 
 def _summary(cost: Cost) -> str:
+    """Return step time and peak memory as text."""
     memory = cost.memory_error if cost.peak_memory is None else f"{cost.peak_memory / MIB:.0f} MiB"
     return f"{cost.seconds_per_update.median:.4f} s, {memory}"
 
 
 STUDY = Study(
-    help="time and peak memory of a training step against depth, and their slopes on logarithmic "
-    "axes, over all depths and from each to the next",
+    help="measure time and peak memory of a training step against depth, and their slopes on "
+    "logarithmic axes, over all depths and from each to the next",
     options=Options,
     measure=_measure,
     rows=_rows,

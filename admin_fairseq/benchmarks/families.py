@@ -1,10 +1,11 @@
-"""Operators of torch's profiler, grouped into families by their purpose.
+"""Group the operators that torch's profiler records into families by their purpose.
 
-On a CPU, an operator's own time excludes that of operators it calls; on a GPU, it is that of the
-kernels it launched. Operators inside fairseq's optimiser ranges belong to the optimiser; matrix
-products are always their own family; other operators called by dropout, layer norm, a loss or an
-attention kernel belong to these; the rest is classified by name. Dropout made of several operators
-is recognised only in the forward pass: its backward pass is a multiplication like any other.
+On a CPU, an operator's time excludes the operators it calls; on a GPU, it is the time of the
+kernels it launched. Operators inside fairseq's optimiser ranges belong to the optimiser. Matrix
+products are a family of their own wherever they are called. Other operators called by dropout,
+layer norm, a loss or an attention kernel belong to the caller's family, and all the rest are
+classified by name. Dropout made of several operators is recognised only in the forward pass: its
+backward pass is a multiplication like any other.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, Iterable, Iterator, NamedTuple
 
 OPTIMISER = "optimiser"
 RANGES = ("reduce-grads", "multiply-grads", "clip-grads", "optimizer")
-"""fairseq's names for the parts of an update after the backward pass."""
+"""The names in a profile that fairseq gives to the parts of an update after the backward pass."""
 
 STRETCHES = {"forward", "backward"}
-"""fairseq's names for the other parts: their own time is Python's, between operators."""
+"""fairseq's names for the other parts, left out: their own time is Python's, between operators."""
 
 PRODUCTS = "matrix products"
 _PRODUCT = re.compile(
@@ -32,7 +33,7 @@ WHOLES = {
     "loss": r"log_softmax|nll_loss|cross_entropy|logsumexp|^_Loss(Backward)?$",  # the last: ours
     "softmax": r"softmax",
 }
-"""Family → names of operators that include those they call."""
+"""Family → pattern of its operators' names; operators that these call belong to it, too."""
 
 PARTS = {
     "compiled": r"cpp_fused|triton_|CompiledFxGraph|Torch-Compiled|CompiledFunction",
@@ -46,12 +47,12 @@ PARTS = {
     r"addc|lerp|cum|abs|sin|cos|reciprocal|norm|linalg|max|min|maximum|minimum|detach|arange|"
     r"_foreach|_fused)",
 }
-"""Family → names of operators; the first match counts."""
+"""Family → pattern of its operators' names; the first family that matches is chosen."""
 
 VIEWS = "views and bookkeeping"
 OTHER = "other"
 OUTSIDE = "outside operators"
-"""The rest of the time: Python on a CPU, an idle device on a GPU."""
+"""The family of the time outside all operators: Python on a CPU, an idle device on a GPU."""
 
 _VIEW = re.compile(
     r"view|reshape|transpose|permute|expand|slice|select|squeeze|as_strided|narrow|chunk|split|"
@@ -60,7 +61,7 @@ _VIEW = re.compile(
 
 
 class Operator(NamedTuple):
-    """All calls of one operator in one family."""
+    """The calls of one operator within one family (such as dropout), added up."""
 
     name: str
     family: str
@@ -69,7 +70,10 @@ class Operator(NamedTuple):
 
 
 def family_of(name: str, ancestors: Iterable[str] = ()) -> str:
-    """The family of an operator; ``ancestors`` are its callers, innermost first."""
+    """Return the family (such as dropout) to which the operator ``name`` belongs.
+
+    ``ancestors`` are its callers, innermost first, which can decide the family.
+    """
     line = [name, *ancestors]
     if any(one in RANGES or one.startswith("Optimizer.") for one in line):
         return OPTIMISER
@@ -86,7 +90,10 @@ def family_of(name: str, ancestors: Iterable[str] = ()) -> str:
 
 
 def operators(events: Iterable[Any], on_gpu: bool) -> list[Operator]:
-    """The profiled operators, longest first; calls of the same name and family are added up."""
+    """Add up profiled calls by operator and family (such as dropout); returns the longest first.
+
+    ``events`` are those of torch's profiler. Operators that took no time are left out.
+    """
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.name in STRETCHES:
@@ -98,12 +105,14 @@ def operators(events: Iterable[Any], on_gpu: bool) -> list[Operator]:
 
 
 def _ancestors(event: Any) -> Iterator[str]:
+    """Yield the names of the operators that called the one of ``event``, innermost first."""
     while event.cpu_parent is not None:
         event = event.cpu_parent
         yield event.name
 
 
 def _microseconds(event: Any, on_gpu: bool) -> float:
+    """Return the microseconds that ``event`` itself took on the CPU, or its kernels on the GPU."""
     if not on_gpu:
         return event.self_cpu_time_total
     if hasattr(event, "self_device_time_total"):

@@ -1,15 +1,15 @@
-"""Floating-point operations of a training step, and the peak rate of devices.
+"""Count the floating-point operations of a training step, and list peak rates of GPUs.
 
-Only operations that the mathematics needs count, whatever an implementation does (recomputation,
-padding): a matrix product of m x k and k x n takes 2·m·k·n, the backward pass twice as many as the
-forward, which gives the well-known 6·parameters·tokens (Kaplan et al. 2020,
-https://arxiv.org/abs/2001.08361, section 2.1) and 12·d·T·S for the two products of an attention of
-T queries to S keys (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B).
-Parameters are those of matrices that multiply tokens: the output projection, but not embeddings
-that are looked up. As in the papers, a causal mask does not halve attention. Only matrix products
-count.
+Counted are the matrix products that the mathematics needs, whatever else an implementation does
+(recomputation, padding). A product of m x k and k x n takes 2·m·k·n operations, and its backward
+pass twice as many as the forward pass, which gives the well-known 6·parameters·tokens (Kaplan et
+al. 2020, https://arxiv.org/abs/2001.08361, section 2.1) and 12·d·T·S for the two products of an
+attention of T queries to S keys (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix
+B). Parameters here are the entries of matrices that multiply tokens: the output projection, but not
+embeddings, which are looked up. As in the papers, a causal mask does not halve attention.
 
-Shapes: B sentences of S source and T target tokens, without padding; C, F: widths; V types.
+Shapes: B sentences of S source and T target tokens, without padding; C, F: widths of the model and
+of its feed-forward networks; V: entries of the target dictionary.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ DENSE_HALF = {
 
 
 def peak_of_device(name: str) -> Optional[float]:
-    """Operations per second in half precision, of the longest name in the table that matches.
+    """Look up a GPU's peak rate (half-precision operations per second) by its name.
 
-    None for devices that are not in the table, and for parts of one (MIG).
+    The longest matching name in ``DENSE_HALF`` decides. Returns None if no name matches, and for a
+    part of a GPU (MIG), whose rate is not in the table.
     """
     words = set(name.lower().replace("-", " ").split())
     if "mig" in words:
@@ -52,7 +53,7 @@ def peak_of_device(name: str) -> Optional[float]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Sums over the sentences of a batch, without padding."""
+    """Numbers of tokens and token pairs in a batch, summed over its sentences, without padding."""
 
     source: int  # Σ S
     target: int  # Σ T
@@ -62,6 +63,7 @@ class Tokens:
 
     @classmethod
     def of(cls, batch: Batch, source: Dictionary, target: Dictionary) -> Tokens:
+        """Count the tokens of ``batch``; both dictionaries are needed to find the padding."""
         s = batch["net_input"]["src_tokens"].ne(source.pad()).sum(1)
         t = batch["net_input"]["prev_output_tokens"].ne(target.pad()).sum(1)
         sums = (s.sum(), t.sum(), (s * s).sum(), (t * t).sum(), (t * s).sum())
@@ -69,10 +71,11 @@ class Tokens:
 
 
 def training_flops(model: Any, types: int, tokens: Tokens) -> int:
-    """Operations of one update; ``model`` are the options of a model, ``types`` is V.
+    """Return the operations of one update: its matrix products, forward and backward.
 
-    Per layer: self-attention 4·C² parameters, FFN 2·C·F; a decoder's attention to the encoder has
-    2·C² for queries and output, and 2·C·C_encoder for keys and values, which see source tokens.
+    ``model`` holds the options of an encoder-decoder, ``types`` is V. Per layer: self-attention has
+    4·C² parameters, the feed-forward network 2·C·F; a decoder's attention to the encoder has 2·C²
+    for queries and output, and 2·C·C_encoder for keys and values, which multiply source tokens.
     """
     c, f, n = model.encoder_embed_dim, model.encoder_ffn_embed_dim, model.encoder_layers
     products = n * (4 * c * c + 2 * c * f) * tokens.source

@@ -1,13 +1,14 @@
-"""Generation as ``fairseq-generate`` does it: stock and ours, with the same weights.
+"""Compare the speed of beam search between stock fairseq and ours, with the same weights.
 
-Weights come from a checkpoint of ours, folded for stock, or from stock at initialisation; ours then
-loads these, with every ω 1. An untrained model does not know when to stop, so that all hypotheses
-are made equally long. Timed is what ``fairseq-generate`` times for its last line:
-``inference_step``, without reading data or writing text.
+The weights come from a checkpoint of this plugin, folded (rewritten without ω) for stock, or they
+are stock's initial weights, which our model loads with every residual scale ω at 1. An untrained
+model does not know when to stop, so all its hypotheses are made equally long. The time measured is
+the one in the last line of ``fairseq-generate``: that of ``inference_step``, without reading data
+or writing text.
 
-Block i of n has the batches i, i + n, i + 2n, ... of the test set, so that every block has batches
-of all lengths. Both sides translate the same batches, in alternating order, and their best
-hypotheses are compared.
+Block i of n consists of the batches i, i + n, i + 2n, ... of the test set, so that every block has
+batches of all lengths. Stock and ours translate the same batches, in alternating order, and their
+best hypotheses are compared.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -51,14 +52,17 @@ MEASURES = {
     "sentences_per_second": "sentences per second",
     "tokens_per_second": "tokens per second",
 }
+"""Measure → its label in pictures."""
 
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark generation``."""
+
     conditions: Workload = field(default_factory=Workload)
     path: Optional[str] = option(
         None,
-        "a checkpoint of ours that can be folded, with its dictionaries in --data "
+        "a checkpoint of this plugin that fold supports, with its dictionaries in --data "
         "(default: untrained weights, with which every hypothesis has --length tokens)",
         metavar="CHECKPOINT",
     )
@@ -69,7 +73,7 @@ class Options(FairseqDataclass):
     )
     batches: Optional[int] = option(
         None,
-        "translate only this many (default: all; of made-up data, one per block)",
+        "translate only this many batches (default: all; of made-up data, one per block)",
         counting(1),
     )
     blocks: int = common.blocks(5)
@@ -81,6 +85,8 @@ class Options(FairseqDataclass):
 
 
 class GenerationBlock(NamedTuple):
+    """Measurements and best hypotheses of stock fairseq or ours for one block of batches."""
+
     sentences: int
     tokens: int  # of best hypotheses, with end of sentence, as fairseq counts them
     seconds: float
@@ -89,7 +95,7 @@ class GenerationBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class Speed:
-    """One side's blocks."""
+    """Generation speed of stock fairseq or of ours: spread over the timed blocks, and totals."""
 
     sentences_per_second: Spread
     tokens_per_second: Spread
@@ -99,13 +105,23 @@ class Speed:
 
 @dataclass(frozen=True)
 class Ratio(Spread):
-    """ours/stock of neighbouring blocks, and over all blocks."""
+    """Speed of ours divided by that of stock fairseq.
+
+    It is given as a spread over pairs of neighbouring blocks, and over all blocks together
+    (``whole_set``).
+    """
 
     whole_set: float
 
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq benchmark generation``.
+
+    ``batches`` and ``sentences`` count what stock fairseq and ours each translated;
+    ``command_of_both`` is the ``fairseq-generate`` command that both correspond to.
+    """
+
     options: Options
     command_of_both: str
     weights: str
@@ -118,15 +134,18 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if the options are wrong or the checkpoint does not fit."""
+    """Translate the test set with stock fairseq and ours by turns, block by block, and time both.
+
+    Raises AdminError if the options are wrong or the checkpoint does not fit.
+    """
     sides.check(options.conditions)
     if options.fp16 and not options.conditions.on_gpu:
         raise AdminError("--fp16 needs a GPU")
     if options.path and not options.conditions.data:
-        raise AdminError("--path needs --data, whose dictionaries are the checkpoint's")
-    words = _words(options)
+        raise AdminError("--path needs --data, the folder with the checkpoint's dictionaries")
+    arguments = _arguments(options)
     with torch.no_grad():
-        run = _parse(words)
+        run = _parse(arguments)
         task = tasks.setup_task(run.task)
         models = (
             _of_checkpoint(options.path, options, task)
@@ -149,10 +168,11 @@ def _measure(options: Options) -> Result:
             _block(task, generators[name], ready[name], batches[:1])
         turns = {name: partial(block_of, name) for name in ready}
         blocks = take_turns(turns, options.blocks)
-    return _result(options, shlex.join(["fairseq-generate", *words]), len(batches), blocks)
+    return _result(options, shlex.join(["fairseq-generate", *arguments]), len(batches), blocks)
 
 
-def _words(options: Options) -> list[str]:
+def _arguments(options: Options) -> list[str]:
+    """Return the arguments of ``fairseq-generate`` that stock and ours share."""
     workload = options.conditions
     lengths = []
     if not options.path:
@@ -171,6 +191,10 @@ def _words(options: Options) -> list[str]:
 
 
 def _parse(words: Sequence[str]) -> DictConfig:
+    """Parse arguments of ``fairseq-generate`` into fairseq's configuration.
+
+    Raises AdminError where fairseq refuses them.
+    """
     parser = fairseq_options.get_generation_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -182,7 +206,7 @@ def _parse(words: Sequence[str]) -> DictConfig:
 
 
 def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
-    """Stock with random weights of the seed, and ours with the same weights."""
+    """Build a stock model with random weights for the seed, and our model with the same weights."""
     run = sides.stock(options.conditions).run
     torch.manual_seed(run.common.seed)
     stock = compare.for_inference(build_model(run, task))
@@ -194,14 +218,19 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
 
 
 def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, BaseFairseqModel]:
-    """Ours as it was saved, with the given options, and stock folded from it."""
+    """Build our model from its checkpoint and ``--ours``, and a stock model that computes the same.
+
+    The stock model gets the folded weights, which contain Admin's residual scales ω. Raises
+    AdminError if the checkpoint is not a translation model of this plugin, or its vocabulary is not
+    that of the data.
+    """
     state = read_checkpoint(path)
     mine = model_options(state)
     arch = ARCHITECTURES.get(mine["_name"])
     if arch is None or arch.model != "admin_transformer":
         raise AdminError(
-            f"{path}: a model of architecture {mine['_name']}; only our translation models "
-            "can be measured"
+            f"{path}: a model of architecture {mine['_name']}; only this plugin's translation "
+            "models can be measured"
         )
     ours = {**mine, "autocast": None, **_overrides(options)}
     with blaming(path):
@@ -213,14 +242,17 @@ def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, 
     types = len(models["ours"].decoder.dictionary)
     if types != len(task.target_dictionary):
         raise AdminError(
-            f"{path}: its vocabulary has {types} types, that of {options.conditions.data} "
-            f"{len(task.target_dictionary)}"
+            f"{path}: the checkpoint's vocabulary has {types} types, that of "
+            f"{options.conditions.data} {len(task.target_dictionary)}"
         )
     return models
 
 
 def _overrides(options: Options) -> dict[str, Any]:
-    """The model options that our side's own words change."""
+    """Return the model options that ``--ours`` changes, with their new values.
+
+    ``--ours`` holds the user's options for our model only.
+    """
     plain, changed = (
         sides.ours(options.conditions, words=words).run.model for words in ((), options.our_words)
     )
@@ -230,7 +262,10 @@ def _overrides(options: Options) -> dict[str, Any]:
 def _batches(
     options: Options, run: DictConfig, task: FairseqTask, model: BaseFairseqModel
 ) -> list[Batch]:
-    """The batches of the data set in fairseq's order, limited to --batches."""
+    """Load the test set's batches in fairseq's order, limited to ``--batches``.
+
+    Raises AdminError if the data is missing or there are fewer batches than blocks.
+    """
     count = options.batches
     if count is None and not options.conditions.data:
         count = options.blocks
@@ -256,7 +291,7 @@ def _batches(
 
 
 def _prepared(model: BaseFairseqModel, run: DictConfig, options: Options) -> BaseFairseqModel:
-    """As ``fairseq-generate`` prepares it."""
+    """Prepare the model for inference, in place, as ``fairseq-generate`` does."""
     if options.fp16:
         model.half()
     if options.conditions.on_gpu:
@@ -266,6 +301,7 @@ def _prepared(model: BaseFairseqModel, run: DictConfig, options: Options) -> Bas
 
 
 def _generator(task: FairseqTask, run: DictConfig, model: BaseFairseqModel) -> Any:
+    """Build fairseq's sequence generator for ``model``, without a language model."""
     alone = {"lm_model": None, "lm_weight": run.generation.lm_weight}
     return task.build_generator([model], run.generation, extra_gen_cls_kwargs=alone)
 
@@ -273,6 +309,7 @@ def _generator(task: FairseqTask, run: DictConfig, model: BaseFairseqModel) -> A
 def _block(
     task: FairseqTask, generator: Any, model: BaseFairseqModel, batches: Sequence[Batch]
 ) -> GenerationBlock:
+    """Translate ``batches``; returns the time, the counts and the best hypotheses."""
     found = []
     start = time.perf_counter()
     for batch in batches:
@@ -287,6 +324,7 @@ def _block(
 def _result(
     options: Options, command: str, batches: int, blocks: dict[str, list[GenerationBlock]]
 ) -> Result:
+    """Combine the blocks of stock fairseq and ours into the result of the study."""
     stock, ours = (_speed(blocks[name]) for name in BOTH)
     by_block = ratios(ours.sentences_per_second.by_block, stock.sentences_per_second.by_block)
     return Result(
@@ -307,6 +345,7 @@ def _result(
 
 
 def _speed(blocks: Sequence[GenerationBlock]) -> Speed:
+    """Summarise the blocks of stock fairseq or of ours."""
     return Speed(
         sentences_per_second=spread([block.sentences / block.seconds for block in blocks]),
         tokens_per_second=spread([block.tokens / block.seconds for block in blocks]),
@@ -316,7 +355,7 @@ def _speed(blocks: Sequence[GenerationBlock]) -> Speed:
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per side and block."""
+    """Return the rows of the CSV file: one per side (stock fairseq or ours) and block."""
     return [
         {"side": side, "block": block, "sentences_per_second": speed, "tokens_per_second": tokens}
         for side in BOTH
@@ -327,6 +366,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: bars of sentences and of tokens per second."""
     title = f"Generation, beam {result.options.beam}"
     pictures = []
     for name, label in MEASURES.items():
@@ -336,6 +376,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: speeds, their ratio, and differing hypotheses."""
     ratio = result.ratio
     lines = [
         f"Generation, beam {result.options.beam}, {result.sentences} sentences in "
@@ -357,8 +398,8 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="beam search as fairseq-generate does it, both sides with the same weights: sentences "
-    "and tokens per second, and how many best hypotheses differ",
+    help="measure beam search as fairseq-generate does it, stock and ours with the same weights: "
+    "sentences and tokens per second, and how many best hypotheses differ",
     options=Options,
     measure=_measure,
     rows=_rows,

@@ -1,8 +1,9 @@
-"""Training speed, peak memory and share of the peak rate of a device's matrix units.
+"""Measure training speed, peak memory and the share of the device's peak rate in use.
 
-Each block builds a new model, makes some untimed updates and times the others, so that only one
-model exists at a time and deep ones fit. Stock and ours are measured in alternating order. A row
-whose model does not fit reports that, and the others are still measured.
+The share is that of the matrix units' peak (tensor cores). Each timed block builds a new model,
+makes some untimed updates and times the others, so that only one model exists at a time and deep
+ones fit. Stock and ours are measured in alternating order. If a model does not fit, its error is
+reported, and the others are still measured.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -38,7 +39,8 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 
 
-def _size(arch: str, encoder: int, decoder: int, vocabulary: int, max_tokens: int) -> Workload:
+def _workload(arch: str, encoder: int, decoder: int, vocabulary: int, max_tokens: int) -> Workload:
+    """Return the workload (model and batch) of our architecture ``admin_transformer_{arch}``."""
     return Workload(
         arch=f"admin_transformer_{arch}",
         encoder_layers=encoder,
@@ -49,63 +51,68 @@ def _size(arch: str, encoder: int, decoder: int, vocabulary: int, max_tokens: in
 
 
 WORKLOADS = {
-    "iwslt": _size("iwslt_de_en", 6, 6, vocabulary=10000, max_tokens=4096),
-    "wmt-base": _size("wmt_en_de", 6, 6, vocabulary=32768, max_tokens=8192),
-    "60l-12l": _size("wmt_en_de", 60, 12, vocabulary=32768, max_tokens=4096),
-    "100l-100l": _size("wmt_en_de", 100, 100, vocabulary=32768, max_tokens=4096),
+    "iwslt": _workload("iwslt_de_en", 6, 6, vocabulary=10000, max_tokens=4096),
+    "wmt-base": _workload("wmt_en_de", 6, 6, vocabulary=32768, max_tokens=8192),
+    "60l-12l": _workload("wmt_en_de", 60, 12, vocabulary=32768, max_tokens=4096),
+    "100l-100l": _workload("wmt_en_de", 100, 100, vocabulary=32768, max_tokens=4096),
 }
-"""Row → model and batch; the last two are the papers' depths at the base width."""
+"""--size → its model and batch; the last two have the papers' depths at the base width."""
 
 PRECISIONS = {
     "fp16": (("--fp16",), ("--fp16",)),
     "bf16": (("--bf16",), ("--autocast", "bfloat16")),
     "fp32": ((), ()),
 }
-"""Precision → options of stock and of ours. fairseq's --bf16 keeps weights and activations in
-bfloat16 and a float32 copy for the optimiser; autocast keeps float32 weights."""
+"""Precision → options for stock and options for ours. fairseq's --bf16 keeps weights and
+activations in bfloat16 and a float32 copy for the optimiser; autocast keeps float32 weights."""
 
 LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer", "adam_fused")
+"""The options that ours has by default, which need the least memory."""
 
 
 def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
-    """An option that overrides a row's own value."""
-    return option(None, f"{help} (default: the row's own)", bounds)
+    """Declare an option whose value, if given, replaces that of every model (``--size``)."""
+    return option(None, f"{help} (default: that of each --size)", bounds)
 
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark gpu``."""
+
     sizes: Sequence[str] = repeated(
         (),
-        f"a row: {', '.join(WORKLOADS)} (may be repeated; default: all, or --arch alone)",
+        f"a model size: {', '.join(WORKLOADS)} (may be repeated; default: all, or --arch alone)",
         names=("--size",),
         choices=list(WORKLOADS),
-        metavar="ROW",
+        metavar="SIZE",
     )
     precisions: Sequence[str] = repeated(
         (),
-        f"{', '.join(PRECISIONS)} (may be repeated; default: fp16 and bf16; fp32 with --cpu)",
+        f"a precision: {', '.join(PRECISIONS)} (may be repeated; default: fp16 and bf16; fp32 "
+        "with --cpu)",
         names=("--precision",),
         choices=list(PRECISIONS),
         metavar="PRECISION",
     )
     our_words: Sequence[str] = common.ours(LEANEST)
     stock_words: Sequence[str] = common.stock()
-    arch: Optional[str] = option(None, "a row of this architecture of ours")
+    arch: Optional[str] = option(None, "measure this architecture of ours")
     init_type: Optional[str] = common.init_type()
     encoder_layers: Optional[int] = _instead("encoder depth", LAYERS)
     decoder_layers: Optional[int] = _instead("decoder depth", LAYERS)
     layers: Optional[int] = _instead("depth of both stacks", LAYERS)
     data: Optional[str] = common.data()
-    vocabulary: Optional[int] = _instead("types in made-up batches", common.VOCABULARY)
+    vocabulary: Optional[int] = _instead("dictionary entries in made-up batches", common.VOCABULARY)
     max_tokens: Optional[int] = _instead("tokens in a batch", common.MAX_TOKENS)
-    optimizer: Optional[str] = _instead("optimiser of both sides")
-    words: Sequence[str] = trailing_words("options of fairseq-train, for both sides")
+    optimizer: Optional[str] = _instead("optimiser of stock and ours")
+    words: Sequence[str] = trailing_words("options of fairseq-train for stock and ours")
     updates: int = common.updates(10)
     blocks: int = common.blocks(3)
     warmup_updates: int = common.warmup_updates(5, "at the beginning of a block")
     peak_tflops: Optional[float] = option(
         None,
-        "peak of the device in 10^12 dense matrix operations per second (default: the table's)",
+        "peak of the device in 10^12 dense matrix operations per second (default: built-in, for "
+        "known GPUs)",
         Bounds(1e-12),
     )
     seed: int = option(1, "random seed", SEED)
@@ -113,11 +120,15 @@ class Options(FairseqDataclass):
 
     @property
     def on_gpu(self) -> bool:
+        """Return whether models are measured on a GPU."""
         return torch.cuda.is_available() and not self.cpu
 
     @property
     def rows(self) -> dict[str, Workload]:
-        """Row → its workload, with the options' overrides."""
+        """Return name → workload (model and batch) for ``--arch`` and every ``--size``.
+
+        Options such as ``--max-tokens`` override the values of each workload.
+        """
         own = {self.arch: Workload(arch=self.arch)} if self.arch else {}
         sizes = {name: WORKLOADS[name] for name in self.sizes or (() if own else WORKLOADS)}
         changed = {
@@ -133,7 +144,7 @@ class Options(FairseqDataclass):
 
 @dataclass(frozen=True)
 class Failed:
-    """A side that could not be measured."""
+    """The error of a side (stock fairseq or ours) that could not be measured, and its command."""
 
     command: str
     error: str
@@ -141,7 +152,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Speed:
-    """One side's blocks; ``peak_memory`` in bytes."""
+    """Training speed and memory of one side (stock fairseq or ours), summarised over its blocks.
+
+    ``peak_memory`` is in bytes; ``share_of_peak`` is None if the device's peak rate is unknown.
+    """
 
     command: str
     error: None
@@ -155,7 +169,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Ratio:
-    """ours/stock."""
+    """Speed and peak memory of ours, each divided by that of stock fairseq."""
 
     speed: Spread
     memory: Optional[float]
@@ -163,7 +177,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Pair:
-    """A row; ``ratio`` is None if a side was not measured."""
+    """Measurements of stock fairseq and ours on one model size in one precision.
+
+    ``ratio`` is None if either could not be measured.
+    """
 
     size: str
     precision: str
@@ -174,6 +191,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq benchmark gpu``: one row per model size and precision."""
+
     options: Options
     device: str
     peak_flops: Optional[float]
@@ -181,7 +200,10 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if there is no CUDA device, or the options are wrong."""
+    """Measure stock fairseq and ours for every model size and precision.
+
+    Raises AdminError if there is no CUDA device (without ``--cpu``), or the options are wrong.
+    """
     if not torch.cuda.is_available() and not options.cpu:
         raise AdminError("torch sees no CUDA device here; --cpu measures in float32 on the CPU")
     precisions = options.precisions or (("fp32",) if options.cpu else ("fp16", "bf16"))
@@ -204,6 +226,7 @@ def _measure(options: Options) -> Result:
 
 
 def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Side]:
+    """Return the ``fairseq-train`` commands of stock fairseq and ours for a workload, by name."""
     theirs, mine = PRECISIONS[precision]
     return sides.pair(workload, [*theirs, *options.stock_words], [*mine, *options.our_words])
 
@@ -211,7 +234,10 @@ def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Sid
 def _sides(
     row: str, pair: dict[str, Side], options: Options, peak: Optional[float]
 ) -> dict[str, Union[Speed, Failed]]:
-    """Measure both sides; if one fails, its error is kept and the other goes on."""
+    """Train stock fairseq and ours in blocks, by turns; if one fails, keep its error and go on.
+
+    ``row`` names the model size and precision in log messages; ``peak`` is the device's peak rate.
+    """
     errors: dict[str, str] = {}
     with metrics.aggregate(new_root=True):
         runs = {name: side.run for name, side in pair.items()}
@@ -251,7 +277,7 @@ def _sides(
 
 
 def _block_flops(model: Any, task: FairseqTask, batches: list[Batch], options: Options) -> int:
-    """Operations of a block's timed updates."""
+    """Count the floating-point operations of a block's timed updates."""
     return sum(
         training_flops(
             model,
@@ -265,6 +291,7 @@ def _block_flops(model: Any, task: FairseqTask, batches: list[Batch], options: O
 def _speed(
     side: Side, blocks: Sequence[TrainingBlock], flops: Sequence[int], peak: Optional[float]
 ) -> Speed:
+    """Summarise the blocks of one side; ``flops`` are the operations of each block."""
     rate = median(count / block.seconds for count, block in zip(flops, blocks))
     memories = [block.peak_memory for block in blocks if block.peak_memory is not None]
     return Speed(
@@ -280,6 +307,7 @@ def _speed(
 
 
 def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[Ratio]:
+    """Divide the speed and memory of ours by those of stock fairseq; None if either failed."""
     if isinstance(stock, Failed) or isinstance(ours, Failed):
         return None
     by_block = ratios(ours.words_per_second.by_block, stock.words_per_second.by_block)
@@ -290,7 +318,7 @@ def _ratio(stock: Union[Speed, Failed], ours: Union[Speed, Failed]) -> Optional[
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per size, precision and side."""
+    """Return the rows of the CSV file: one per size, precision and side (stock fairseq, ours)."""
     return [
         {
             **{"size": row.size, "precision": row.precision, "side": side},
@@ -306,6 +334,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: bars of speed, peak memory and share of the peak rate."""
     groups = [f"{row.size}, {row.precision}" for row in result.rows]
 
     def values(name: str, scale: float = 1.0) -> list[Series]:
@@ -325,12 +354,14 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _scaled(side: Union[Speed, Failed], name: str, scale: float = 1.0) -> Optional[float]:
+    """Return ``scale`` times the measurement ``name`` (a spread's median); None if missing."""
     value = getattr(side, name, None)
     value = value.median if isinstance(value, Spread) else value
     return None if value is None else value * scale
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per model size and precision."""
     lines = [
         f"Training on {result.device}: median of {result.options.blocks} blocks of "
         f"{result.options.updates} updates in alternating order (lowest to highest), one model "
@@ -350,6 +381,7 @@ def _read(result: Result) -> list[str]:
 
 
 def _summary(side: Union[Speed, Failed]) -> str:
+    """Return the measurements of stock fairseq or ours, or its error, as text."""
     if isinstance(side, Failed):
         return side.error
     summary = f"{side.words_per_second.median:.0f} words/s"
@@ -361,8 +393,9 @@ def _summary(side: Union[Speed, Failed]) -> str:
 
 
 STUDY = Study(
-    help="speed, peak memory and share of the device's peak, from IWSLT size to 100L-100L in half "
-    "precision, or of --arch; one model is alive at a time, and a row that does not fit says so",
+    help="measure speed, peak memory and share of the device's peak rate, from IWSLT size to "
+    "100L-100L in half precision, or of --arch; one model is in memory at a time, and one that "
+    "does not fit is reported",
     options=Options,
     measure=_measure,
     rows=_rows,

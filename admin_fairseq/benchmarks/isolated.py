@@ -1,4 +1,4 @@
-"""Peak memory of a model, measured in a separate process with fresh memory."""
+"""Measure the peak memory of training a model, in a separate process with fresh memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_LAYER = ("--encoder-layers", "1", "--decoder-layers", "1")
 
 @dataclass(frozen=True)
 class Peak:
-    """Measurements of a few updates; ``error`` says why the peak is missing."""
+    """Peak memory and time of a few updates; ``error`` says why the peak is missing."""
 
     peak_memory: Optional[int] = None  # bytes beyond what the process held before the model
     parameters: Optional[int] = None
@@ -31,18 +31,20 @@ class Peak:
 
 
 def peak_of(side: Side, updates: int) -> Peak:
-    """Train ``side`` for some updates in a separate process.
+    """Train ``side`` for some updates in a separate process, and measure its peak memory.
 
-    At least two are needed for everything to be in memory at once, as the optimiser allocates its
-    state at the end of the first. An update of a one-layer model comes before, to load libraries.
+    At least two updates are needed for everything to be in memory at once, as the optimiser
+    allocates its state at the end of the first. A one-layer model is trained for one update before,
+    to load libraries. Failures are reported in ``Peak.error``.
     """
     try:
         return apart(_peak_here, side, updates, torch.get_num_threads(), method="spawn")
     except BrokenProcessPool:
-        return Peak(error="its process was killed, most likely for lack of memory")
+        return Peak(error="the measuring process was killed, most likely for lack of memory")
 
 
 def _peak_here(side: Side, updates: int, threads: int) -> Peak:
+    """Measure the peak memory of training ``side``, within the process that ``peak_of`` starts."""
     peaks.return_freed_memory()
     torch.set_num_threads(threads)
     with quiet(), metrics.aggregate(new_root=True):

@@ -1,6 +1,6 @@
-"""Peak memory of a training step, with and without activation checkpointing.
+"""Measure the peak memory of a training step, with and without activation checkpointing.
 
-Every measurement runs in a separate process, see ``isolated``.
+Every measurement runs in a separate process; see ``isolated``.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -24,22 +24,22 @@ from admin_fairseq.studies.study import Row, Study
 logger = logging.getLogger(__name__)
 
 CASES = {"all activations kept": (), "activations checkpointed": ("--checkpoint-activations",)}
-"""Case → options that both sides get."""
+"""Case → options that both stock and ours get."""
 
 WIDTH_OPTIONS = (
     *("--encoder-embed-dim", "256", "--encoder-ffn-embed-dim", "1024"),
     *("--decoder-embed-dim", "256", "--decoder-ffn-embed-dim", "1024"),
     *("--encoder-attention-heads", "4", "--decoder-attention-heads", "4"),
 )
-"""Of the default model, which is deep; the user's own words come last and win."""
+"""Widths of the default model, which is deep; the user's options come later and override these."""
 
 
 @dataclass
 class DeepWorkload(Workload):
-    """60L-12L of width 256."""
+    """The model trained by default: 60 encoder and 12 decoder layers, 256 wide."""
 
     arch: str = option(
-        "admin_transformer", "our architecture; this one with " + " ".join(WIDTH_OPTIONS)
+        "admin_transformer", "our architecture; admin_transformer with " + " ".join(WIDTH_OPTIONS)
     )
     encoder_layers: Optional[int] = common.layers("encoder", 60)
     decoder_layers: Optional[int] = common.layers("decoder", 12)
@@ -47,6 +47,7 @@ class DeepWorkload(Workload):
     max_tokens: int = common.max_tokens(4096)
 
     def __post_init__(self) -> None:
+        """Put the default widths before the user's options, for the default architecture."""
         if (
             self.arch == "admin_transformer"
             and tuple(self.words[: len(WIDTH_OPTIONS)]) != WIDTH_OPTIONS
@@ -56,16 +57,23 @@ class DeepWorkload(Workload):
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark memory``."""
+
     conditions: DeepWorkload = field(default_factory=DeepWorkload)
     our_words: Sequence[str] = common.ours(("--criterion", "label_smoothed_cross_entropy_chunked"))
     stock_words: Sequence[str] = common.stock()
-    updates: int = option(2, "updates of each model", counting(1, 10_000))
-    repeats: int = option(1, "processes of each model", counting(1, 1000))
+    updates: int = option(2, "updates for which each model is trained", counting(1, 10_000))
+    repeats: int = option(
+        1, "how often each model is measured, in a new process every time", counting(1, 1000)
+    )
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """One side in one case: the median of its repeats, and an error if one failed."""
+    """Peak memory (bytes) of stock fairseq or of ours, with or without checkpointing.
+
+    ``peak_memory`` is the median over repeats; ``error`` is that of the first repeat that failed.
+    """
 
     command: str
     peak_memory: Optional[float]
@@ -75,11 +83,14 @@ class Peaks:
 
     @property
     def mib(self) -> Optional[float]:
+        """Return the median peak in MiB; None if every repeat failed."""
         return None if self.peak_memory is None else self.peak_memory / MIB
 
 
 @dataclass(frozen=True)
 class Case:
+    """Peak memory of stock fairseq and ours with or without checkpointing, and the ratio."""
+
     name: str
     stock: Peaks
     ours: Peaks
@@ -88,6 +99,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq benchmark memory``."""
+
     options: Options
     updates: int
     on_gpu: bool
@@ -95,7 +108,10 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if the options are wrong; a lack of memory is reported in the result."""
+    """Measure the peak memory of stock fairseq and ours, with and without checkpointing.
+
+    Raises AdminError if the options are wrong; a lack of memory is reported in the result.
+    """
     both = sides.pair(options.conditions, options.stock_words, options.our_words)
     cases = []
     for name, words in CASES.items():
@@ -108,6 +124,7 @@ def _measure(options: Options) -> Result:
 
 
 def _peaks(case: str, side: Side, options: Options) -> Peaks:
+    """Measure the peak memory of ``side`` as often as ``--repeats`` says, in new processes."""
     peaks = []
     for i in range(options.repeats):
         peaks.append(peak_of(side, options.updates))
@@ -123,13 +140,14 @@ def _peaks(case: str, side: Side, options: Options) -> Peaks:
 
 
 def _summary(peak: Peak) -> str:
+    """Return a peak and the time per update, or the error, as text."""
     if peak.peak_memory is None:
         return str(peak.error)
     return f"{peak.peak_memory / MIB:.0f} MiB, {peak.seconds_per_update:.1f} s per update"
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per case, side and repeat."""
+    """Return the rows of the CSV file: one per case, side (stock fairseq or ours) and repeat."""
     return [
         {"case": case.name, "side": side, "repeat": number, **vars(peak)}
         for case in result.cases
@@ -139,6 +157,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: bars of peak memory for every case."""
     series = [Series(side, [getattr(case, side).mib for case in result.cases]) for side in BOTH]
     title = "Peak memory of a training step"
     bars = Bars(title, "MiB", [case.name for case in result.cases], series)
@@ -146,6 +165,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per case."""
     kind = "allocated on the GPU" if result.on_gpu else "resident"
     lines = [f"Peak memory ({kind}) of {result.updates} updates, each in a separate process"]
     for case in result.cases:
@@ -159,7 +179,7 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="peak memory of a training step with and without --checkpoint-activations, each "
+    help="measure peak memory of a training step with and without --checkpoint-activations, each "
     "measured in a separate process; takes several GiB and some minutes by default",
     options=Options,
     measure=_measure,

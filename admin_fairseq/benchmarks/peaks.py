@@ -1,8 +1,10 @@
-"""Peak memory of this process: bytes allocated by torch on a GPU; resident memory on Linux
-(``VmHWM``, reset through ``/proc/self/clear_refs``); unknown elsewhere.
+"""Measure the peak memory of this process.
 
-glibc keeps much freed memory in pieces that may be too small for the next tensor: after the
-backward pass of a deep model, several times what is in use. ``return_freed_memory`` prevents that.
+On a GPU, the peak is in bytes allocated by torch; on Linux, in resident memory (``VmHWM``, reset
+through ``/proc/self/clear_refs``); elsewhere it is unknown.
+
+glibc keeps much freed memory in pieces that can be too small for the next tensor: after the
+backward pass of a deep model, several times what is in use. ``return_freed_memory`` prevents this.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ OWN_MAPPING_FROM = 2**16  # bytes; includes all tensors of a relevant size
 def return_freed_memory() -> None:
     """Make glibc return larger tensors to the system as soon as they are freed.
 
-    Resident memory is then what is in use. It costs time, as new memory has to be cleared. Has no
-    effect with other C libraries.
+    Resident memory then equals the memory in use. Training gets slower, as the system clears new
+    memory. The function has no effect with other C libraries.
     """
     try:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_FROM)
@@ -31,7 +33,7 @@ def return_freed_memory() -> None:
 
 
 def reset_peak(on_gpu: bool) -> Optional[int]:
-    """Reset the peak; returns the bytes in use now, None if that is not known."""
+    """Reset the peak of memory; returns the bytes in use now, None if they are unknown."""
     gc.collect()
     if on_gpu:
         torch.cuda.empty_cache()
@@ -49,14 +51,18 @@ def reset_peak(on_gpu: bool) -> Optional[int]:
 
 
 def peak(on_gpu: bool) -> int:
-    """The most bytes in use since ``reset_peak``, if that returned a number."""
+    """Return the most bytes in use since ``reset_peak``.
+
+    The number has a meaning only if ``reset_peak`` did not return None.
+    """
     return torch.cuda.max_memory_allocated() if on_gpu else _status("VmHWM") or 0
 
 
 def grown(before: Optional[int], on_gpu: bool) -> Optional[int]:
-    """The peak beyond ``before``, which ``reset_peak`` returned; None if unknown.
+    """Return by how many bytes the peak exceeds ``before``, which ``reset_peak`` returned.
 
-    It is unknown if a tiny model fits into memory that the process already had.
+    Returns None if that is unknown, as for a tiny model that fits into memory that the process
+    already had.
     """
     if before is None:
         return None
@@ -65,7 +71,7 @@ def grown(before: Optional[int], on_gpu: bool) -> Optional[int]:
 
 
 def _status(name: str) -> Optional[int]:
-    """An entry of /proc/self/status, in bytes."""
+    """Read the entry ``name`` of /proc/self/status in bytes; None if it is missing."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,8 @@
-"""The two sides of a comparison: matching command lines of ``fairseq-train``."""
+"""Build the two ``fairseq-train`` commands that a benchmark compares: stock and ours.
+
+Stock trains fairseq's own ``transformer``; ours trains an architecture of this plugin. Both have
+the same sizes and the same training options.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,28 @@ from admin_fairseq.models.building import check_precision
 from admin_fairseq.studies import options
 
 BOTH = ("stock", "ours")
-"""The names of the sides, in the order of results."""
+"""The names of the two sides of a comparison, in the order of results."""
 
 
 class Side(NamedTuple):
-    """A run: its name in tables, and the words of its command line."""
+    """One side of a comparison, stock fairseq or ours: its name and its training command.
+
+    ``words`` are the arguments of ``fairseq-train``.
+    """
 
     name: str
     words: tuple[str, ...]
 
     @property
     def run(self) -> DictConfig:
-        """fairseq's configuration; raises AdminError if it refuses the words."""
+        """Parse ``words`` into fairseq's configuration.
+
+        Raises AdminError if fairseq refuses the arguments.
+        """
         return convert_namespace_to_omegaconf(parse(self.words))
 
     def check(self) -> None:
-        """Raise AdminError if fairseq, our model or the machine does not support the words."""
+        """Raise AdminError if fairseq, our model or the machine does not support the arguments."""
         run = self.run
         if run.common.fp16 and (run.common.cpu or not torch.cuda.is_available()):
             raise AdminError(f"{self.name}: --fp16 needs a GPU")
@@ -44,18 +54,19 @@ class Side(NamedTuple):
 
     @property
     def command(self) -> str:
+        """Return the shell command that trains this side."""
         return shlex.join(["fairseq-train", *self.words, "--user-dir", "admin_fairseq"])
 
     def with_options(self, *words: str) -> Side:
-        """The same side with further options, which override earlier ones."""
+        """Return the same side with further arguments, which override earlier ones."""
         return self._replace(words=(*self.words, *words))
 
 
 def check(workload: Workload) -> None:
-    """Raise AdminError if the options of a workload are wrong."""
+    """Raise AdminError if the options of a workload (model and batch) are wrong."""
     known = [name for name, arch in ARCHITECTURES.items() if arch.model == "admin_transformer"]
     if workload.arch not in known:
-        raise AdminError(f"unknown --arch {workload.arch}; there are {', '.join(known)}")
+        raise AdminError(f"unknown --arch {workload.arch}; choose from {', '.join(known)}")
     options.check(workload)
     if not workload.data and workload.max_tokens < SENTENCE_LENGTH:
         raise AdminError(f"no sentence fits into --max-tokens {workload.max_tokens}")
@@ -64,7 +75,7 @@ def check(workload: Workload) -> None:
 
 
 def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> Side:
-    """Our side; ``words`` are options of this side only."""
+    """Build the side that trains our architecture; ``words`` are arguments of this side only."""
     mine = ["--arch", workload.arch]
     for option in ("init_type", "encoder_layers", "decoder_layers"):
         if getattr(workload, option) is not None:
@@ -73,10 +84,10 @@ def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> S
 
 
 def stock(workload: Workload, name: str = "stock", words: Sequence[str] = ()) -> Side:
-    """fairseq's ``transformer`` with the sizes, dropout and norm placement of ours.
+    """Build the side that trains fairseq's ``transformer`` with the sizes of our architecture.
 
-    ``words`` are options of this side only. Schemes without layer norm, which fairseq does not
-    have, are compared with Post-LN.
+    Dropout and the placement of layer norm are the same, too; schemes without layer norm, which
+    fairseq does not have, are compared with Post-LN. ``words`` are arguments of this side only.
     """
     like = _like(parse(ours(workload).words))
     return Side(name, (*_shared(workload), "--arch", "transformer", *like, *words))
@@ -85,7 +96,11 @@ def stock(workload: Workload, name: str = "stock", words: Sequence[str] = ()) ->
 def pair(
     workload: Workload, stock_words: Sequence[str], our_words: Sequence[str]
 ) -> dict[str, Side]:
-    """Both sides by name; raises AdminError if any of their options is wrong."""
+    """Build and check both sides; returns them by name, "stock" and "ours".
+
+    ``stock_words`` and ``our_words`` are arguments of one side only. Raises AdminError if any
+    option is wrong.
+    """
     check(workload)
     sides = (stock(workload, words=stock_words), ours(workload, words=our_words))
     for side in sides:
@@ -94,7 +109,10 @@ def pair(
 
 
 def source(workload: Workload, target_length: int = SENTENCE_LENGTH) -> list[str]:
-    """The options that say where sentences come from; ``target_length`` is of made-up ones."""
+    """Return the arguments that name the data set, or describe made-up sentences.
+
+    ``target_length`` is the number of tokens in a made-up target sentence.
+    """
     if workload.data:
         return ["--task", "translation", workload.data]
     return [
@@ -104,6 +122,7 @@ def source(workload: Workload, target_length: int = SENTENCE_LENGTH) -> list[str
 
 
 def _shared(workload: Workload) -> list[str]:
+    """Return the arguments that both sides get: data, optimiser, learning rate, criterion."""
     return [
         *source(workload),
         *(["--cpu"] if workload.cpu else []),
@@ -119,7 +138,10 @@ def _shared(workload: Workload) -> list[str]:
 
 
 def _like(ours: Namespace) -> list[str]:
-    """The options that give fairseq's ``transformer`` the sizes and norms of ours."""
+    """Return arguments that give fairseq's ``transformer`` the sizes and norm placement of ours.
+
+    ``ours`` are the parsed arguments of our side.
+    """
     words = []
     for key in sorted(DECIDED_BY_ARCHITECTURE):
         if not key.endswith(("input_dim", "output_dim")):  # always equal to embed_dim

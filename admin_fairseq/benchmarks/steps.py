@@ -1,7 +1,7 @@
-"""Where the time of a training step goes, in stock and ours, by families of operators.
+"""Measure where the time of a training step goes, by families of operators.
 
-Both are in memory together and measured in alternating order. The profiler itself takes time,
-especially with many small operators, so the step is also measured without it.
+Stock and ours are in memory together and measured in alternating order. torch's profiler itself
+takes time, especially with many small operators, so the step is also timed without it.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -33,6 +33,8 @@ LONGEST = 30
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark steps``."""
+
     conditions: Workload = field(default_factory=Workload)
     our_words: Sequence[str] = common.ours()
     stock_words: Sequence[str] = common.stock()
@@ -42,7 +44,7 @@ class Options(FairseqDataclass):
 
 
 class ProfiledBlock(NamedTuple):
-    """One block of updates, with the profiler and again without it."""
+    """Measurements of one block of updates, with the profiler and again without it."""
 
     seconds: float
     seconds_without: float
@@ -51,12 +53,16 @@ class ProfiledBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
+    """Time of a family of operators: milliseconds per update, and share of the whole update."""
+
     milliseconds: float
     share: float
 
 
 @dataclass(frozen=True)
 class OperatorTime:
+    """One operator's calls and milliseconds per update."""
+
     name: str
     family: str
     calls_per_update: float
@@ -65,7 +71,11 @@ class OperatorTime:
 
 @dataclass(frozen=True)
 class Step:
-    """Milliseconds per update of one side: medians over the blocks, longest first."""
+    """Where the time of an update goes in stock fairseq or in ours, in milliseconds.
+
+    Times of the update and of ``families`` are medians over the blocks; ``longest_operators`` are
+    those of the last block. Both are sorted with the longest first.
+    """
 
     command: str
     milliseconds_per_update: Spread
@@ -74,28 +84,35 @@ class Step:
     longest_operators: list[OperatorTime]
 
     def milliseconds(self, family: str) -> float:
+        """Return the time per update of a family; 0 if none of its operators was called."""
         return self.families[family].milliseconds if family in self.families else 0.0
 
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq benchmark steps``."""
+
     options: Options
     stock: Step
     ours: Step
 
     @property
     def families(self) -> list[str]:
-        """The families of both sides, longest first."""
+        """Return the names of all families of operators in stock fairseq or ours, longest first."""
         names = {*self.stock.families, *self.ours.families}
         return sorted(names, key=lambda one: -max(s.milliseconds(one) for s in self.steps))
 
     @property
     def steps(self) -> list[Step]:
+        """Return the measurements of stock fairseq and of ours."""
         return [self.stock, self.ours]
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if the options are wrong or there is not enough memory."""
+    """Train stock fairseq and ours in blocks, by turns, with and without torch's profiler.
+
+    Raises AdminError if the options are wrong or there is not enough memory.
+    """
     both = sides.pair(options.conditions, options.stock_words, options.our_words)
     with metrics.aggregate(new_root=True):
         run = both["stock"].run
@@ -113,6 +130,7 @@ def _measure(options: Options) -> Result:
 
 
 def _profiled(trainer: Trainer, batches: list[Batch]) -> ProfiledBlock:
+    """Train on the batches twice, without and with torch's profiler."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if trainer.cuda else [])
     without = timed_block(trainer, batches).seconds
     with profile(activities=activities) as profiler:
@@ -121,6 +139,7 @@ def _profiled(trainer: Trainer, batches: list[Batch]) -> ProfiledBlock:
 
 
 def _step(side: Side, blocks: Sequence[ProfiledBlock], options: Options) -> Step:
+    """Summarise the profiled blocks of stock fairseq or of ours."""
     updates = options.updates
     return Step(
         command=side.command,
@@ -135,6 +154,7 @@ def _step(side: Side, blocks: Sequence[ProfiledBlock], options: Options) -> Step
 
 
 def _families(blocks: Sequence[ProfiledBlock], updates: int) -> dict[str, Share]:
+    """Compute the median time per update of every family, and its share; longest first."""
     by_family: dict[str, list[float]] = defaultdict(list)
     for block in blocks:
         sums: dict[str, float] = defaultdict(float)
@@ -150,7 +170,7 @@ def _families(blocks: Sequence[ProfiledBlock], updates: int) -> dict[str, Share]
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per family and side."""
+    """Return the rows of the CSV file: one per family and side (stock fairseq or ours)."""
     return [
         {"family": family, "side": name, "milliseconds": step.milliseconds(family)}
         for family in result.families
@@ -159,6 +179,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: bars of milliseconds per update for every family."""
     series = [
         Series(side, [step.milliseconds(family) for family in result.families])
         for side, step in zip(BOTH, result.steps)
@@ -168,6 +189,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per model (stock, ours), then one per family."""
     lines = ["Milliseconds of a training step, by families of operators (own time, profiled)"]
     for side, step in zip(BOTH, result.steps):
         lines.append(
@@ -181,7 +203,7 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="where the time of a training step goes, by families of operators of torch's "
+    help="measure where the time of a training step goes, by families of operators of torch's "
     "profiler: matrix products, attention, loss, dropout, layer norm, copies, optimiser, ...",
     options=Options,
     measure=_measure,

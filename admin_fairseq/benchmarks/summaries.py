@@ -1,4 +1,4 @@
-"""Statistics of measurements: medians, spreads, ratios, slopes."""
+"""Summarise measurements of several blocks: medians, spreads, ratios, slopes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from admin_fairseq.studies.pictures import Series
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, quartiles, extremes and all of the values of several blocks."""
+    """Median, quartiles and extremes of one value per block, and the values themselves."""
 
     median: float
     lower_quartile: float
@@ -23,12 +23,16 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
+    """Compute the median, quartiles and extremes of ``values``, one per block."""
     lowest, lower, middle, upper, highest = np.percentile(values, [0, 25, 50, 75, 100]).tolist()
     return Spread(middle, lower, upper, lowest, highest, list(values))
 
 
 def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
-    """Bars to the medians with whiskers to the extremes; None where nothing was measured."""
+    """Describe bars in a picture: one per spread, with whiskers to its lowest and highest value.
+
+    A bar is as long as the median; None stands where nothing was measured.
+    """
 
     def each(name: str) -> list[Optional[float]]:
         return [None if one is None else getattr(one, name) for one in spreads]
@@ -37,14 +41,14 @@ def series(label: str, spreads: Sequence[Optional[Spread]]) -> Series:
 
 
 def ratios(ours: Sequence[float], stock: Sequence[float]) -> list[float]:
-    """ours/stock of every pair of blocks, which were measured one after the other."""
+    """Divide values of ours by those of stock fairseq, block by block."""
     return [mine / theirs for mine, theirs in zip(ours, stock)]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """k of y ∝ x^k, by least squares of log y on log x; NaN for fewer than two points.
+    """Return k of y ∝ x^k by least squares of log y on log x; NaN for fewer than two points.
 
-    With a fixed part, y = a + b·x, the slope is below 1 and approaches it for large x; see also
+    If y has a fixed part, y = a + b·x, the slope is below 1 and approaches 1 for large x; see also
     ``neighbour_slopes``.
     """
     if len(x) < 2:
@@ -55,5 +59,5 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def neighbour_slopes(x: Sequence[float], y: Sequence[float]) -> list[float]:
-    """The slope between every two successive points."""
+    """Return the ``slope`` between every two successive points."""
     return [slope(x[i : i + 2], y[i : i + 2]) for i in range(len(x) - 1)]

@@ -1,4 +1,4 @@
-"""The table of ``admin-fairseq benchmark WHAT``."""
+"""List the studies of ``admin-fairseq benchmark WHAT``."""
 
 from admin_fairseq.benchmarks import depth, generation, gpu, memory, steps, training
 from admin_fairseq.studies.study import Table

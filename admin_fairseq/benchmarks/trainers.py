@@ -1,7 +1,8 @@
-"""Train with fairseq's own ``Trainer``, as ``fairseq-train`` does, on given batches.
+"""Train on given batches with fairseq's own ``Trainer``, as ``fairseq-train`` does.
 
-ω stays 1: the model is built without its run, so it neither reads nor measures a profile;
-multiplying by ω takes the same time whatever its value.
+Admin's residual scales ω stay 1: the model is built outside of a training run, so it neither reads
+nor measures a profile (the variances that give ω). Multiplying by ω takes the same time whatever
+its value.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 class TrainingBlock(NamedTuple):
-    """One model's measurements in one block of updates."""
+    """Measurements of one model in one block of consecutive updates; ``words``: target tokens."""
 
     words: int
     seconds: float
@@ -43,11 +44,12 @@ class TrainingBlock(NamedTuple):
 
     @property
     def words_per_second(self) -> float:
+        """Return the target tokens per second, as in fairseq's ``wps``."""
         return self.words / self.seconds
 
 
 def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] = None) -> Trainer:
-    """A trainer of a new model, with ``weights`` or those of the run's seed.
+    """Build a model and its ``Trainer``, with ``weights`` or random weights for the run's seed.
 
     Raises AdminError if the weights do not fit the model, or the model does not fit in memory.
     """
@@ -64,13 +66,16 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
 
 
 def compiled_graphs() -> int:
-    """How many graphs torch.compile has made in this process."""
+    """Return how many graphs torch.compile has made in this process."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
 
 
 def train(trainer: Trainer, batches: list[Batch]) -> int:
-    """Make one update per batch; returns how many were skipped. Raises OutOfMemory."""
+    """Make one update per batch; returns how many updates fairseq skipped.
+
+    Raises OutOfMemory if the model and a batch do not fit.
+    """
     done = trainer.get_num_updates()
     with naming_out_of_memory():
         for batch in batches:
@@ -83,7 +88,10 @@ def train(trainer: Trainer, batches: list[Batch]) -> int:
 def warmed_up(
     sides: Mapping[str, Side], task: FairseqTask, batches: list[Batch]
 ) -> dict[str, Trainer]:
-    """A trainer of each side after untimed updates, one on each of ``batches``."""
+    """Build a trainer for each side (stock fairseq, ours), and train it untimed.
+
+    Each trainer makes one update on each of ``batches``. Returns the trainers by name.
+    """
     trainers = {name: new_trainer(side.run, task) for name, side in sides.items()}
     for trainer in trainers.values():
         train(trainer, batches)
@@ -99,7 +107,8 @@ def alternate(
 ) -> dict[str, list[T]]:
     """Measure every trainer on blocks of ``updates`` batches, in alternating order.
 
-    ``describe`` returns the log message for a trainer, block number and measurement.
+    ``describe`` returns the log message for a trainer's name, a block's number and a measurement.
+    Returns the measurements by name, one per block.
     """
 
     def block_of(name: str, i: int) -> T:
@@ -112,7 +121,7 @@ def alternate(
 
 
 def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
-    """Train on the batches and measure the time."""
+    """Train on the batches, one update each, and measure the time."""
     gc.collect()  # now, not during the block
     start = time.perf_counter()
     skipped = train(trainer, batches)
@@ -128,7 +137,10 @@ def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
 def fresh_block(
     run: DictConfig, task: FairseqTask, batches: list[Batch], warmup: int
 ) -> TrainingBlock:
-    """Build a model and train it on the batches; the first ``warmup`` of them are not timed."""
+    """Build a new model, train it on the batches, and measure its time and peak memory.
+
+    The first ``warmup`` batches are not timed.
+    """
     on_gpu = torch.cuda.is_available() and not run.common.cpu
     before = peaks.reset_peak(on_gpu)
     trainer = new_trainer(run, task)
@@ -140,7 +152,10 @@ def fresh_block(
 def losses(
     run: DictConfig, task: FairseqTask, batches: list[Batch], weights: Optional[Weights] = None
 ) -> list[float]:
-    """The loss of every update that was not skipped, in bits per token, unrounded."""
+    """Train a new model on the batches; returns the loss of every update that was not skipped.
+
+    Losses are in bits per token and not rounded. ``weights``: as in ``new_trainer``.
+    """
     trainer, seen = new_trainer(run, task, weights), []
     for batch in batches:
         with metrics.aggregate() as meters:
@@ -151,5 +166,5 @@ def losses(
 
 
 def initial_weights(run: DictConfig, task: FairseqTask) -> Weights:
-    """The weights with which a run starts."""
+    """Build the run's model, and return a copy of the weights with which it starts."""
     return {name: w.clone() for name, w in new_trainer(run, task).model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Training speed of several configurations of ours, each compared with stock, and their losses.
+"""Compare the training speed and losses of several configurations of ours with stock.
 
 For every configuration, stock and ours are built once; after some untimed updates, both train on
 the same batches in blocks, in alternating order. Ratios are of neighbouring blocks of ours and
@@ -58,14 +58,17 @@ CONFIGURATIONS = {
     "+ autocast bfloat16": AUTOCAST,
     "+ autocast bfloat16 + compile": (*AUTOCAST, "--compile"),
 }
-"""Name → options of our side only; each adds to an earlier one."""
+"""Configuration → options of our model only; each configuration adds to an earlier one."""
 
 AVERAGED = 20
-"""The number of last updates over which losses are averaged."""
+"""The number of last updates whose losses are averaged."""
 
 
 def configuration(text: str) -> tuple[str, tuple[str, ...]]:
-    """Parse ``NAME`` of a known configuration, or ``NAME: OPTIONS``."""
+    """Parse ``--config``: the NAME of a known configuration, or ``NAME: OPTIONS``.
+
+    Returns the name and the options as arguments. Raises ArgumentTypeError for other text.
+    """
     name, colon, options = text.partition(":")
     if not colon and name in CONFIGURATIONS:
         return name, CONFIGURATIONS[name]
@@ -76,16 +79,19 @@ def configuration(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _as_typed(one: tuple[str, Sequence[str]]) -> str:
+    """Return a configuration as the text that ``configuration`` parses."""
     name, options = one
     return f"{name}: {shlex.join(options)}"
 
 
 @dataclass
 class Options(FairseqDataclass):
+    """The options of ``admin-fairseq benchmark training``."""
+
     conditions: Workload = field(default_factory=Workload)
     configurations: Sequence[tuple[str, Sequence[str]]] = repeated(
         tuple(CONFIGURATIONS.items()),
-        "a configuration of ours: options for our side only, or just the name of a known one: "
+        "a configuration of ours: options for our model only, or just the name of a known one: "
         f"{', '.join(CONFIGURATIONS)} (may be repeated; default: all of these)",
         names=("--config",),
         type=configuration,
@@ -96,18 +102,20 @@ class Options(FairseqDataclass):
     updates: int = common.updates(4)
     blocks: int = common.blocks(5)
     warmup_updates: int = common.warmup_updates(3)
-    loss_updates: int = option(0, "compare losses after this many updates; 0: do not", counting(0))
+    loss_updates: int = option(
+        0, "compare losses after this many updates; 0: do not compare", counting(0)
+    )
     loss_of: Sequence[str] = repeated(
         (),
-        "compare the loss of this configuration (may be repeated; default: of all)",
+        "a configuration whose loss is compared (may be repeated; default: all)",
         metavar="NAME",
     )
-    loss_lr: float = option(5e-4, "peak learning rate of that comparison", Bounds(0))
+    loss_lr: float = option(5e-4, "peak learning rate when losses are compared", Bounds(0))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One side's blocks."""
+    """Training speed of stock fairseq or of ours: the spread over its timed blocks."""
 
     words_per_second: Spread
     parameters: int
@@ -116,7 +124,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Compared:
-    """A configuration compared with stock."""
+    """Training speed of one configuration of ours, and of stock fairseq measured beside it.
+
+    ``ratio`` is ours/stock; ``compiled_graphs`` are the numbers of graphs that torch.compile made
+    in the warm-up and in the timed blocks.
+    """
 
     name: str
     command: str
@@ -128,6 +140,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Loss:
+    """Losses of stock fairseq or of one configuration of ours, by update.
+
+    ``loss`` is the mean of the last updates, ``relative_difference`` its difference from stock's.
+    """
+
     name: str
     command: str
     loss: float
@@ -137,6 +154,11 @@ class Loss:
 
 @dataclass(frozen=True)
 class LossComparison:
+    """Losses of stock fairseq and of configurations of ours after the same ``updates``.
+
+    Each is the mean of the last ``averaged`` updates.
+    """
+
     updates: int
     averaged: int
     runs: list[Loss]
@@ -144,6 +166,11 @@ class LossComparison:
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq benchmark training``.
+
+    ``losses`` is None without ``--loss-updates``.
+    """
+
     options: Options
     stock_command: str
     configurations: list[Compared]
@@ -151,11 +178,14 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Raises AdminError if the options are wrong or there is not enough memory."""
+    """Compare the speed of every configuration with stock fairseq and, if asked, the losses.
+
+    Raises AdminError if the options are wrong or there is not enough memory.
+    """
     named = dict(options.configurations)
     unknown = set(options.loss_of) - set(named)
     if unknown:
-        raise AdminError(f"no configuration {sorted(unknown)[0]!r}; there are {', '.join(named)}")
+        raise AdminError(f"no configuration {sorted(unknown)[0]!r}; choose from {', '.join(named)}")
     sides.check(options.conditions)
     stock = sides.stock(options.conditions, words=options.stock_words)
     ours = [sides.ours(options.conditions, name, words) for name, words in named.items()]
@@ -177,6 +207,8 @@ def _measure(options: Options) -> Result:
 def _compared(
     stock: Side, ours: Side, task: FairseqTask, batches: list[Batch], options: Options
 ) -> Compared:
+    """Train stock fairseq and one configuration of ours by turns, and compare their speeds."""
+
     def describe(name: str, i: int, block: TrainingBlock) -> str:
         speed = f"{block.words_per_second:.1f} words/s"
         return f"{ours.name}: block {i + 1} of {options.blocks}, {name}: {speed}"
@@ -198,6 +230,7 @@ def _compared(
 
 
 def _speed(blocks: Sequence[TrainingBlock]) -> Speed:
+    """Summarise the timed blocks of stock fairseq or of ours."""
     return Speed(
         words_per_second=spread([block.words_per_second for block in blocks]),
         parameters=blocks[0].parameters,
@@ -208,6 +241,11 @@ def _speed(blocks: Sequence[TrainingBlock]) -> Speed:
 def _losses(
     stock: Side, ours: Sequence[Side], task: FairseqTask, batches: list[Batch], peak: float
 ) -> LossComparison:
+    """Train stock fairseq and ours from the same weights, and compare their losses.
+
+    The weights are stock's initial ones; ``peak`` is the peak learning rate. Raises AdminError if
+    every update of a model was skipped.
+    """
     schedule = ["--lr", str(peak), "--lr-scheduler", "inverse_sqrt"]
     schedule += ["--warmup-updates", str(max(1, len(batches) // 2)), "--warmup-init-lr", "1e-7"]
     weights = initial_weights(stock.run, task)
@@ -225,7 +263,7 @@ def _losses(
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per configuration, side and block."""
+    """Return the rows of the CSV file: one per configuration, block, and of stock and ours each."""
     return [
         {
             **{"configuration": one.name, "side": name, "block": block},
@@ -238,6 +276,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: bars of the speed ratio ours/stock and of words per second."""
     found = result.configurations
     names = [one.name for one in found]
     speed = [series(side, [getattr(one, side).words_per_second for one in found]) for side in BOTH]
@@ -250,6 +289,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per configuration, then the losses."""
     lines = [
         f"Training speed, words/s: median of {result.options.blocks} blocks of "
         f"{result.options.updates} updates in alternating order; ratio ours/stock of neighbouring "
@@ -277,14 +317,15 @@ def _read(result: Result) -> list[str]:
 
 
 def _graphs(counts: dict[str, int]) -> str:
+    """Return the counts of compiled graphs as text; empty if there are none."""
     if not any(counts.values()):
         return ""
     return f", {counts['warm_up']} graphs compiled in the warm-up, {counts['blocks']} in the blocks"
 
 
 STUDY = Study(
-    help="words per second of training, from the reference kernels to all fast paths, compared "
-    "with stock fairseq; with --loss-updates, also the losses of both on the same batches",
+    help="measure words per second of training, from the reference kernels to all fast paths, "
+    "compared with stock fairseq; with --loss-updates, also the losses of both on the same batches",
     options=Options,
     measure=_measure,
     rows=_rows,

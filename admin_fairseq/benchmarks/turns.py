@@ -1,4 +1,4 @@
-"""Run measurements in alternating order."""
+"""Run measurements of several sides (stock, ours) in alternating order."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ T = TypeVar("T")
 
 
 def take_turns(sides: Mapping[str, Callable[[int], T]], blocks: int) -> dict[str, list[T]]:
-    """Call every side with the number of each block; returns its results, block by block.
+    """Call each of ``sides`` (name → measurement) once per block, in alternating order.
 
-    The order is reversed from block to block, so that drift of the machine's speed and leftovers in
-    its caches affect all sides alike.
+    A measurement gets the block's number. Returns the results by name, block by block. The order is
+    reversed from block to block, so that drift of the machine's speed and leftovers in its caches
+    affect all sides alike.
     """
     given: dict[str, list[T]] = {name: [] for name in sides}
     for i in range(blocks):

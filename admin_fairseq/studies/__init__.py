@@ -1,4 +1,6 @@
-"""The framework for measurements: a study has options, a measurement, and views of its result.
+"""Provide the framework for measurements, which are called studies.
 
-``analysis`` and ``benchmarks`` are two tables of studies.
+A study has options, a measurement, and views of its result: a table, pictures and text. The
+commands ``analyze`` and ``benchmark`` are two tables of studies, which the packages ``analysis``
+and ``benchmarks`` define.
 """

@@ -1,6 +1,6 @@
-"""Draw what ``pictures`` describes, as PNG and SVG.
+"""Draw the pictures that ``pictures`` describes, as PNG and SVG.
 
-The one module that imports matplotlib; commands import it only when they draw.
+This is the one module that imports matplotlib; commands import it only when they draw.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:
     raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
 
 Framed = Union[Panel, HeatMap]
-"""Panels that are placed in a grid, with x and y axes."""
+"""A panel with x and y axes, which is placed in a grid; bars are not."""
 
 # Okabe and Ito's palette for the colour-blind; yellow, faint on white, comes last
 PALETTE = (
@@ -39,7 +39,7 @@ PALETTE = (
 )
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^", "D", "v")
-FEW = 12  # points that are hard to see as a line alone
+FEW = 12  # fewer points are hard to see as a line alone
 HEAT = "cividis"  # perceptually uniform, for the colour-blind too
 
 WIDE, NARROW, FULL = 5.0, 3.2, 15.0
@@ -59,15 +59,16 @@ ENDS = {
     (False, True): "max",
     (True, True): "both",
 }
-"""Whether values are below and above the colour bar's range → which of its ends are pointed."""
+"""(any value below the colour bar's range, any above it) → which of its ends are pointed."""
 
 
 def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool = True) -> Figure:
-    """Draw panels in a grid (default: one row) with one legend on the right; bars in one column.
+    """Draw panels in a grid with one legend on the right, or charts of bars in one column.
 
-    With ``share``, panels of lines have the same ranges (logarithmic and linear ones separately),
-    and heat maps of the same scale (label, low and high) have the same colours, with one colour bar
-    per row. Bars cannot be combined with other panels.
+    ``columns`` is the width of the grid (default: all in one row). With ``share``, panels of lines
+    have the same ranges (logarithmic and linear ones separately), and heat maps of the same scale
+    (label, low and high) have the same colours, with one colour bar per row. Bars cannot be
+    combined with other panels.
     """
     bars = [panel for panel in panels if isinstance(panel, Bars)]
     if bars:
@@ -76,6 +77,7 @@ def draw(panels: Sequence[AnyPanel], columns: Optional[int] = None, share: bool 
 
 
 def _draw_grid(panels: Sequence[Framed], columns: Optional[int], share: bool) -> Figure:
+    """Draw panels of lines and heat maps in a grid, row by row; see ``draw``."""
     columns = columns or len(panels)
     rows = math.ceil(len(panels) / columns)
     width = min(WIDE, max(NARROW, FULL / columns))
@@ -94,7 +96,10 @@ def _draw_grid(panels: Sequence[Framed], columns: Optional[int], share: bool) ->
 def _place(
     figure: Figure, panels: Sequence[Framed], rows: int, columns: int, share: bool
 ) -> list[Axes]:
-    """Empty axes for the panels, row by row."""
+    """Add empty axes for all panels to the figure, row by row.
+
+    With ``share``, panels of lines have the same ranges, logarithmic and linear ones separately.
+    """
     grid = figure.add_gridspec(rows, columns)
     first: dict[tuple[bool, bool], Axes] = {}  # per combination of logarithmic axes
     placed = []
@@ -112,6 +117,7 @@ def _place(
 
 
 def _write_labels(axes: Axes, panel: Framed, width: float) -> None:
+    """Write title and labels of a panel, wrapped to its ``width`` in inches."""
     axes.set(
         title=_wrapped(panel.title, width * TITLE),
         xlabel=_wrapped(panel.x_label, width * LABEL),
@@ -120,13 +126,13 @@ def _write_labels(axes: Axes, panel: Framed, width: float) -> None:
 
 
 def _wrapped(text: str, letters: float) -> str:
-    """``text`` wrapped to lines of ``letters``, with dollars escaped, as they begin formulas."""
+    """Wrap ``text`` to lines of ``letters`` characters; escape dollars, which begin formulas."""
     lines = textwrap.fill(printable(shortened(text, LONGEST)), int(letters), break_on_hyphens=False)
     return lines.replace("$", r"\$")
 
 
 def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
-    """Draw the lines; returns the legend's labels and their handles."""
+    """Draw the lines of all panels; returns the legend's labels and their handles."""
     handles: dict[str, Line2D] = {}
     for axes, panel in placed:
         for line in panel.lines:
@@ -142,7 +148,7 @@ def _draw_panels(placed: Sequence[tuple[Axes, Panel]]) -> dict[str, Line2D]:
 def _mark_whole_numbers(axes: Axes, panel: Panel) -> None:
     """Place ticks on whole numbers if all x (layers, updates) are whole.
 
-    On a logarithmic axis, a few x are labelled themselves instead of powers of ten.
+    On a logarithmic axis with only a few x, label these instead of powers of ten.
     """
     places = sorted({x for line in panel.lines for x in line.x})
     if not all(float(x).is_integer() for x in places):
@@ -155,6 +161,7 @@ def _mark_whole_numbers(axes: Axes, panel: Panel) -> None:
 
 
 def _draw_line(axes: Axes, line: Line) -> Line2D:
+    """Draw a line and, if it has one, its band; returns the legend's handle."""
     turn, number = divmod(line.color, len(PALETTE))
     color = PALETTE[number]
     y = _numbers(line.y)
@@ -184,7 +191,7 @@ def _draw_line(axes: Axes, line: Line) -> Line2D:
 
 
 def _cut(axes: Axes, top: float) -> None:
-    """End the y axis at ``top``, with a bottom margin that ignores what is higher."""
+    """End the y axis at ``top``, and leave a margin at the bottom relative to the visible part."""
     axes.autoscale(axis="y", tight=True)
     bottom, _ = axes.get_ylim()
     margin = 0 if axes.get_yscale() == "log" else 0.05 * (top - bottom)
@@ -192,6 +199,7 @@ def _cut(axes: Axes, top: float) -> None:
 
 
 def _draw_heat_maps(placed: Sequence[tuple[Axes, HeatMap]], share: bool) -> None:
+    """Draw all heat maps; with ``share``, those of the same scale in the same colours."""
     scales: dict[Hashable, list[tuple[Axes, HeatMap]]] = {}
     for number, (axes, heat_map) in enumerate(placed):
         scale = (heat_map.scale_label, heat_map.low, heat_map.high)
@@ -201,7 +209,7 @@ def _draw_heat_maps(placed: Sequence[tuple[Axes, HeatMap]], share: bool) -> None
 
 
 def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
-    """Draw heat maps of one scale, a colour bar to the right of each row."""
+    """Draw heat maps that share a colour scale, with a colour bar to the right of each row."""
     some = placed[0][1]
     numbers = np.concatenate([_numbers(heat_map.values).ravel() for _, heat_map in placed])
     numbers = numbers[np.isfinite(numbers)]
@@ -219,12 +227,13 @@ def _draw_scale(placed: Sequence[tuple[Axes, HeatMap]]) -> None:
 
 
 def _row(axes: Axes) -> int:
-    """The row of ``axes`` in the grid."""
+    """Return the row of the figure's grid in which ``axes`` stand."""
     spec = axes.get_subplotspec()
     return spec.rowspan.start if spec else 0
 
 
 def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage:
+    """Draw one heat map in the colours of ``scale``; returns the image."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     return axes.imshow(
@@ -238,7 +247,7 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage
 
 
 def _draw_bars(pictures: Sequence[Bars]) -> Figure:
-    """Draw bars one below the other."""
+    """Draw charts of bars one below the other."""
     heights = [AROUND_BARS + BAR * len(bars.groups) * len(bars.series) for bars in pictures]
     figure = Figure((BARS_WIDE, sum(heights)), layout="constrained")
     grid = figure.add_gridspec(len(pictures), 1, height_ratios=heights)
@@ -248,6 +257,7 @@ def _draw_bars(pictures: Sequence[Bars]) -> Figure:
 
 
 def _draw_groups(axes: Axes, bars: Bars) -> None:
+    """Draw one chart of bars, with the value written at the end of every bar."""
     thick = FULL_GROUP / len(bars.series)
     for number, series in enumerate(bars.series):
         places = [row - FULL_GROUP / 2 + (number + 0.5) * thick for row in range(len(bars.groups))]
@@ -276,6 +286,7 @@ def _draw_groups(axes: Axes, bars: Bars) -> None:
 
 
 def _whiskers(series: Series) -> Optional[list[list[float]]]:
+    """Return the whiskers' lengths below and above each bar; None if there are no whiskers."""
     if series.low is None or series.high is None:
         return None
     ends = [
@@ -286,13 +297,13 @@ def _whiskers(series: Series) -> Optional[list[list[float]]]:
 
 
 def _bar_end(series: Series, row: int) -> float:
-    """Where a bar and its whisker end."""
+    """Return the x at which a bar ends, together with its whisker."""
     ends = [series.values[row], series.high[row] if series.high is not None else None]
     return max((end for end in ends if end is not None), default=0.0)
 
 
 def _three_digits(value: Optional[float]) -> str:
-    """``value`` to three digits, without an exponent."""
+    """Format ``value`` with three digits, or all those before the point if more; None as n/a."""
     if value is None:
         return "n/a"
     before = int(math.log10(abs(value))) + 1 if abs(value) >= 1 else 1
@@ -300,13 +311,16 @@ def _three_digits(value: Optional[float]) -> str:
 
 
 def _numbers(values: Sequence) -> np.ndarray:
-    """``values`` as an array, NaN for those that cannot be drawn."""
+    """Convert ``values`` to an array, with NaN for numbers too large for matplotlib."""
     numbers = np.asarray(values, dtype=float)
     return np.where(np.abs(numbers) < LARGEST, numbers, np.nan)
 
 
 def _add_legend(figure: Figure, handles: dict[str, Line2D]) -> None:
-    """Widen the figure by a legend to the right of the panels, in as many columns as it needs."""
+    """Widen the figure by a legend to the right of the panels.
+
+    The legend gets as many columns as make it fit into the figure's height.
+    """
     room = figure.bbox.height - 2 * SPACE * figure.dpi
     columns, legend = 1, _legend(figure, handles, 1)
     while columns < len(handles) and legend.get_window_extent().height > room:
@@ -317,6 +331,7 @@ def _add_legend(figure: Figure, handles: dict[str, Line2D]) -> None:
 
 
 def _legend(figure: Figure, handles: dict[str, Line2D], columns: int) -> Legend:
+    """Add a legend with ``columns`` columns to the right of the panels."""
     labels = [_wrapped(label, LEGEND) for label in handles]
     return figure.legend(
         list(handles.values()), labels, loc="outside right upper", frameon=False, ncols=columns
@@ -324,7 +339,10 @@ def _legend(figure: Figure, handles: dict[str, Line2D], columns: int) -> Legend:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """Ending → the picture in that format; the same figure gives the same bytes."""
+    """Save the figure in every format; returns file extension → content.
+
+    The same figure always gives the same bytes.
+    """
     pictures = {}
     for ending in ENDINGS:
         file, metadata = BytesIO(), {"Date": None} if ending == "svg" else {}

@@ -1,4 +1,4 @@
-"""The files of a study: its result (JSON), a table (CSV) and pictures (PNG, SVG)."""
+"""Make the files of a study: its result (JSON), a table (CSV) and pictures (PNG, SVG)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def names_of(name: str, study: Study) -> list[str]:
-    """The names of all files that a study may write."""
+    """Return the names of all files that ``study``, called ``name``, can produce."""
     pictures = [f"{picture}.{ending}" for picture in study.pictures for ending in ENDINGS]
     return [f"{name}.json", f"{name}.csv", *pictures]
 
 
 def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
-    """Raise AdminError if files cannot be written, or exist and ``force`` is not set."""
+    """Raise AdminError if files cannot be written to ``folder``, or exist without ``force``.
+
+    ``names`` are the files' names. The folder itself may be missing, as long as it can be created.
+    """
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -34,7 +37,10 @@ def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
 
 
 def files_of(finding: Finding) -> Files:
-    """Name → content. If pictures cannot be drawn they are left out, and the reason is logged."""
+    """Make all files of a finished study; returns file name → content.
+
+    Pictures that cannot be drawn are left out, and the reason is logged.
+    """
     name, study, result = finding.name, finding.study, finding.result
     files = {
         f"{name}.json": f"{as_json(finding.plain)}\n".encode(),
@@ -48,16 +54,20 @@ def files_of(finding: Finding) -> Files:
 
 
 def _rendered(name: str, picture: Picture, drawing: ModuleType) -> Files:
+    """Draw one picture in every format; if that fails, log the error and return no files."""
     try:
         pictures = drawing.rendered(drawing.draw(picture.panels, picture.columns, picture.share))
     except Exception as error:  # numbers that took long must not be lost to a picture
-        logger.warning("no picture %s: %s: %s", name, type(error).__name__, error)
+        logger.warning("cannot draw the picture %s: %s: %s", name, type(error).__name__, error)
         return {}
     return {f"{name}.{ending}": content for ending, content in pictures.items()}
 
 
 def drawing_or_none() -> Optional[ModuleType]:
-    """The module that draws; None, with a log message, if matplotlib is missing."""
+    """Import the module ``drawing``, which needs matplotlib, and return it.
+
+    Returns None, with a log message, if matplotlib is missing.
+    """
     try:
         from admin_fairseq.studies import drawing  # matplotlib, which only pictures need
     except AdminError as error:
@@ -67,6 +77,6 @@ def drawing_or_none() -> Optional[ModuleType]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """The rows as CSV, below the names of their columns."""
+    """Format the rows as CSV, below the names of their columns."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return as_csv([names, *([row.get(name) for name in names] for row in rows)])

@@ -1,7 +1,7 @@
-"""The options of a study, declared once as the fields of a dataclass.
+"""Declare the options of a study once, as the fields of a dataclass.
 
-The fields give the parser (through fairseq's own generator), the values, their bounds, and the
-command line that reproduces the values.
+From the fields come the command-line parser (through fairseq's own generator), the options' values,
+the check of their bounds, and the command line that reproduces the values.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from admin_fairseq.errors import shortened
 OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 
 REQUIRED = "???"
-"""The default of an option that must be given (omegaconf's MISSING)."""
+"""The default of an option that users must give (omegaconf's MISSING)."""
 NOT_SHOWN = (None, False, True, (), REQUIRED)
-"""Defaults that help texts do not show."""
+"""Defaults that are left out of help texts."""
 
 
 class Depth(NamedTuple):
-    """Encoder and decoder layers; a language model only uses the second."""
+    """The numbers of encoder and decoder layers; a language model only uses the second."""
 
     encoder: int
     decoder: int
 
     def __str__(self) -> str:
-        """As on the command line."""
+        """Return the depth as typed: ``18`` if both stacks have 18 layers, else ``60-12``."""
         return f"{self.encoder}" if self.encoder == self.decoder else "-".join(map(str, self))
 
 
@@ -46,9 +46,10 @@ def option(
     written: Callable[[Any], str] = str,
     **argparse: Any,
 ) -> Any:
-    """A field for an option with this default, whose numbers must be within ``bounds``.
+    """Declare an option with this default, as a dataclass field.
 
-    ``written`` converts a value to text. ``argparse`` are arguments of ``add_argument`` that
+    ``bounds`` are checked on the value or, of a list, on all its numbers. ``written`` converts a
+    value to the text that a user would type. ``argparse`` holds arguments of ``add_argument`` that
     fairseq's generator does not support (``metavar``, ``choices``, ``nargs``, ...), and ``names``
     if the option is not called --FIELD-NAME.
     """
@@ -61,23 +62,23 @@ def option(
 
 
 def repeated(default: Sequence[Any], help: str, **argparse: Any) -> Any:
-    """An option that may be given several times; its value is a tuple."""
+    """Declare an option that can be given several times; its value is a tuple."""
     return option(tuple(default), help, **{"type": str, "action": "append", **argparse})
 
 
 def quoted(default: Sequence[str], help: str, **argparse: Any) -> Any:
-    """An option whose value is a quoted list of options: ``--ours "--criterion foo"``."""
+    """Declare an option whose value is a quoted list of options: ``--ours "--criterion foo"``."""
     argparse = {"metavar": "OPTIONS", **argparse}
     return option(tuple(default), help, type=words, written=shlex.join, **argparse)
 
 
 def trailing_words(help: str) -> Any:
-    """The arguments after ``--``."""
+    """Declare the arguments that follow ``--`` on the command line; ``help`` says what they are."""
     return option((), help, names=("words",), metavar="-- OPTION", nargs="*", type=str)
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Split ``text`` as a shell does."""
+    """Split ``text`` into arguments as a shell does; raises ArgumentTypeError if it cannot."""
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
@@ -85,7 +86,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def depth(text: str) -> Depth:
-    """``18`` (both stacks) or ``60-12`` (encoder, decoder)."""
+    """Parse a depth: ``18`` (layers of both stacks) or ``60-12`` (encoder, decoder).
+
+    Raises ArgumentTypeError for other text.
+    """
     try:
         stacks = text.split("-") if "-" in text else (text, text)
         encoder, decoder = (int(LAYERS(layers)) for layers in stacks)
@@ -98,7 +102,7 @@ def depth(text: str) -> Depth:
 
 
 def depths(default: Optional[str], help: str) -> Any:
-    """An option for several depths: ``--depths 6,12,60-12``."""
+    """Declare an option for several depths: ``--depths 6,12,60-12``."""
 
     def read(text: str) -> tuple[Depth, ...]:
         return tuple(sorted({depth(part) for part in text.split(",")}))
@@ -112,18 +116,22 @@ def depths(default: Optional[str], help: str) -> Any:
 
 
 def add_options(parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
-    """Add the options of a dataclass to ``parser``, and those of dataclasses in its fields."""
+    """Add the options of a dataclass, and of dataclasses nested in it, to ``parser``."""
     gen_parser_from_dataclass(_Refining(parser, options), options())
 
 
 class _Refining:
-    """Takes the parser's place in fairseq's generator, and adds the fields' ``argparse``."""
+    """A substitute for the parser that fairseq's generator fills.
+
+    It passes every option on to the true parser, with the ``argparse`` arguments of its field.
+    """
 
     def __init__(self, parser: ArgumentParser, options: type[FairseqDataclass]) -> None:
         self.parser = parser
         self.fields = {each.name: each for each in _leaves(options)}
 
     def add_argument(self, name: str, **how: Any) -> None:
+        """Add an option to the true parser; arguments of its field override ``how``."""
         key = name.lstrip("-").replace("-", "_")
         own = dict(self.fields[key].metadata["argparse"])
         names = own.pop("names", (spelled(key),))  # fairseq would make ``data`` positional
@@ -135,6 +143,7 @@ class _Refining:
 
 
 def _leaves(options: type[FairseqDataclass]) -> Iterator[Field]:
+    """Yield the option fields of a dataclass, also those of dataclasses nested in it."""
     for each in fields(options):
         if group := _group(each):
             yield from _leaves(group)
@@ -143,14 +152,17 @@ def _leaves(options: type[FairseqDataclass]) -> Iterator[Field]:
 
 
 def _group(each: Field) -> Optional[type[FairseqDataclass]]:
-    """The dataclass that a field holds; None for an option."""
+    """Return the options dataclass nested in a field; None if the field is one option."""
     if isclass(each.type) and issubclass(each.type, FairseqDataclass):
         return each.type
     return None
 
 
 def values(options: type[OptionsT], args: Namespace) -> OptionsT:
-    """The options in ``args``; raises AdminError if a number is out of its bounds."""
+    """Build the dataclass ``options`` from parsed arguments.
+
+    Raises AdminError if a number is out of its bounds.
+    """
     given = {}
     for each in fields(options):
         if group := _group(each):
@@ -164,31 +176,38 @@ def values(options: type[OptionsT], args: Namespace) -> OptionsT:
 
 
 def check(options: FairseqDataclass) -> None:
-    """Raise AdminError that names a number out of its bounds."""
+    """Raise AdminError, which names the option, if a number is out of its bounds."""
     known = {each.name: each.metadata.get("bounds") for each in fields(options)}
     bounds.check(options, {name: admitted for name, admitted in known.items() if admitted})
 
 
 def shared(source: FairseqDataclass, options: type[OptionsT], **changed: Any) -> OptionsT:
-    """``options`` with the values of ``source`` under the same names, except ``changed``."""
+    """Build the dataclass ``options`` from the fields that it shares with ``source``.
+
+    ``changed`` are values to use instead of those in ``source``.
+    """
     names = {each.name for each in fields(source)} & {each.name for each in fields(options)}
     kept = {name: getattr(source, name) for name in names - {"_name"}}
     return options(**{**kept, **changed})
 
 
 def command_line(options: FairseqDataclass) -> list[str]:
-    """The arguments that differ from the defaults, with those after -- last."""
-    named, after = _words(options)
+    """Return the arguments that reproduce ``options``: those that differ from the defaults.
+
+    Arguments that follow ``--`` come last.
+    """
+    named, after = _arguments(options)
     return [*named, *(["--", *after] if after else [])]
 
 
-def _words(options: FairseqDataclass) -> tuple[list[str], Sequence[str]]:
+def _arguments(options: FairseqDataclass) -> tuple[list[str], Sequence[str]]:
+    """Return the arguments for values that are not the default, and those to follow ``--``."""
     named: list[str] = []
     after: Sequence[str] = ()
     for each in fields(options):
         value = getattr(options, each.name)
         if _group(each):
-            more, more_after = _words(value)
+            more, more_after = _arguments(value)
             named += more
             after = after or more_after
         elif each.name == "words":
@@ -199,6 +218,7 @@ def _words(options: FairseqDataclass) -> tuple[list[str], Sequence[str]]:
 
 
 def _written(each: Field, value: Any) -> list[str]:
+    """Return one option with its value as command-line arguments."""
     how = each.metadata["argparse"]
     name = how.get("names", (spelled(each.name),))[0]
     if isinstance(value, bool):
@@ -207,8 +227,13 @@ def _written(each: Field, value: Any) -> list[str]:
     texts = list(map(each.metadata["written"], value if several else [value]))
     if "nargs" in how:
         return [*([name] if name.startswith("-") else []), *texts]
-    return [word for text in texts for word in _said(name, text)]
+    return [argument for text in texts for argument in _with_text(name, text)]
 
 
-def _said(name: str, text: str) -> list[str]:
+def _with_text(name: str, text: str) -> list[str]:
+    """Return an option with the text of its value: ``--option TEXT`` as two arguments.
+
+    Returns one argument, ``--option=TEXT``, if TEXT is empty or begins with ``-``, as an option
+    does.
+    """
     return [f"{name}={text}"] if text.startswith("-") or not text else [name, text]

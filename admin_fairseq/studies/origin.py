@@ -1,4 +1,4 @@
-"""What a measurement was made with: package versions, commit, machine."""
+"""Describe what a measurement was made with: package versions, commit, machine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def origin(on_gpu: bool) -> dict[str, Any]:
+    """Return package versions, commit and machine, as the JSON files of studies record them.
+
+    ``on_gpu``: whether the measurement runs on a GPU.
+    """
     return {
         "versions": installed_versions(*PACKAGES),
         "source": _source(),
@@ -32,7 +36,10 @@ def origin(on_gpu: bool) -> dict[str, Any]:
 
 
 def _source() -> Optional[dict[str, Any]]:
-    """The commit of the package's repository; None if it is not in one."""
+    """Return the commit of this package's git repository, and whether files changed since.
+
+    Returns None if the package is not in a repository.
+    """
     if _git("ls-files", "--error-unmatch", "admin_fairseq/__init__.py") is None:
         return None
     changes = _git("status", "--porcelain", "--", "admin_fairseq")
@@ -40,7 +47,7 @@ def _source() -> Optional[dict[str, Any]]:
 
 
 def _git(*words: str) -> Optional[str]:
-    """The output of git in the repository; None if it fails or is not installed."""
+    """Run git in this package's repository; returns its output, None if it fails or is missing."""
     try:
         done = subprocess.run(
             ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
@@ -51,7 +58,7 @@ def _git(*words: str) -> Optional[str]:
 
 
 def _memory() -> Optional[int]:
-    """Bytes; None if the system does not tell."""
+    """Return the machine's memory in bytes; None if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -59,7 +66,7 @@ def _memory() -> Optional[int]:
 
 
 def _cpu() -> str:
-    """The processor's name on Linux, its type elsewhere."""
+    """Return the processor's model on Linux, its type elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,7 @@
-"""Descriptions of pictures: panels of labelled lines, heat maps, bars; see ``drawing``."""
+"""Describe pictures as data: panels of labelled lines, heat maps and bars.
+
+The module ``drawing`` draws them.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import Optional, Sequence, Union
 
 ENDINGS = ("png", "svg")
-"""File formats of a picture."""
+"""The formats of a picture, which are also the extensions of its files."""
 
 
 @dataclass
 class Line:
-    """A line through (x, y) with gaps where y is not finite; equal labels share a legend entry.
+    """A labelled line through (x, y) with gaps where y is not finite.
 
-    ``color`` and ``style`` are indices; colours beyond the palette repeat it with markers. ``low``
-    and ``high``, if both given, bound a band around the line. ``steps`` draws a staircase, as for
-    histograms, with x in the middle of each step.
+    Lines of equal label share a legend entry. ``color`` and ``style`` are indices of palette and
+    line styles; colours beyond the palette repeat it with markers. ``low`` and ``high``, if both
+    given, bound a band around the line. ``steps`` draws a staircase, as for histograms, with x in
+    the middle of each step.
     """
 
     x: Sequence[float]
@@ -30,7 +34,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """Lines in the same axes. Values above ``top`` are cut off."""
+    """A pair of axes with lines in it; what lies above ``top`` is cut off."""
 
     title: str
     x_label: str
@@ -43,10 +47,11 @@ class Panel:
 
 @dataclass
 class HeatMap:
-    """Numbers as colours, the first row on top, blank where they are not finite.
+    """A matrix drawn as colours, its first row on top, blank where numbers are not finite.
 
-    Colours range from ``low`` to ``high`` (default: the values' range). ``extent`` is the position
-    of the outer edges (left, right, bottom, top); by default, rows and columns count from 0.
+    Colours range from ``low`` to ``high`` (default: the range of ``values``). ``extent`` is the
+    position of the outer edges (left, right, bottom, top); by default, rows and columns count from
+    0.
     """
 
     title: str
@@ -64,7 +69,10 @@ Numbers = Sequence[Optional[float]]
 
 @dataclass(frozen=True)
 class Series:
-    """One bar per group (None: no bar), with a whisker from ``low`` to ``high``."""
+    """Bars of one label and colour, one bar in each group of a chart (None: no bar).
+
+    Whiskers reach from ``low`` to ``high``.
+    """
 
     label: str
     values: Numbers
@@ -74,7 +82,10 @@ class Series:
 
 @dataclass
 class Bars:
-    """Horizontal bars in groups, from top to bottom; ``mark`` is the place of a dashed line."""
+    """A chart of horizontal bars in groups, from top to bottom.
+
+    ``mark`` is the x of a dashed vertical line.
+    """
 
     title: str
     x_label: str
@@ -88,7 +99,10 @@ AnyPanel = Union[Panel, HeatMap, Bars]
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels in a grid of ``columns``, or bars in one; ``share``: with the same ranges."""
+    """One picture file: panels in a grid of ``columns``, or charts of bars one below the other.
+
+    With ``share``, panels of lines have the same x and y ranges, and heat maps the same colours.
+    """
 
     caption: str
     panels: Sequence[AnyPanel]

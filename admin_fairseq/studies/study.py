@@ -1,4 +1,4 @@
-"""A study: options, a measurement, and views of its result, which only read it."""
+"""Define what a study is: options, a measurement, and views, which only read its result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 ResultT = TypeVar("ResultT")
 
 Row = Mapping[str, Any]
-"""A row of a table: column → value. Columns may be missing."""
+"""A row of a study's CSV file: column → value. Rows can lack columns."""
 
 
 @dataclass(frozen=True)
 class Study(Generic[OptionsT, ResultT]):
-    """One WHAT of ``admin-fairseq analyze`` or ``admin-fairseq benchmark``.
+    """One measurement: a WHAT of ``admin-fairseq analyze WHAT`` or ``benchmark WHAT``.
 
-    ``measure`` returns a dataclass of plain values. The views read nothing else: ``rows`` gives the
-    CSV file, ``draw`` the pictures by name (only names in ``pictures``), ``read`` the findings in
-    words.
+    ``measure`` returns a dataclass of plain values, the result. The views read nothing else:
+    ``rows`` returns the rows of the CSV file, ``draw`` the pictures by name (only names in
+    ``pictures``), ``read`` the findings as lines of text.
     """
 
     help: str
@@ -36,7 +36,10 @@ class Study(Generic[OptionsT, ResultT]):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a study; ``made_with`` is its command, versions and machine."""
+    """The result of a study called ``name``, ready for writing.
+
+    ``made_with`` holds the command, the package versions and the machine that produced it.
+    """
 
     name: str
     study: Study
@@ -45,18 +48,22 @@ class Finding:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The content of its JSON file."""
+        """Return the content of the study's JSON file."""
         return {**self.made_with, **plain(self.result)}
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A dataclass as dictionaries, without the ``_name`` of fairseq's dataclasses."""
+    """Convert a dataclass to dictionaries, without the ``_name`` that fairseq adds to options."""
     return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k != "_name"})
 
 
 @dataclass(frozen=True)
 class Report(Generic[OptionsT]):
-    """Several studies on one page: ``parts`` maps the options to those of each study."""
+    """Several studies on one page, written to the file ``page``.
+
+    ``parts`` returns the options of each study, by its name, from the report's own. ``written``
+    returns the page's text from the studies' results and their files (name → content).
+    """
 
     help: str
     options: type[OptionsT]
@@ -67,10 +74,10 @@ class Report(Generic[OptionsT]):
 
 @dataclass(frozen=True)
 class Table:
-    """The studies of one command, ``admin-fairseq NAME WHAT``.
+    """The studies and reports of one command, ``admin-fairseq NAME WHAT``, by WHAT.
 
-    ``key`` is the field for the study's name in the JSON file; ``folder`` is the default output
-    folder, None if it must be given.
+    ``key`` is the field of the JSON file with the study's name; ``folder`` is the default output
+    folder, None if users must name one.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""The studies of models, one module each; ``analysis.table`` lists them."""
+"""Define the studies of models, one module each; ``analysis.table`` lists them."""

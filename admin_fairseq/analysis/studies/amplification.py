@@ -1,4 +1,7 @@
-"""Amplification: how the effect of a small weight change grows with depth."""
+"""Study amplification: how much a small weight change changes the output, against depth.
+
+The module ``analysis.amplification`` defines and measures it.
+"""
 
 # no postponed annotations: fairseq's parser generator reads types
 from dataclasses import dataclass
@@ -22,29 +25,38 @@ Y_LABEL = "‖F(x₀,W*) − F(x₀,W)‖² / ‖F(x₀,W)‖²"
 
 
 SIZE = Bounds(1e-12)
-"""The relative size of a change; smaller ones vanish in float32."""
+"""Bounds of a change's relative magnitude; smaller changes vanish in float32."""
 
 
 @dataclass
 class Options(ModelsByDepth):
+    """The options of ``admin-fairseq analyze amplification``."""
+
     seeds: int = option(5, "models of each depth, with different seeds", counting(1, 1000))
     draws: int = option(3, "random changes of each model", counting(1, 1000))
-    size: float = option(0.01, "size of a random change, relative to each matrix", SIZE)
+    size: float = option(0.01, "magnitude of a random change, relative to each matrix", SIZE)
     gradient_size: float = option(
-        0.0001, "size of a step down the gradient, relative to each matrix", SIZE
+        0.0001, "magnitude of a step down the gradient, relative to each matrix", SIZE
     )
 
 
 @dataclass(frozen=True)
 class AmplifiedModel(MeasuredModel):
-    """``changes``: kind → stack → the change of its output for every draw."""
+    """A measured model and its output changes.
+
+    ``changes``: kind of weight change (``CHANGE_KINDS``) → stack → output change for every draw.
+    """
 
     changes: dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A model against depth: geometric mean over seeds, its band, and fits if there are any."""
+    """Amplification of one model's stack against depth, for one kind of weight change.
+
+    ``mean`` is geometric over seeds, ``low`` and ``high`` bound a band around it; ``growth`` holds
+    the fitted laws, None if nothing could be fitted.
+    """
 
     model: str
     kind: str
@@ -58,6 +70,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq analyze amplification``.
+
+    ``relative_size`` is the magnitude of each kind of weight change.
+    """
+
     conditions: dict[str, Any]
     relative_size: dict[str, float]
     models: list[AmplifiedModel]
@@ -65,10 +82,15 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
+    """Measure the output changes of every model, depth and seed.
+
+    Raises AdminError if the last seed is out of bounds, or a model cannot be measured.
+    """
     last = options.conditions.seed + options.seeds - 1
     if last not in SEED:
         raise AdminError(
-            f"--seed {options.conditions.seed} with --seeds {options.seeds}: a seed is {SEED}"
+            f"--seed {options.conditions.seed} with --seeds {options.seeds}: every seed must be "
+            f"{SEED}"
         )
     models = [
         AmplifiedModel(**about, changes=_changes(specimen, options, about["seed"]))
@@ -79,6 +101,7 @@ def _measure(options: Options) -> Result:
 
 
 def _changes(specimen: Specimen, options: Options, seed: int) -> dict[str, dict[str, list[float]]]:
+    """Change a model's weights, at random and down the gradient, and measure the output changes."""
     draws = [
         output_changes(specimen, random_change(specimen, options.size, seed * options.draws + draw))
         for draw in range(options.draws)
@@ -91,14 +114,14 @@ def _changes(specimen: Specimen, options: Options, seed: int) -> dict[str, dict[
 
 
 def _curves(models: list[AmplifiedModel]) -> list[Curve]:
-    """For each subject, kind and stack: mean and spread over seeds at each depth, and the growth.
+    """Compute a curve against depth for each model, kind of weight change and stack.
 
     A seed's value is the mean of its draws. The mean over seeds is geometric, since one seed can
     outweigh ten others; the band is one standard deviation of the logarithms on each side.
     """
     curves = []
-    for subject, title in curve_titles(models).items():
-        mine = [model for model in models if model.model == subject]
+    for name, title in curve_titles(models).items():
+        mine = [model for model in models if model.model == name]
         for kind in CHANGE_KINDS:
             for stack in mine[0].changes[kind]:
                 curves.append(_curve(title, kind, stack, mine))
@@ -106,6 +129,7 @@ def _curves(models: list[AmplifiedModel]) -> list[Curve]:
 
 
 def _curve(title: str, kind: str, stack: str, models: list[AmplifiedModel]) -> Curve:
+    """Compute one curve from ``models``, the same model at several depths and seeds."""
     points: dict[int, list[float]] = {}
     for model in models:
         value = float(np.mean(model.changes[kind][stack]))
@@ -115,7 +139,11 @@ def _curve(title: str, kind: str, stack: str, models: list[AmplifiedModel]) -> C
 
 
 def _spread(values: list[float]) -> tuple[float, ...]:
-    """The geometric mean, and it divided and multiplied by the geometric standard deviation."""
+    """Return the geometric mean of a value over seeds, and the ends of a band around it.
+
+    The ends are the mean divided and multiplied by the geometric standard deviation. All three are
+    0 if a value is 0.
+    """
     if min(values) <= 0:  # branches that start at zero
         return 0.0, 0.0, 0.0
     logs = np.log(values)
@@ -124,6 +152,7 @@ def _spread(values: list[float]) -> tuple[float, ...]:
 
 
 def _rows(result: Result) -> list[Row]:
+    """Return the rows of the CSV file: one per model, kind of change, stack and random draw."""
     names = curve_titles(result.models)
     return [
         {
@@ -139,6 +168,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: a panel per stack and kind of change, a line per model."""
     models = list(dict.fromkeys(curve.model for curve in result.curves))
     stacks = stacks_in(result.models)
     panels = [
@@ -165,8 +195,8 @@ def _draw(result: Result) -> dict[str, Picture]:
         for stack in stacks
     ]
     caption = (
-        "Output change of a stack against its depth, all weights changed by the same relative size "
-        f"(random {result.relative_size['random']:g}, gradient "
+        "Output change of a stack against its depth, all weights changed by the same relative "
+        f"magnitude (random {result.relative_size['random']:g}, gradient "
         f"{result.relative_size['gradient']:g}); bands: one geometric standard deviation over "
         "seeds"
     )
@@ -175,6 +205,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per curve."""
     return [
         f"{curve.stack}, {CHANGE_KINDS[curve.kind]}, {curve.model}: {_growth(curve)}"
         for curve in result.curves
@@ -182,6 +213,7 @@ def _read(result: Result) -> list[str]:
 
 
 def _growth(curve: Curve) -> str:
+    """Return the values at both ends of a curve, and the fitted laws, as text."""
     if not any(curve.mean):
         return "0 at every depth: the branches start at zero"
     ends = f"{curve.mean[0]:.3g} at {curve.layers[0]}L"
@@ -198,7 +230,8 @@ def _growth(curve: Curve) -> str:
 
 
 STUDY = Study(
-    help="how much a small weight change changes the output, against depth (Admin's Figure 4)",
+    help="measure how much a small weight change changes the output, against depth (Admin's "
+    "Figure 4)",
     options=Options,
     measure=_measure,
     rows=_rows,

@@ -1,4 +1,4 @@
-"""Layer dependency β: how much each branch contributes to each sub-layer's output."""
+"""Study layer dependency β: how much each branch contributes to each sub-layer's output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ WIDEST = 4  # heat maps in a row
 
 @dataclass(frozen=True)
 class StackDependency:
-    """β of a stack: one row for its input and one for each sub-layer, ending at the diagonal."""
+    """β in one stack: a row for its input and one for each sub-layer, each up to the diagonal.
+
+    ``sum_of_squared_diagonal`` leaves out the row of the input.
+    """
 
     sublayers: list[str]
     beta: list[list[float]]
@@ -35,20 +38,26 @@ class StackDependency:
 
 @dataclass(frozen=True)
 class DependencyModel(MeasuredModel):
+    """A measured model, with β in each of its stacks (encoder, decoder)."""
+
     stacks: dict[str, StackDependency]
 
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq analyze dependency``."""
+
     conditions: dict[str, Any]
     models: list[DependencyModel]
 
     @property
     def named(self) -> list[tuple[str, DependencyModel]]:
+        """Return the models, each with a title that distinguishes it."""
         return list(zip(titles(self.models), self.models))
 
 
 def _measure(options: Models) -> Result:
+    """Measure layer dependency β in every model; raises AdminError if a model is unsuitable."""
     models = [
         DependencyModel(**about, stacks=_stacks(specimen))
         for about, specimen in specimens(options, "dependency")
@@ -58,6 +67,7 @@ def _measure(options: Models) -> Result:
 
 @torch.no_grad()
 def _stacks(specimen: Specimen) -> dict[str, StackDependency]:
+    """Run a model on its batch, and compute layer dependency β in each of its stacks."""
     with traced(specimen.model) as trace:
         specimen.model(**specimen.batch["net_input"], features_only=True)
     found = {}
@@ -78,6 +88,7 @@ def _stacks(specimen: Specimen) -> dict[str, StackDependency]:
 
 
 def _rows(result: Result) -> list[Row]:
+    """Return the rows of the CSV file: one per model, stack, sub-layer i and branch j."""
     return [
         {"model": title, "stack": stack, "i": i, "j": j, "beta": beta}
         for title, model in result.named
@@ -88,7 +99,7 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
-    """A row of heat maps for each stack, a column for each model."""
+    """Describe the picture: a row of heat maps for each stack, with a column for each model."""
     panels = [
         HeatMap(f"{title}, {stack}", values=_square(model.stacks[stack].beta), **LABELS)
         for stack in stacks_in(result.models)
@@ -100,11 +111,12 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _square(rows: list[list[float]]) -> list[list[float]]:
-    """The lower triangle, blank above the diagonal."""
+    """Fill up the rows of a lower triangle with NaN, which heat maps leave blank."""
     return [row + [float("nan")] * (len(rows) - len(row)) for row in rows]
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per model and stack, and how to read them."""
     lines = []
     for title, model in result.named:
         for stack, found in model.stacks.items():
@@ -124,7 +136,7 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="how much each residual branch contributes to each output (β of the Admin paper)",
+    help="measure how much each residual branch contributes to each output (β of the Admin paper)",
     options=Models,
     measure=_measure,
     rows=_rows,

@@ -1,4 +1,4 @@
-"""Gradients: where they vanish at the start, and the updates that the optimiser makes."""
+"""Study gradients: where they vanish at the start, and the updates that the optimiser makes."""
 
 # no postponed annotations: fairseq's parser generator reads types
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
 from admin_fairseq.studies.study import Row, Study
 
-VANISHING = 0.1  # smallest to largest norm in a stack; our threshold, the paper has none
-BINS = np.linspace(-5, 0, 26)  # of log10 of relative norms; smaller ones count in the first bin
+VANISHING = 0.1  # smallest/largest norm in a stack; our threshold, as the paper has none
+BINS = np.linspace(-5, 0, 26)  # of log10 of relative norms; smaller ones fall into the first bin
 QUANTITIES = {"gradients": "gradient", "updates": "update"}
 
 
 def training_updates() -> Any:
-    """The option for the number of updates to train."""
+    """Declare the option for the number of updates to train."""
     return option(
         10,
         "then train for this many updates (Adam, lr 5e-4 without warm-up, or the options after --) "
@@ -34,12 +34,17 @@ def training_updates() -> Any:
 
 @dataclass
 class Options(Models):
+    """The options of ``admin-fairseq analyze gradients``."""
+
     updates: int = training_updates()
 
 
 @dataclass(frozen=True)
 class StackGradients:
-    """‖∂L/∂x_i‖₂ of the sub-layers' outputs, from the bottom to the top."""
+    """‖∂L/∂x_i‖₂ for the outputs x_i of a stack's sub-layers, from the bottom to the top.
+
+    ``relative_norm`` is relative to the largest; ``vanishes``: whether any is below ``VANISHING``.
+    """
 
     norm: list[float]
     relative_norm: list[float]
@@ -48,27 +53,36 @@ class StackGradients:
 
 @dataclass(frozen=True)
 class GradientsModel(MeasuredModel):
+    """A measured model; ``steps`` are norms during training, None without training."""
+
     stacks: dict[str, StackGradients]
     steps: Optional[Steps]
 
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq analyze gradients``."""
+
     conditions: dict[str, Any]
     vanishing_below: float
     models: list[GradientsModel]
 
     @property
     def named(self) -> list[tuple[str, GradientsModel]]:
+        """Return the models, each with a title that distinguishes it."""
         return list(zip(titles(self.models), self.models))
 
     @property
     def trained(self) -> list[tuple[int, str, Steps]]:
-        """Index, title and norms of the models that were trained."""
+        """Return index, title and norms (recorded in training) of each model that was trained."""
         return [(i, t, m.steps) for i, (t, m) in enumerate(self.named) if m.steps is not None]
 
 
 def _measure(options: Options) -> Result:
+    """Measure gradients of every model at the start and, unless ``--updates 0``, in training.
+
+    Raises AdminError if a model cannot be measured or trained.
+    """
     models = [
         GradientsModel(**about, stacks=_stacks(specimen), steps=_steps(specimen, options.updates))
         for about, specimen in specimens(options, "gradients")
@@ -77,6 +91,7 @@ def _measure(options: Options) -> Result:
 
 
 def _stacks(specimen: Specimen) -> dict[str, StackGradients]:
+    """Measure the gradients in every stack of a model before training."""
     return {
         stack: StackGradients(norms, relative(norms), min(relative(norms)) < VANISHING)
         for stack, norms in output_gradients(specimen).items()
@@ -84,12 +99,13 @@ def _stacks(specimen: Specimen) -> dict[str, StackGradients]:
 
 
 def _steps(specimen: Specimen, updates: int) -> Optional[Steps]:
+    """Train a model with a progress bar, and return the recorded norms; None for 0 updates."""
     bar = partial(tqdm, desc=specimen.label, unit="update", disable=None, leave=False)
     return train_steps(specimen, updates, bar) if updates else None
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per sub-layer at the start, one per matrix and update during training."""
+    """Return the rows of the CSV file: per sub-layer at the start, per matrix and update later."""
     return [
         row
         for title, model in result.named
@@ -98,12 +114,14 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _start(title: str, model: GradientsModel) -> Iterator[Row]:
+    """Yield the rows of one model before training: one per sub-layer."""
     for stack, found in model.stacks.items():
         for i, (norm, share) in enumerate(zip(found.norm, found.relative_norm), 1):
             yield _row(title, 0, f"{stack} sub-layer {i}", norm, share)
 
 
 def _later(title: str, model: GradientsModel) -> Iterator[Row]:
+    """Yield the rows of one model during training: one per matrix and update."""
     if model.steps is None:
         return
     steps = model.steps
@@ -122,6 +140,11 @@ def _row(
     weight: Any = "",
     step: Any = "",
 ) -> Row:
+    """Build a row of the CSV file.
+
+    ``place`` is a sub-layer or a matrix, ``norm`` that of its gradient, ``share`` the same relative
+    to the largest; ``weight`` and ``step`` are the norms of a matrix and of its update.
+    """
     return {
         **{"model": title, "update": update, "place": place, "gradient_norm": norm},
         **{"relative_gradient_norm": share, "weight_norm": weight, "update_norm": step},
@@ -129,6 +152,7 @@ def _row(
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the pictures: gradients at the start, then those of training if there was any."""
     pictures = {"gradients": _outputs(result)}
     if result.trained:
         pictures["histograms"] = _histograms(result)
@@ -137,6 +161,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _outputs(result: Result) -> Picture:
+    """Describe the picture of gradients at the start: a panel per stack, a line per model."""
     stacks = stacks_in(result.models)
     panels = [
         Panel(
@@ -162,6 +187,7 @@ def _outputs(result: Result) -> Picture:
 
 
 def _histograms(result: Result) -> Picture:
+    """Describe histograms of the norms of gradients and updates at the last update."""
     middles = (10 ** ((BINS[1:] + BINS[:-1]) / 2)).tolist()
     panels = [
         Panel(
@@ -181,12 +207,16 @@ def _histograms(result: Result) -> Picture:
 
 
 def _histogram(norms: Sequence[float]) -> list[float]:
+    """Return the share of the norms, relative to the largest, in each of ``BINS``."""
     logs = np.log10(np.maximum(relative(norms), 10 ** BINS[0]))
     return (np.histogram(logs, BINS)[0] / len(norms)).tolist()
 
 
 def _layers(result: Result) -> Picture:
-    """Two heat maps per model, layers by updates: gradients and relative updates."""
+    """Describe two heat maps (layers by updates) per model: gradients, and updates.
+
+    Updates are relative to the norms of the weights.
+    """
     panels = []
     for _, title, steps in result.trained:
         weights = np.asarray(steps.weights)
@@ -206,12 +236,15 @@ def _layers(result: Result) -> Picture:
                     extent=(0.5, len(values) + 0.5, len(by_layer) + 0.5, 0.5),  # both count from 1
                 )
             )
-    caption = "Size of gradients and updates by layer over the first updates (median of matrices)"
+    caption = "Norms of gradients and updates by layer over the first updates (median of matrices)"
     return Picture(caption, panels, 2)
 
 
 def _by_layer(names: list[str], values: np.ndarray) -> list[list[float]]:
-    """log10 of the median over a layer's matrices: layers x updates; NaN for zeros."""
+    """Return log10 of the median over each layer's matrices: layers x updates; NaN for zeros.
+
+    ``values`` are updates x matrices, ``names`` those of the matrices.
+    """
     layers = [".".join(name.split(".")[:3]) for name in names]  # encoder.layers.0
     rows = []
     for layer in dict.fromkeys(layers):
@@ -224,6 +257,7 @@ def _by_layer(names: list[str], values: np.ndarray) -> list[list[float]]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: whether gradients vanish, and how norms spread."""
     lines = []
     for title, model in result.named:
         for stack, found in model.stacks.items():
@@ -243,7 +277,7 @@ def _read(result: Result) -> list[str]:
 
 
 def _span(norms: Sequence[float]) -> str:
-    """The ratio of the 90th to the 10th percentile of the norms that are not zero."""
+    """Return, as text, the ratio of the 90th to the 10th percentile of the norms above zero."""
     some = [norm for norm in norms if norm > 0]
     if not some:
         return "nothing (all are 0)"
@@ -253,7 +287,7 @@ def _span(norms: Sequence[float]) -> str:
 
 
 STUDY = Study(
-    help="gradient norms layer by layer, at the start and over the first updates",
+    help="measure gradient norms layer by layer, at the start and over the first updates",
     options=Options,
     measure=_measure,
     rows=_rows,

@@ -1,4 +1,4 @@
-"""Magnitudes: the size of activations, and the effect of layer norm on gradients there.
+"""Study magnitudes: how large activations are, and how layer norm changes gradients there.
 
 The backward pass of layer norm multiplies the gradient by a matrix of norm O(√d/‖x‖), where x is
 its input (Xiong et al. 2020, https://arxiv.org/abs/2002.04745, Lemma 3). Adam's first updates are
@@ -6,8 +6,8 @@ as large as the learning rate whatever the gradients are. Without warm-up they m
 gradients vanish towards lower layers (Huang et al. 2020, T-Fixup, section 3, and slides 6 to 10 of
 their talk). Without layer norm, x stays bounded only if it starts small, as in T-Fixup.
 
-x here is a sub-layer's sum x_{i−1}·ω_i + f_i(x_{i−1}), which Post-LN normalises. Shapes: N real
-tokens, d channels.
+x here is a sub-layer's sum x_{i−1}·ω_i + f_i(x_{i−1}), which Post-LN normalises; ω_i is Admin's
+residual scale. Shapes: N tokens that are not padding, d channels.
 """
 
 # no postponed annotations: fairseq's parser generator reads types
@@ -39,22 +39,29 @@ QUANTITIES = {"std": "standard deviation of x_i", "factor": "√d / ‖x_i‖₂
 
 @dataclass
 class Options(Models):
+    """The options of ``admin-fairseq analyze magnitude``."""
+
     arch: Sequence[str] = repeated(
         (),
-        "a model at its initialisation, ours or fairseq's (may be repeated; default, without "
-        f"--path: {', '.join(ARCHS)}); Post-LN is also measured without its layer norms",
+        "an architecture, ours or fairseq's, measured at its initialisation (may be repeated; "
+        f"default, without --path: {', '.join(ARCHS)}); Post-LN is also measured without its "
+        "layer norms",
         metavar="ARCH",
     )
     updates: int = training_updates()
 
     @property
     def archs(self) -> Sequence[str]:
+        """Return the architectures to measure: the values of ``--arch``, or default ones."""
         return self.arch or (() if self.path else ARCHS)
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Of every sub-layer's sum, from bottom to top."""
+    """Magnitudes of the sums x_i of a stack's sub-layers, from bottom to top.
+
+    ``std`` is the standard deviation of x_i, ``factor`` the mean of √d / ‖x_i‖₂ over tokens.
+    """
 
     std: list[float]
     factor: list[float]
@@ -62,7 +69,10 @@ class Magnitudes:
 
 @dataclass(frozen=True)
 class MagnitudeModel(MeasuredModel):
-    """Stack → magnitudes at the start and after the updates; ``error``: why they are missing."""
+    """A measured model: stack → magnitudes at the start and after the updates.
+
+    ``error`` says why those after the updates are missing, if training failed.
+    """
 
     start: dict[str, Magnitudes]
     updated: Optional[dict[str, Magnitudes]]
@@ -71,13 +81,15 @@ class MagnitudeModel(MeasuredModel):
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq analyze magnitude``."""
+
     conditions: dict[str, Any]
     updates: int
     models: list[MagnitudeModel]
 
     @property
     def measured(self) -> list[tuple[str, int, int, dict[str, Magnitudes]]]:
-        """Title, index, updates and magnitudes of every model, before and after the updates."""
+        """Return title, index, updates and magnitudes of every model, before and after training."""
         return [
             (title, i, updates, stacks)
             for i, (title, model) in enumerate(zip(titles(self.models), self.models))
@@ -87,8 +99,14 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
+    """Measure every model, and Post-LN also without its layer norms, before and after training.
+
+    Raises AdminError if a model cannot be measured.
+    """
     models = [
-        MagnitudeModel(**{**about, "label": variant.label}, **_moments(variant, options.updates))
+        MagnitudeModel(
+            **{**about, "label": variant.label}, **_before_and_after(variant, options.updates)
+        )
         for about, specimen in specimens(options, "magnitude")
         for variant in _variants(specimen)
     ]
@@ -96,7 +114,7 @@ def _measure(options: Options) -> Result:
 
 
 def _variants(specimen: Specimen) -> list[Specimen]:
-    """The model and, if it is Post-LN, a copy without layer norms after the sums."""
+    """Return the model and, if it is our Post-LN, a copy without layer norms after the sums."""
     bare = copy.deepcopy(specimen.model)
     layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
     ours = [
@@ -109,21 +127,22 @@ def _variants(specimen: Specimen) -> list[Specimen]:
     return [specimen, replace(specimen, model=bare, label=f"{specimen.label} without layer norm")]
 
 
-def _moments(specimen: Specimen, updates: int) -> dict[str, Any]:
-    """Magnitudes before and after the updates, which change the model in place."""
-    moments: dict[str, Any] = {"start": _magnitudes(specimen), "updated": None, "error": None}
+def _before_and_after(specimen: Specimen, updates: int) -> dict[str, Any]:
+    """Measure magnitudes, train the model in place for ``updates``, and measure them again."""
+    found: dict[str, Any] = {"start": _magnitudes(specimen), "updated": None, "error": None}
     if updates:
         try:
             train_steps(specimen, updates)
         except AdminError as error:
-            return {**moments, "error": error.message}
+            return {**found, "error": error.message}
         compare.for_inference(specimen.model)
-        moments["updated"] = _magnitudes(specimen)
-    return moments
+        found["updated"] = _magnitudes(specimen)
+    return found
 
 
 @torch.no_grad()
 def _magnitudes(specimen: Specimen) -> dict[str, Magnitudes]:
+    """Run the model on its batch, and measure the sums of its sub-layers, by stack."""
     with traced(specimen.model) as trace:
         specimen.model(**specimen.batch["net_input"], features_only=True)
     found = {}
@@ -134,12 +153,12 @@ def _magnitudes(specimen: Specimen) -> dict[str, Magnitudes]:
 
 
 def _factor(x: Tensor) -> float:
-    """√d / ‖x‖₂, mean of the tokens; x: N x d."""
+    """Return the mean of √d / ‖x‖₂ over the tokens; x: N x d."""
     return float((math.sqrt(x.shape[1]) / x.norm(dim=1)).mean())
 
 
 def _rows(result: Result) -> list[Row]:
-    """One row per model, number of updates, stack and sub-layer."""
+    """Return the rows of the CSV file: one per model, number of updates, stack and sub-layer."""
     return [
         {"model": title, "updates": updates, "stack": stack, "i": i, "std": std, "factor": factor}
         for title, _, updates, stacks in result.measured
@@ -149,7 +168,10 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _draw(result: Result) -> dict[str, Picture]:
-    """A row for each quantity, a column for each stack; dashed after the updates."""
+    """Describe the picture: a row of panels for each quantity, with a column for each stack.
+
+    Lines are dashed after the updates.
+    """
     stacks = stacks_in(result.models)
     panels = [
         Panel(
@@ -172,11 +194,12 @@ def _draw(result: Result) -> dict[str, Picture]:
         for quantity, label in QUANTITIES.items()
         for stack in stacks
     ]
-    caption = "Size of x_i, and the factor of a layer norm's backward pass there, by depth"
+    caption = "Magnitude of x_i, and the factor of a layer norm's backward pass there, by depth"
     return {"magnitude": Picture(caption, panels, len(stacks), share=False)}
 
 
 def _read(result: Result) -> list[str]:
+    """Return findings as lines of text, for each model and stack before and after training."""
     lines = [
         f"{title}, {stack}, {'start' if not updates else f'after {updates} updates'}: std of x_i "
         f"{found.std[0]:.3g} at the first sub-layer, {found.std[-1]:.3g} at the last of "
@@ -188,8 +211,9 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="how large activations are by depth, with and without layer norm, at the start and after "
-    "the first updates, and the factor √d/‖x‖ of a layer norm's backward pass (T-Fixup's talk)",
+    help="measure how large activations are by depth, with and without layer norm, at the start "
+    "and after the first updates, and the factor √d/‖x‖ of a layer norm's backward pass "
+    "(T-Fixup's talk)",
     options=Options,
     measure=_measure,
     rows=_rows,

@@ -1,4 +1,4 @@
-"""The models of a study, built one after another, and their titles in results."""
+"""Build the models of a study one after another, and find titles for them in results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """A model in the result of any study; ``layers`` is by stack."""
+    """One model in the result of any study, at one depth and seed.
+
+    ``label`` is a short title, ``model`` the architecture with its options or the checkpoint's
+    path; ``layers`` maps stack to number of layers.
+    """
 
     label: str
     model: str
@@ -27,10 +31,10 @@ class MeasuredModel:
 def specimens(
     options: Models, study: str, seeds: int = 1
 ) -> Iterator[tuple[dict[str, Any], Specimen]]:
-    """Yield the fields of ``MeasuredModel`` and the model, depth by depth, one in memory at a time.
+    """Build every model of a study, and yield its ``MeasuredModel`` fields and the model itself.
 
-    Checkpoints are measured at one seed, and models that set their number of layers at one depth.
-    Shows a progress bar.
+    Models come depth by depth, and only one is in memory at a time. Checkpoints are measured at one
+    seed, and models that set their number of layers at one depth. Shows a progress bar.
     """
     bench = Bench(options.conditions)
     subjects = dict.fromkeys(
@@ -58,7 +62,7 @@ def specimens(
 
 
 def titles(models: Sequence[MeasuredModel]) -> list[str]:
-    """The shortest titles that distinguish the models."""
+    """Return the shortest titles that distinguish the models: label, depth, name as needed."""
 
     def depth(model: MeasuredModel) -> str:
         return "-".join(f"{layers}L" for layers in model.layers.values())
@@ -69,18 +73,18 @@ def titles(models: Sequence[MeasuredModel]) -> list[str]:
 
 
 def stacks_in(models: Sequence[MeasuredModel]) -> list[str]:
-    """The stacks that the models have, encoder first."""
+    """Return the names of all stacks that the models have, encoder first."""
     return list(dict.fromkeys(stack for model in models for stack in model.layers))
 
 
 def curve_titles(models: Sequence[MeasuredModel]) -> dict[str, str]:
-    """Subject → its title for all depths."""
+    """Return ``MeasuredModel.model`` → its title for all depths together."""
     labels = {model.model: model.label for model in models}
     return dict(zip(labels, _distinct(list(labels.values()), list(labels))))
 
 
 def _distinct(labels: list[str], names: list[str]) -> list[str]:
-    """The labels; equal ones get the names of the models, with paths shortened if possible."""
+    """Add the models' names to labels that are equal, with paths shortened if possible."""
     tails = ["/".join(name.split("/")[-2:]) for name in names]
     for suffixes in (tails, names):
         titles = [

@@ -1,4 +1,7 @@
-"""Profiles: Var f and ω over depth."""
+"""Study profiles, the measured variances Var f_i of a model's residual branches.
+
+They are drawn over depth, with Admin's residual scales ω_i that they give.
+"""
 
 # no postponed annotations: fairseq's parser generator reads types
 import os
@@ -19,7 +22,7 @@ RELEASE_SITES = [
     *(Site("encoder", 0, name) for name in ("self_attn", "ffn")),
     *(Site("decoder", 0, name) for name in ("self_attn", "encoder_attn", "ffn")),
 ]
-"""The sub-layers of a layer, to which the numbered lines of the release's files refer."""
+"""The sub-layers of one layer, in the order of the lines in profiles of the paper's release."""
 
 QUANTITIES = {
     "branch_variance": "Var f_i(x_{i−1})",
@@ -30,9 +33,11 @@ QUANTITIES = {
 
 @dataclass
 class ProfileFiles(FairseqDataclass):
+    """The options of ``admin-fairseq analyze profile``."""
+
     profiles: Sequence[str] = option(
         (),
-        "profile.json or the release's",
+        "profile.json, or a profile of the paper's release",
         names=("profiles",),
         metavar="FILE",
         nargs="+",
@@ -41,21 +46,24 @@ class ProfileFiles(FairseqDataclass):
 
 
 def more_profiles() -> Any:
-    """The option for files to draw together with the models' own profiles."""
-    text = "profiles to draw together with those of schemes that measure one"
+    """Declare the option for profile files to draw together with the models' own profiles."""
+    text = "profile files to draw together with the profiles of --arch"
     return option((), text, metavar="FILE", nargs="+", type=str)
 
 
 @dataclass
 class ProfilesAndModels(Models):
+    """The options of this study in a report, where models are measured, too."""
+
     profiles: Sequence[str] = more_profiles()
 
 
 @dataclass(frozen=True)
 class ProfiledSubLayer:
-    """``own_share`` is β_ii² of Post-LN, None without variances.
+    """Branch variance and residual scale ω of one sub-layer, with its own branch's share β_ii².
 
-    β_ii is as in section 4.2 of the Admin paper, assuming independent branch and input.
+    ``own_share`` is β_ii² of Post-LN, as in section 4.2 of the Admin paper, assuming independent
+    branch and input; None without variances.
     """
 
     stack: str
@@ -68,21 +76,30 @@ class ProfiledSubLayer:
 
 @dataclass(frozen=True)
 class DrawnProfile:
+    """A profile under the name that it has in the picture."""
+
     name: str
     sublayers: list[ProfiledSubLayer]
 
 
 @dataclass(frozen=True)
 class Result:
+    """The result of ``admin-fairseq analyze profile``."""
+
     conditions: Optional[dict[str, Any]]  # of the models, if there are any
     profiles: list[DrawnProfile]
 
     @property
     def stacks(self) -> list[str]:
+        """Return the names of all stacks (encoder, decoder) in the profiles."""
         return list(dict.fromkeys(s.stack for profile in self.profiles for s in profile.sublayers))
 
 
 def _measure(options: Union[ProfileFiles, ProfilesAndModels]) -> Result:
+    """Read the profile files and, in a report, add the profiles of the models.
+
+    Raises AdminError if a file is not a profile.
+    """
     names = _names(options.profiles)
     found = [(names[path], read_profile(path, RELEASE_SITES)) for path in options.profiles]
     conditions = None
@@ -93,7 +110,7 @@ def _measure(options: Union[ProfileFiles, ProfilesAndModels]) -> Result:
 
 
 def _measured(options: Models) -> list[tuple[str, Profile]]:
-    """The profiles of the models that have one, with the models' titles."""
+    """Build the models, and return the titles and profiles of those that have a profile."""
     found = [
         (MeasuredModel(**about), specimen.profile)
         for about, specimen in specimens(options, "profile")
@@ -103,12 +120,13 @@ def _measured(options: Models) -> list[tuple[str, Profile]]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Path → its title: folder and file name, or the whole path where these are not unique."""
+    """Return path → a title: folder and file name or, if not unique, the whole path."""
     short = {path: "/".join(os.path.abspath(path).split(os.sep)[-2:]) for path in paths}
     return short if len(set(short.values())) == len(paths) else {path: path for path in paths}
 
 
 def _sublayers(profile: Profile) -> list[ProfiledSubLayer]:
+    """Return the sub-layers of a profile, with the share of each one's own branch."""
     return [
         ProfiledSubLayer(
             site.stack,
@@ -125,6 +143,7 @@ def _sublayers(profile: Profile) -> list[ProfiledSubLayer]:
 def _own_share(
     omega: float, of_input: Optional[float], of_branch: Optional[float]
 ) -> Optional[float]:
+    """Compute Var f / (ω² Var x + Var f), the branch's share of the output's variance."""
     if of_input is None or of_branch is None:
         return None
     total = omega**2 * of_input + of_branch
@@ -132,6 +151,7 @@ def _own_share(
 
 
 def _rows(result: Result) -> list[Row]:
+    """Return the rows of the CSV file: one per profile and sub-layer."""
     return [
         {"profile": profile.name, **vars(sublayer)}
         for profile in result.profiles
@@ -140,11 +160,13 @@ def _rows(result: Result) -> list[Row]:
 
 
 def _of(profile: DrawnProfile, stack: str, quantity: str) -> list[float]:
+    """Return one quantity of all sub-layers in a stack, NaN where it is unknown."""
     values = [getattr(s, quantity) for s in profile.sublayers if s.stack == stack]
     return [float("nan") if value is None else value for value in values]
 
 
 def _draw(result: Result) -> dict[str, Picture]:
+    """Describe the picture: panels for each stack and quantity, a line per profile."""
     panels = [
         Panel(
             stack,
@@ -165,6 +187,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _read(result: Result) -> list[str]:
+    """Return the findings as lines of text: one per profile and stack."""
     return [
         f"{profile.name}, {stack}: ω from {omegas[0]:.4g} to {omegas[-1]:.4g} over "
         f"{len(omegas)} sub-layers, largest {max(omegas):.4g}"
@@ -176,7 +199,7 @@ def _read(result: Result) -> list[str]:
 
 
 STUDY = Study(
-    help="profile files drawn: Var f and ω over depth",
+    help="draw profile files: Var f and ω over depth",
     options=ProfileFiles,
     measure=_measure,
     rows=_rows,
