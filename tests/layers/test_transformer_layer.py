@@ -139,7 +139,7 @@ def test_a_step_on_kernels_equals_one_on_reference_kernels(scheme, build, batch,
     monkeypatch.setitem(SCHEMES, "shifted", SHIFTED)
     launched = []
     monkeypatch.setattr(residuals, "fuses", lambda x, branch: not launched.append(x))
-    model = moved(build(init_type=scheme, encoder_layers=2, decoder_layers=2, dropout=0.0))
+    model = moved(build(init_type=scheme, encoder_layers=1, decoder_layers=1, dropout=0.0))
     found = step(model, batch)
     assert bool(launched) is has_kernel(model)
     assert launched or not scheme.startswith(FUSED)
