@@ -1,4 +1,4 @@
-"""Ranges of numeric options ("bounds"), and functions that check options against them."""
+"""Ranges ("bounds") of numeric options, and functions that check options against them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Mapping, Union
 from admin_fairseq.errors import AdminError, shortened
 
 MOST = sys.maxsize
-"""The largest whole number admitted where nothing else limits it: the maximum length of a list."""
+"""The largest whole number that an option without a bound of its own admits."""
 
 
 @dataclass(frozen=True)

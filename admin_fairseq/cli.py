@@ -1,7 +1,7 @@
 """The command ``admin-fairseq SUBCOMMAND``; the only module that prints.
 
 ``admin_fairseq_cli`` is the installed entry point: it calls ``main``, but answers --help and
---version itself, without importing this module and with it torch.
+--version itself, without importing this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The models' options: those of fairseq's transformer, under flat names, and the plugin's own.
+"""The models' options: those of fairseq's transformer, with flat names, and the plugin's own.
+
+A flat name is one as on the command line: encoder_layers, not encoder.layers.
 
 Options that the architecture's name determines (sizes, scheme) have the default None and are filled
 in by ``apply_architecture``, so that ``--arch`` and hydra's ``model=`` work alike.
@@ -123,9 +125,8 @@ BOUNDS = {
 def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
     """List fairseq's options as (name, type, field), nested ones with flat names.
 
-    For example, encoder.layers becomes encoder_layers.
-
-    Unsupported options are left out; those that the architecture determines get the default None.
+    For example, encoder.layers becomes encoder_layers. Unsupported options are left out; those that
+    the architecture determines get the default None.
     """
     flat = []
     for stock in fields(config):

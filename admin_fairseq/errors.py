@@ -71,7 +71,7 @@ def writable(text: str, stream: IO[str]) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Return ``text``; if it is longer than ``longest`` characters, leave out its middle."""
+    """Return ``text``; leave out its middle if ``text`` is longer than ``longest`` characters."""
     if len(text) <= longest:
         return text
     half = longest // 2

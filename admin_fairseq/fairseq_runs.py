@@ -94,8 +94,8 @@ def first_batches(
 def naming_errors(who: object, what: str) -> Iterator[None]:
     """Turn any exception in the block into an AdminError: ``who``: fairseq cannot ``what`` it.
 
-    Only the first line of the exception is kept, since fairseq's are mostly about options that
-    contradict each other. Running out of memory raises OutOfMemory.
+    fairseq raises exceptions of many kinds for options that contradict each other; only the first
+    line is kept. Running out of memory raises OutOfMemory.
     """
     try:
         with naming_out_of_memory():

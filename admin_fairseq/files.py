@@ -213,7 +213,7 @@ def clear_remains(path: str) -> None:
 
 
 def _temporary_prefix(path: str) -> str:
-    """Return the start of the path of all temporary files for ``path``: a hidden name beside it."""
+    """Return how the paths of all temporary files for ``path`` begin: hidden names beside it."""
     folder, name = os.path.split(os.path.abspath(path))
     short = os.fsdecode(os.fsencode(name)[:240])  # plus 10 characters of ours; 255 are allowed
     return os.path.join(folder, f".{short}-")

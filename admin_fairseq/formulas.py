@@ -1,4 +1,4 @@
-"""The mathematics of the schemes: pure functions of numbers.
+"""The mathematics of the schemes (--init-type): pure functions of numbers.
 
 N and M are the numbers of encoder and decoder layers; a language model has N = 0. n is the number
 of sub-layers in one stack: self-attention and FFN in each encoder layer; self-attention,
@@ -200,7 +200,7 @@ def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
 
 
 def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
-    """Return L = 2N + 3M, the number of branches in the whole model; 2M without an encoder."""
+    """Return L = 2N + 3M, the number of residual branches in a model; 2M without an encoder."""
     layers = encoder_layers, decoder_layers
     return encoder_sublayers(*layers) + decoder_sublayers(*layers)
 

@@ -54,7 +54,7 @@ class XavierUniform(Rule):
 class XavierNormal(Rule):
     """Rule that draws from N(0, 2 g² / (fan_in + fan_out)), g = ``gain(N, M)``.
 
-    Source: Glorot and Bengio 2010.
+    N and M are the numbers of encoder and decoder layers. Source: Glorot and Bengio 2010.
     """
 
     gain: Formula
@@ -67,7 +67,7 @@ class XavierNormal(Rule):
 class Uniform(Rule):
     """Rule that draws from U(-a, a), a = ``bound(rows, columns, layer)``.
 
-    Rows and columns of a linear map's weight are its fan_out and fan_in.
+    Rows and columns of a linear map's weight are its fan_out and fan_in; ``layer`` counts from 1.
     """
 
     bound: Callable[[int, int, int], float]
@@ -101,7 +101,7 @@ class Zero(Rule):
 
 @dataclass(frozen=True)
 class Scale(Rule):
-    """Rule that multiplies the current values by ``factor(N, M)``."""
+    """Rule that multiplies the parameter by ``factor(N, M)``, N and M being the model's depths."""
 
     factor: Formula
 
@@ -115,9 +115,9 @@ def initialize(
 ) -> None:
     """Apply ``rules`` in order, in place, to the parameters and buffers that match their patterns.
 
-    A buffer is a scheme's constant. A parameter shared under two names is changed once. A decoder
-    without encoder-decoder attention has N = 0 in the rules' formulas, whatever ``encoder_layers``
-    is.
+    A buffer holds a constant that a scheme defines. A parameter shared under two names is changed
+    once. A decoder without encoder-decoder attention has N = 0 in the rules' formulas, whatever
+    ``encoder_layers`` is.
 
     The embedding of padding is set to zero. Pretrained embeddings (``models.embeddings``) keep
     their values: drawing them anew would lose them, and a factor meant for N(0, 1/d) does not suit

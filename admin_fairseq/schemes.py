@@ -104,8 +104,6 @@ class Profiling(Enum):
     """What a scheme does about the profile (measured per-layer variances) before training.
 
     Admin's residual scales ω are computed from the profile.
-
-    ω is Admin's residual scale.
     """
 
     NONE = "no profile"
@@ -201,7 +199,7 @@ FIXUP_WEIGHTS = (
 
 
 def _admin(profile: Profiling) -> Scheme:
-    """Make an Admin scheme; the three differ only in whether they measure or read the profile."""
+    """Make one of Admin's three schemes, which differ in whether they measure or read a profile."""
     return Scheme(
         f"Admin: {profile.value}",
         formulas.ADMIN_PAPER,
@@ -215,7 +213,10 @@ def _admin(profile: Profiling) -> Scheme:
 
 
 def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
-    """Set the residual scales ω by --output-change-scale; train them with --omega-trainable."""
+    """Return admin-torch with residual scales ω by --output-change-scale.
+
+    With --omega-trainable they are trained.
+    """
     omega = formulas.ADMIN_TORCH[options.output_change_scale]
     return replace(
         scheme,
@@ -228,14 +229,14 @@ def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
 
 
 def _branchnorm(scheme: Scheme, options: Any) -> Scheme:
-    """Let the branches' factor α grow from 0 to 1 over --branchnorm-updates updates."""
+    """Return BranchNorm with a branch factor α that grows from 0 to 1 in --branchnorm-updates."""
     return replace(scheme, residual=partial(GrowingResidual, updates=options.branchnorm_updates))
 
 
 def _subln(scheme: Scheme, options: Any) -> Scheme:
-    """Follow the paper's text with --subln-in-encoder-attention, otherwise the authors' code.
+    """Return Sub-LN by the paper's text with --subln-in-encoder-attention, else by the code.
 
-    Only the text has a second layer norm and a weight gain in attention to the encoder.
+    Only the text gives attention to the encoder a second layer norm and a weight gain.
     """
     if not options.subln_in_encoder_attention:
         return scheme

@@ -134,7 +134,7 @@ def restores_weights(cfg: DictConfig) -> bool:
 
 
 def _asked_for(cfg: DictConfig) -> Optional[str]:
-    """Return the path of the checkpoint that the options ask for; None to start from scratch."""
+    """Return the path of the checkpoint to start from (--restore-file and others), or None."""
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
         asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
@@ -206,7 +206,7 @@ def _newest_first(cfg: DictConfig) -> Iterator[str]:
 
 
 def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``load_checkpoint`` to refuse missing files and to continue runs that were killed.
+    """Wrap fairseq's ``load_checkpoint`` to refuse missing files and to continue killed runs.
 
     Without checkpoint_last.pt it loads the newest checkpoint in --save-dir; for a damaged file, the
     error names a command that continues from another. A run with all updates done ends here.

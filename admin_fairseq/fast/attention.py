@@ -43,7 +43,9 @@ class Attention(MultiheadAttention):
         need_head_weights: bool = False,
         layouts: Optional[tuple[Layout, Layout]] = None,
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """Attend from query (T x B x C) to key (S x B x C); each is packed, if its layout packs.
+        """Attend from query (T x B x C) to key (S x B x C).
+
+        Either is N x 1 x C instead if its layout packs (leaves out padding).
 
         ``layouts``, those of queries and of keys, replace the masks; without them fairseq's own
         forward runs. Returns a tensor shaped like query and, if requested, the attention weights: B

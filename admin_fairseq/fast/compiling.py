@@ -25,7 +25,7 @@ sentence, or of one position.
 
 
 class CompilingError(AdminError, RuntimeError):
-    """The error that torch cannot compile on this machine.
+    """The error raised when torch cannot compile on this machine.
 
     It is also a RuntimeError, like torch's own: on any other error in an update, fairseq's trainer
     writes a checkpoint, crash.pt.
@@ -33,18 +33,18 @@ class CompilingError(AdminError, RuntimeError):
 
 
 def compile_for_training(layer: nn.Module) -> None:
-    """Make ``layer`` run compiled on the fast path in training; its parameters keep their names.
+    """Make ``layer`` run compiled in training on the fast path (without --reference-kernels).
 
-    It runs uncompiled outside of training, since incremental decoding changes its state in every
-    step; on fairseq's own path, where hooks watch it to measure a profile (per-layer variances);
-    and when it returns attention weights, which would double the variants of all layers. Calling it
-    raises CompilingError where torch cannot compile.
+    Its parameters keep their names. It runs uncompiled outside of training, since incremental
+    decoding changes its state in every step; on fairseq's own path, where hooks watch it to measure
+    a profile (per-layer variances); and when it returns attention weights, which would double the
+    variants of all layers. Calling it raises CompilingError where torch cannot compile.
     """
     layer.forward = partial(_forward, layer)  # not a closure: copies would call this layer
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Call the layer's forward, compiled if it trains on the fast path and returns no attention."""
+    """Call the layer's forward, compiled in training on the fast path without attention weights."""
     plain = type(layer).forward
     fast = kwargs.get("layout") is not None
     if not (fast and layer.training) or kwargs.get("need_attn"):

@@ -21,7 +21,10 @@ ROOM = 16  # positions for which memory is added whenever all are used
 
 
 class AttentionInputs(NamedTuple):
-    """The inputs of attention at the new position. In self-attention, B is R and K is 1."""
+    """The query, keys, values and mask of attention from the new position.
+
+    In self-attention, B is R and K is 1.
+    """
 
     query: Tensor  # B x H x K x D
     keys: Tensor  # B x H x (t or S) x D
@@ -30,7 +33,7 @@ class AttentionInputs(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """The copies within a ``Past`` that reorder R rows of t positions."""
+    """The copies, within a ``Past``, that reorder R rows of t positions in beam search."""
 
     origins: Tensor  # t x R: the row in which each entry was decoded, after reordering
     sources: Tensor  # flat indices into t x capacity to copy from ...
@@ -50,7 +53,7 @@ class Selection:
         self._moves: dict[tuple[int, ...], tuple[Optional[Tensor], Moves]] = {}
 
     def of(self, sentences: int, hypotheses: int = 1) -> tuple[Optional[Tensor], int]:
-        """Find which of ``sentences`` survive, if each has ``hypotheses`` neighbouring rows.
+        """Find which of a number of ``sentences``, with ``hypotheses`` rows each, survive the step.
 
         Returns the indices of the surviving sentences (None: all, in the same order) and the number
         of neighbouring rows of each: 1 if rows of different sentences have become neighbours.
@@ -61,7 +64,7 @@ class Selection:
         return self._answers[case]
 
     def _answer(self, sentences: int, hypotheses: int) -> tuple[Optional[Tensor], int]:
-        """Compute the result of ``of``, which caches it."""
+        """Compute what ``of`` returns, without its cache."""
         chosen = self.order.div(hypotheses, rounding_mode="floor")
         first = chosen[::hypotheses]
         if hypotheses > 1 and not torch.equal(chosen, first.repeat_interleave(hypotheses)):
@@ -85,7 +88,7 @@ class Selection:
     def _find_moves(
         self, origins: Optional[Tensor], length: int, rows: int, capacity: int
     ) -> Moves:
-        """Compute the result of ``moves``, which caches it."""
+        """Compute what ``moves`` returns, without its cache."""
         before = torch.arange(rows, device=self.order.device).repeat(length, 1)
         if origins is not None:
             before[: len(origins)] = origins
@@ -97,7 +100,7 @@ class Selection:
 
 
 class Past:
-    """Keys and values of the positions decoded so far, in one tensor with spare space for more.
+    """Self-attention's keys and values of the positions decoded so far, in one growing tensor.
 
     The hypotheses of a sentence share most of their past: reordering copies only the entries that
     differ, in place. The rows of one position are adjacent, so that each entry is contiguous, and
@@ -116,7 +119,7 @@ class Past:
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
     def look_up(self, x: Tensor, padding: Optional[Tensor]) -> AttentionInputs:
-        """Add keys and values of the new position x (R x C); return the inputs of attention there.
+        """Add the new position x (R x C); return the query, keys, values and mask of its attention.
 
         padding: R x 1, True where the new token is padding; None: nowhere.
         """
@@ -133,7 +136,7 @@ class Past:
         return AttentionInputs(query.unsqueeze(2), keys, values, mask)
 
     def reorder(self, selection: Selection) -> None:
-        """Keep the rows that ``selection`` selects, in its order."""
+        """Keep the hypotheses (rows) that ``selection`` selects, in its order."""
         order, capacity = selection.order, self.kept.shape[2]
         if self.padding is not None:
             self.padding = self.padding[order]
@@ -153,7 +156,7 @@ class Past:
         self.kept = grown
 
     def _note_padding(self, new: Optional[Tensor], x: Tensor) -> None:
-        """Append the new position's padding (R x 1) to the padding so far; x: R x C."""
+        """Append the new position's padding (R x 1, or None) to that of earlier ones; x: R x C."""
         if new is not None or self.padding is not None:
             parts = (self.padding, self.length), (new, 1)
             nothing = partial(x.new_zeros, dtype=torch.bool)
@@ -179,13 +182,13 @@ class Memory:
         self.hypotheses = hypotheses
 
     def look_up(self, x: Tensor, padding: Any = None) -> AttentionInputs:
-        """Compute the queries of the new position x (R x C); return attention's inputs there."""
+        """Return query, keys, values and mask for attention from the new position x (R x C)."""
         heads, dim = self.keys.shape[1], self.keys.shape[3]
         query = self.project(x).view(-1, self.hypotheses, heads, dim).transpose(1, 2)
         return AttentionInputs(query, self.keys, self.values, self.mask)
 
     def reorder(self, selection: Selection) -> None:
-        """Keep the sentences whose rows ``selection`` selects, in its order."""
+        """Drop the sentences of which ``selection`` keeps no row, and reorder the others."""
         order, self.hypotheses = selection.of(len(self.keys), self.hypotheses)
         if order is not None:
             self.keys, self.values = self.keys[order], self.values[order]

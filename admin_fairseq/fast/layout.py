@@ -15,7 +15,7 @@ PACKS_FROM = 0.05
 
 
 class Layout(NamedTuple):
-    """The padding and masks of a batch in one stack, and the indices that pack its tokens.
+    """The padding and mask of a batch in encoder or decoder, and the indices that pack its tokens.
 
     A packed tensor is N x 1 x C: the tokens of all sentences as one sequence, without padding.
     Position-wise modules treat it like T x B x C; attention unpacks it.

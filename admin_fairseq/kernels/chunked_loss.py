@@ -74,7 +74,11 @@ class ChunkedLoss:
 
 
 class _Loss(torch.autograd.Function):
-    """The chunked loss as an autograd function; summed, it has its gradients after forward."""
+    """The chunked loss as an autograd function.
+
+    With ``reduce`` its forward pass computes the gradients. Without, each token has its own
+    incoming gradient, so that the backward pass computes them.
+    """
 
     @staticmethod
     def forward(
@@ -122,10 +126,10 @@ def _sweep(
     wanted: tuple[bool, ...] = (False, False, False),
     factors: Optional[Tensor] = None,
 ) -> tuple[Losses, Gradients]:
-    """Compute every token's loss and the ``wanted`` gradients of the losses' sum, chunk by chunk.
+    """Compute each token's loss and the ``wanted`` gradients of the losses' sum, chunk by chunk.
 
-    ``wanted`` says so for features, weight and bias. ``factors`` (N) are the tokens' weights in the
-    sum; None: 1.
+    ``wanted`` has a flag each for features, weight and bias. ``factors`` (N) are the weights of the
+    tokens in the sum; None: 1.
     """
     features = inputs[0]
     rows = _slices(len(features), options.chunk_tokens)
@@ -205,7 +209,7 @@ class _Products:
 
 
 class _Sums:
-    """Sums over the chunks of the wanted gradients (of features, weight and bias)."""
+    """The wanted gradients (of features, weight and bias), accumulated chunk by chunk."""
 
     def __init__(
         self, products: _Products, wanted: tuple[bool, ...], factors: Optional[Tensor]

@@ -51,12 +51,10 @@ def residual_norm(
 ) -> Tensor:
     """Compute LN(ω ⊙ x + dropout(branch)) · weight + bias in float32, in one kernel.
 
-    The result has weight's dtype.
-
-    x, branch and the result are T x B x C, the former of any precision up to float32; omega (None:
-    1), weight and bias have C elements. ``dropout`` is the probability that applies, 0 outside of
-    training. Equal seeds of torch's generator give equal results, since sums are taken in a fixed
-    order.
+    x and branch: T x B x C, of any precision up to float32; omega (None: 1), weight, bias: C.
+    ``dropout`` is the probability that applies, 0 outside of training. The result is T x B x C in
+    weight's dtype. Equal seeds of torch's generator give equal results, since sums are taken in a
+    fixed order.
     """
     seed = torch.randint(2**63 - 1, (1,), device=x.device) if dropout else None
     return _ResidualNorm.apply(x, branch, omega, weight, bias, seed, eps, dropout)

@@ -133,7 +133,10 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
         encoder_padding_mask: Optional[Tensor] = None,
         layout: Optional[Layout] = None,
     ) -> Tensor:
-        """Return the layer's output, shaped like x: S x B x C, or packed as ``layout`` says."""
+        """Return the layer's output, shaped like x.
+
+        x is S x B x C, or N x 1 x C if ``layout`` packs (leaves out padding).
+        """
 
         def self_attention(x: Tensor) -> Tensor:
             return self.self_attn(
@@ -211,10 +214,10 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
     ) -> tuple[Tensor, Optional[Tensor], None]:
         """Compute the layer's output and, if requested, the weights of attention to the encoder.
 
-        x is T x B x C, or packed as ``layout`` says; encoder_out is S x B x C, or packed as
-        ``memory_layout`` says. Returns the output (shaped like x), the weights (B x T x S, or heads
-        x B x T x S with ``need_head_weights``; None unless requested or decoding) and None, where
-        fairseq's layer returns a state for ONNX.
+        x is T x B x C and encoder_out S x B x C; either is N x 1 x C instead if its layout
+        (``layout``, ``memory_layout``) packs, that is, leaves out padding. Returns the output
+        (shaped like x), the weights (B x T x S, or heads x B x T x S with ``need_head_weights``;
+        None unless requested or decoding) and None, where fairseq's layer returns a state for ONNX.
         """
         attention = None
 

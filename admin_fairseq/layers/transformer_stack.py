@@ -39,7 +39,7 @@ EncoderOut = dict[str, list[Tensor]]
 
 
 class TransformerStack:
-    """Base class of the encoder and the decoder."""
+    """Base class of encoder and decoder: choice of fast path, and connections between layers."""
 
     reference_kernels: bool
 
@@ -71,7 +71,7 @@ class TransformerStack:
 
 
 class States(Sequence):
-    """The outputs of all layers in one pass: tensors T x B x C, unpacked when accessed."""
+    """The outputs of all layers: kept without padding, expanded to T x B x C when accessed."""
 
     def __init__(self, states: list[Tensor], layout: Layout) -> None:
         self._states, self._layout = states, layout
@@ -102,7 +102,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         return_all_hiddens: bool = False,
         token_embeddings: Optional[Tensor] = None,
     ) -> dict[str, Sequence[Tensor]]:
-        """Encode src_tokens (B x S); return the dictionary that fairseq's encoder returns.
+        """Encode src_tokens (B x S) and return the dictionary that fairseq's encoder returns.
 
         On padding its values are undefined.
         """
@@ -248,7 +248,11 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
 def _read(
     encoder_out: Optional[EncoderOut], incremental_state: Optional[dict[str, Any]]
 ) -> tuple[Optional[Tensor], Layout]:
-    """Return the encoder's output for attention (S x B x C, or packed) and its layout."""
+    """Return the encoder's output for attention and its ``Layout`` (where its padding is).
+
+    The output is S x B x C, or packed (N x 1 x C, without padding). It is None in a decoder without
+    an encoder.
+    """
     if encoder_out is None or not encoder_out["encoder_out"]:
         return None, Layout()
     memory = encoder_out["encoder_out"][0]

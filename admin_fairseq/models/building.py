@@ -1,4 +1,4 @@
-"""Steps shared by the models' ``build_model``, and the registration of the models with fairseq."""
+"""The steps that both models' ``build_model`` share, and their registration with fairseq."""
 
 from __future__ import annotations
 
@@ -35,11 +35,6 @@ def finish_building(
     weights. ``cfg`` is the argument of ``build_model``, ``config`` the same options completed and
     checked. Raises AdminError if the profile (measured per-layer variances), the run's precision or
     its criterion does not fit the model.
-
-    ω is set only where a training run starts from newly drawn weights. ``cfg`` is the argument of
-    ``build_model``, ``config`` the same options completed and checked. Raises AdminError if the
-    profile (measured per-layer variances), the run's precision or its criterion does not fit the
-    model.
     """
     run, scheme = run_of(cfg), config.scheme
     afresh = run is not None and starts_afresh(run, scheme)
@@ -75,7 +70,7 @@ def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
 
 
 def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None:
-    """Call ``check_model`` of the run's criterion, if it has one; it may raise AdminError."""
+    """Call ``check_model`` of the run's criterion, if it has one, which may raise AdminError."""
     name = OmegaConf.select(run, "criterion._name") if run is not None else None
     check = getattr(CRITERION_REGISTRY.get(name), "check_model", None)
     if check is not None:

@@ -16,7 +16,7 @@ LONGEST_LINE = 1 << 20  # characters, enough for a word and 50,000 numbers
 
 
 def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) -> None:
-    """Copy the file's vectors to the rows of ``embedding`` whose word it has, in place.
+    """Copy the vectors in the file ``path`` to the rows of ``embedding``, in place, by word.
 
     The boolean vector ``embedding.loaded`` tells these rows from the others afterwards. Each line
     of the file is a word and its numbers; a first line of another form, such as word2vec's header,

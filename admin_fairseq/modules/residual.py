@@ -36,7 +36,7 @@ class Residual(nn.Module):
     def norm(
         self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
     ) -> Tensor:
-        """Join x with the branch after dropout and apply layer norm: T x B x C, in its dtype."""
+        """Join x with the branch after dropout and apply the layer norm: T x B x C."""
         return layer_norm(norm, self(x, dropout(branch)))
 
 

@@ -27,7 +27,7 @@ class AdamOptions(FairseqDataclass):
 
 
 class AdamLike(FairseqOptimizer):
-    """Base class of optimisers with the options of fairseq's adam.
+    """Base class of this plugin's optimisers, which have the options of fairseq's adam.
 
     A subclass names its ``optimizer_class``, a torch optimiser, which is constructed with the
     options.
