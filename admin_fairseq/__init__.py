@@ -1,13 +1,14 @@
-"""Deep transformers for fairseq: ``fairseq-train --user-dir admin_fairseq``.
+"""Plugin of deep transformers for fairseq: ``fairseq-train --user-dir admin_fairseq``.
 
-Importing the package registers its models, optimisers and schedules with fairseq.
+Importing the package patches faults of fairseq (``repairs``, ``starting``), then registers the
+package's models, criterion, optimisers and learning-rate schedules with fairseq.
 """
 
 import logging
 import os
 import warnings
 
-# advises to install tensorboardX when it is imported
+# when imported, this module logs the advice to install tensorboardX
 logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # from fairscale, which fairseq imports
@@ -65,10 +66,10 @@ from admin_fairseq.optim import adam_fused, novograd, radam  # noqa: E402, F401
 
 
 def _paths_of_user_dir() -> list[str]:
-    """Other paths under which fairseq's --user-dir may look for this package.
+    """Return other paths under which fairseq's --user-dir may look for this package.
 
-    fairseq refuses a package that is already imported unless ``__path__`` contains the path that it
-    uses itself: an absolute one, or one relative to fairseq's own folder.
+    fairseq refuses a package that is already imported unless its ``__path__`` contains the path
+    that fairseq computes for it: an absolute one, or one relative to fairseq's own folder.
     """
     here = os.path.dirname(os.path.abspath(__file__))
     beside_fairseq = os.path.join(os.path.dirname(utils.__file__), "..", __name__)

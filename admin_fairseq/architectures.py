@@ -1,4 +1,8 @@
-"""The names given to --arch: a family (norm placement, default scheme), a model, a size."""
+"""The table of architectures, the names given to --arch.
+
+Each name combines a family (its prefix: layer-norm placement and default scheme), a model
+(translation or language model) and a size (the suffix: widths, heads, layers).
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,13 @@ BIG = {"embed_dim": 1024, "ffn_embed_dim": 4096, "attention_heads": 16}
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model, fairseq's equivalent, and the sizes of its architectures."""
+    """A model that this plugin registers: fairseq's equivalent of it, and the sizes it comes in."""
 
     stacks: tuple[str, ...]
     stock: str  # fairseq's model that computes the same once ω is folded in
-    options: type  # of fairseq's model
+    options: type  # the options dataclass of fairseq's model
     task: str
-    suffix: str  # of its architectures' names, before the size
+    suffix: str  # what the names of its architectures have before the size
     sizes: dict[str, dict[str, Any]]
 
 
@@ -58,10 +62,11 @@ MODELS = {
         },
     ),
 }
-"""Models, and the sizes of fairseq's own architectures of the same names."""
+"""Name of a registered model → its properties; the sizes are those of fairseq's own architectures.
+"""
 
 KINDS = {**MODELS, **{model.stock: model for model in MODELS.values()}}
-"""Name of a model, ours or stock → the row."""
+"""Name of a model, this plugin's or fairseq's equivalent → its properties, the same for both."""
 
 PER_STACK = {"embed_dim", "ffn_embed_dim", "attention_heads", "layers"}
 COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn": "relu"}
@@ -69,12 +74,13 @@ COMMON = {"layers": 6, "dropout": 0.1, "attention_dropout": 0.0, "activation_fn"
 
 @dataclass(frozen=True)
 class Family:
-    """Architectures with the same prefix: their default scheme and their norm placement."""
+    """The architectures with one prefix: their default --init-type and layer-norm placement."""
 
     init_type: str
-    norm: Optional[Norm] = None  # None: the scheme's
+    norm: Optional[Norm] = None  # None: where the scheme places it
 
     def admits(self, scheme: Scheme) -> bool:
+        """Return whether --init-type may select ``scheme`` for an architecture of this family."""
         flexible = scheme.norm is Norm.EACH and self.norm in (Norm.POST, Norm.PRE)
         return self.norm is None or scheme.norm is self.norm or flexible
 
@@ -94,7 +100,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a name given to --arch stands for."""
+    """What a name given to --arch stands for: a model, a family and default values of options."""
 
     model: str
     family: Family
@@ -103,6 +109,7 @@ class Architecture:
 
 
 def _architectures() -> dict[str, Architecture]:
+    """Build the table of architectures: every family combined with every size of every model."""
     table = {}
     for model_name, model in MODELS.items():
         for family_name, family in FAMILIES.items():
@@ -119,4 +126,4 @@ def _architectures() -> dict[str, Architecture]:
 
 
 ARCHITECTURES = _architectures()
-"""--arch → what it stands for."""
+"""Name given to --arch → its model, family and default options."""

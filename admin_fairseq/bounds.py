@@ -1,4 +1,4 @@
-"""Bounds of numeric options, and the check of options against tables of bounds."""
+"""Ranges ("bounds") of numeric options, and functions that check options against them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any, Mapping, Union
 from admin_fairseq.errors import AdminError, shortened
 
 MOST = sys.maxsize
-"""The largest count: what the length of a list can be."""
+"""The largest whole number that an option without a bound of its own admits."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Numbers from ``lowest`` to ``highest``, both included; never infinity or NaN.
+    """A range of numbers from ``lowest`` to ``highest``, both included; never infinity or NaN.
 
-    As the type of an argparse option, it parses such a number and refuses any other text.
+    ``number in bounds`` tests membership; ``whole`` admits whole numbers only. As the ``type`` of
+    an argparse option, an instance parses the option's text and refuses numbers outside the range.
     """
 
     lowest: float
@@ -47,22 +48,22 @@ class Bounds:
 
 
 def counting(lowest: int, highest: int = MOST) -> Bounds:
-    """Bounds of whole numbers."""
+    """Return the range of the whole numbers from ``lowest`` to ``highest``."""
     return Bounds(lowest, highest, whole=True)
 
 
 NON_NEGATIVE = Bounds(0)
 SHARE = Bounds(0, 1)
-"""Probabilities, and parts of a whole."""
+"""The range of probabilities and of fractions of a whole."""
 SEED = counting(0, 2**32 - 1)
-"""numpy takes no others."""
+"""The range of random seeds, which is that of numpy's generators."""
 
 
 def check(options: Any, bounds: Mapping[str, Bounds]) -> None:
-    """Raise AdminError that names the first of ``options`` that is out of its bounds.
+    """Raise AdminError that names the first of ``options`` outside its range in ``bounds``.
 
-    Lists must not be empty, and all their numbers within bounds. Options that are missing or None
-    pass.
+    ``bounds`` maps names of attributes of ``options`` to ranges. A list must not be empty, and all
+    its numbers must be in the range. Options that are missing or None pass.
     """
     for name, admitted in bounds.items():
         value: Any = getattr(options, name, None)
@@ -73,14 +74,15 @@ def check(options: Any, bounds: Mapping[str, Bounds]) -> None:
 
 
 def spelled(option: str) -> str:
-    """An option as the command line spells it."""
+    """Return the name of an option as on the command line: ``max_update`` → ``--max-update``."""
     return "--" + option.replace("_", "-")
 
 
 def numbers(given: Any) -> list[Any]:
-    """The numbers in ``given``: a number, a list, or text like ``"(0.9, 0.98)"`` or ``"4,6"``.
+    """Return a list of the numbers in ``given``: a number, a list, or text like ``"(0.9, 0.98)"``.
 
-    fairseq passes such text to ``eval``. Text that is no literal gives an empty list.
+    Replaces fairseq's ``eval`` of such options' text. Text that is not a Python literal gives an
+    empty list.
     """
     try:
         value = ast.literal_eval(given) if isinstance(given, str) else given

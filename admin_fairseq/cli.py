@@ -1,6 +1,7 @@
 """The command ``admin-fairseq SUBCOMMAND``; the only module that prints.
 
-``admin_fairseq_cli`` calls it, and shows its help and version without importing it.
+``admin_fairseq_cli`` is the installed entry point: it calls ``main``, but answers --help and
+--version itself, without importing this module.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from admin_fairseq_cli import SUBCOMMANDS, parser_of
 
 
 class Parser(ArgumentParser):
-    """Reports mistakes in one line, and prints help in any encoding."""
+    """An argument parser that reports mistakes in one line and prints help in any encoding."""
 
     def format_help(self) -> str:
         return writable(super().format_help(), sys.stdout)
@@ -32,7 +33,7 @@ class Parser(ArgumentParser):
 
 
 class Printable(logging.Formatter):
-    """Keeps each message on one line, whatever file names are in it."""
+    """A log formatter that keeps each message on one line, even with odd file names in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -42,7 +43,7 @@ COMMANDS = {
     name: import_module(f"admin_fairseq.commands.{name.replace('-', '_')}").COMMAND
     for name in SUBCOMMANDS
 }
-"""Subcommand → its command."""
+"""Name of a subcommand → its ``Command`` object (options and function)."""
 
 
 def _parser() -> ArgumentParser:
@@ -53,7 +54,10 @@ def _parser() -> ArgumentParser:
 
 
 def _parsed(words: list[str]) -> Namespace:
-    """The options; ``words`` of it are what is meant for another program."""
+    """Parse the command's arguments ``words``; those after ``--`` become ``args.words``, unparsed.
+
+    Only subcommands with ``passes_words_on``, which start another program, accept a ``--``.
+    """
     name = next((word for word in words if word in COMMANDS), None)
     if name is None or not COMMANDS[name].passes_words_on:
         return _parser().parse_args(words)
@@ -65,7 +69,10 @@ def _parsed(words: list[str]) -> Namespace:
 
 @contextmanager
 def _messages_on_stderr() -> Iterator[None]:
-    """Show the package's log messages without decoration, and hide warnings and other logs."""
+    """Show the package's log messages as plain text on standard error inside the ``with`` block.
+
+    Warnings are hidden, and so are other packages' log messages below errors.
+    """
     logger, handler = logging.getLogger("admin_fairseq"), logging.StreamHandler()
     handler.setFormatter(Printable())
     chatter = [(other, other.level) for other in map(logging.getLogger, ("", "fairseq", "hydra"))]
@@ -87,7 +94,7 @@ def _messages_on_stderr() -> Iterator[None]:
 
 @contextmanager
 def _cleaning_up_when_told_to_end() -> Iterator[None]:
-    """Let SIGTERM end the command like an interrupt, so that temporary files are removed."""
+    """Exit on SIGTERM by an exception, as on an interrupt, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can handle signals
         return
@@ -99,12 +106,15 @@ def _cleaning_up_when_told_to_end() -> Iterator[None]:
 
 
 def _readable(text: str) -> str:
-    """``text`` made safe for a terminal, whatever file names are in it."""
+    """Return ``text`` with escapes for characters that a terminal cannot show or would obey.
+
+    File names in the text may contain any character.
+    """
     return writable("\n".join(map(printable, text.split("\n"))), sys.stdout)
 
 
 def _show(text: str, **how: Any) -> None:
-    """Print; raises AdminError if standard output cannot take it (a full disk, its encoding)."""
+    """Print ``text``; raise AdminError if standard output fails (full disk, wrong encoding)."""
     try:
         print(text, **how)
     except BrokenPipeError:
@@ -120,6 +130,7 @@ def _show(text: str, **how: Any) -> None:
 
 @contextmanager
 def _quiet_when_interrupted() -> Iterator[None]:
+    """End the process with status 130, without a traceback, when the user presses Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -127,7 +138,7 @@ def _quiet_when_interrupted() -> Iterator[None]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Run the subcommand that ``argv`` (default: the command line) names."""
+    """Run the subcommand named in the arguments ``argv`` (default: those of the process)."""
     with exit_in_one_line(), _quiet_when_interrupted():
         args = _parsed(sys.argv[1:] if argv is None else list(argv))
         command, debug = COMMANDS[args.command], args.debug
@@ -136,9 +147,11 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
-    """Run ``work`` as a command and print its lines.
+    """Call ``work`` and print the lines that it yields, with a command's handling of errors.
 
-    Errors end the process with one line, unexpected ones too unless ``debug`` asks for tracebacks.
+    An error ends the process with one line on standard error. ``verbatim`` prints lines without
+    escaping characters that are unsafe in a terminal; ``debug`` shows tracebacks of unexpected
+    errors.
     """
     with exit_in_one_line(), _quiet_when_interrupted(), _reporting_unexpected_errors(debug):
         with _messages_on_stderr(), _cleaning_up_when_told_to_end():
@@ -149,7 +162,10 @@ def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bo
 
 @contextmanager
 def _reporting_unexpected_errors(debug: bool) -> Iterator[None]:
-    """Turn any other exception into an AdminError, unless ``debug``."""
+    """Turn unexpected exceptions into AdminErrors that ask for a report, unless ``debug`` is set.
+
+    A BrokenPipeError is ignored: the program that read the output, such as ``head``, has ended.
+    """
     try:
         yield
     except BrokenPipeError:  # the reader of our output, such as head, has ended

@@ -1,7 +1,9 @@
-"""The model's options: those of fairseq's transformer, flat as on the command line, and ours.
+"""The models' options: those of fairseq's transformer, with flat names, and the plugin's own.
 
-What an architecture's name decides (sizes, scheme) has the default None and is filled in by
-``apply_architecture``, so that ``--arch`` and hydra's ``model=`` are handled alike.
+A flat name is one as on the command line: encoder_layers, not encoder.layers.
+
+Options that the architecture's name determines (sizes, scheme) have the default None and are filled
+in by ``apply_architecture``, so that ``--arch`` and hydra's ``model=`` work alike.
 """
 
 from argparse import Namespace
@@ -65,16 +67,22 @@ DECIDED_BY_ARCHITECTURE = {
 }
 
 SYNONYMS = {"admin": "adaptive-auto"}
-"""Other names that --init-type accepts → scheme."""
+"""Other names that --init-type accepts → the scheme that they stand for."""
 
 INIT_TYPES = [*SCHEMES, *SYNONYMS]
 
 LAYERS = counting(1, 10_000)
-"""Of a stack, up to ten times the deepest published model (Wang et al. 2022, DeepNet)."""
+"""Range of the number of layers of an encoder or decoder.
+
+The highest is ten times the depth of the deepest published model (Wang et al. 2022, DeepNet).
+"""
 
 WIDEST = 2**16
 WIDTH = counting(4, WIDEST)
-"""Sinusoidal positions need four channels; the widest published models have some 20,000."""
+"""Range of the model's width (channels).
+
+Sinusoidal positions need four channels; the widest published models have some 20,000.
+"""
 
 POSITIONS = counting(1, 1_000_000)
 
@@ -96,7 +104,7 @@ SIZES = {
         ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
     ),
 }
-"""Options that determine a model's memory, fairseq's own models included."""
+"""Options that determine a model's memory → the range of each; for fairseq's own models too."""
 
 BOUNDS = {
     **SIZES,
@@ -111,11 +119,15 @@ BOUNDS = {
     "profile_batches": counting(1),
     **{o.name: o.bounds for scheme in SCHEMES.values() for o in scheme.options if o.bounds},
 }
-"""Numeric option → its bounds."""
+"""Name of a numeric option → the range that its value must be in."""
 
 
 def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
-    """fairseq's options, nested or not, as flat fields: encoder.layers → encoder_layers."""
+    """List fairseq's options as (name, type, field), nested ones with flat names.
+
+    For example, encoder.layers becomes encoder_layers. Unsupported options are left out; those that
+    the architecture determines get the default None.
+    """
     flat = []
     for stock in fields(config):
         name = prefix + stock.name
@@ -130,14 +142,14 @@ def _stock_fields(config: type, prefix: str = "") -> List[Tuple[str, Any, Any]]:
 
 
 def default_of(option: Field) -> Any:
-    """The default of a dataclass's field, made anew where a factory makes it."""
+    """Return the default value of a dataclass field, calling its factory if it has one."""
     if option.default_factory is MISSING:
         return option.default
     return option.default_factory()
 
 
 def _scheme_fields() -> Iterator[Tuple[str, Any, Any]]:
-    """The options that belong to a single scheme."""
+    """Yield the options that belong to a single scheme, as (name, type, field) for a dataclass."""
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
             kind = ChoiceEnum(list(option.choices)) if option.choices else type(option.default)
@@ -152,9 +164,10 @@ OptionsOfOneScheme: Any = make_dataclass(
 
 @dataclass
 class SchemeOptions(OptionsOfOneScheme):
-    """The options that fairseq's models do not have.
+    """The model options that this plugin adds to those of fairseq's transformer.
 
-    fairseq wants the choices of an option as its annotation, which no type checker can follow.
+    fairseq expects the choices of an option as its type annotation, which no type checker can
+    follow.
     """
 
     init_type: Optional[ChoiceEnum(INIT_TYPES)] = field(  # type: ignore[valid-type]
@@ -169,7 +182,10 @@ class SchemeOptions(OptionsOfOneScheme):
     )
     profile_path: Optional[str] = field(
         default=None,
-        metadata={"help": "file with Admin's profile (default: profile.json in --save-dir)"},
+        metadata={
+            "help": "file with Admin's profile (measured per-layer variances; "
+            "default: profile.json in --save-dir)"
+        },
     )
     profile_batches: int = field(
         default=1, metadata={"help": "profile this many batches on every worker"}
@@ -199,23 +215,26 @@ class SchemeOptions(OptionsOfOneScheme):
 
     @property
     def scheme(self) -> Scheme:
+        """The scheme that --init-type selects, with the scheme's own options applied."""
         return scheme_of(self)
 
     @property
     def depths(self) -> Tuple[int, int]:
-        """(N, M): the layers of encoder and decoder, 0 where there is no such stack."""
+        """(N, M): the numbers of encoder and decoder layers, 0 for a model without that stack."""
         return getattr(self, "encoder_layers", 0), getattr(self, "decoder_layers", 0)
 
     @property
     def stacks(self) -> Tuple[str, ...]:
+        """The stacks of the model: ("encoder", "decoder"), or ("decoder",) for a language model."""
         return MODELS[ARCHITECTURES[self._name].model].stacks
 
     def nested(self) -> TransformerConfig:
-        """These options, ours included, nested as fairseq's encoder and decoder read them."""
+        """Return all these options nested (cfg.encoder.layers), as fairseq's stacks read them."""
         return TransformerConfig.from_namespace(Namespace(**vars(self)))
 
 
 def _with_stock_options(model: str) -> type:
+    """Make the options dataclass of ``model``: ``SchemeOptions`` and fairseq's options for it."""
     return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(SchemeOptions,))
 
 
@@ -234,17 +253,17 @@ class AdminLanguageModelConfig(LanguageModelOptions):
 
 
 CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
-"""Model → its options."""
+"""Name of a registered model → the dataclass of its options."""
 
 PLUGIN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
-"""Options that fairseq's transformer does not have."""
+"""Names of the options that this plugin adds to those of fairseq's transformer."""
 
 
 def apply_architecture(config: Any, name: str) -> None:
-    """Fill in, in place, options that the user left to the named architecture; then check.
+    """Fill in, in place, the options that the user did not give: the defaults of --arch ``name``.
 
-    ``config`` is a Namespace, a DictConfig or the dataclass. Raises AdminError where the options
-    contradict each other.
+    ``config`` is a Namespace, a DictConfig or the dataclass. Raises AdminError if --init-type is
+    unknown, or if it, the architecture and the layer-norm options contradict each other.
     """
     architecture = ARCHITECTURES[name]
     stacks = MODELS[architecture.model].stacks
@@ -274,6 +293,7 @@ def apply_architecture(config: Any, name: str) -> None:
 
 
 def _check_norm(config: Any, name: str) -> None:
+    """Raise AdminError if options contradict each other about where layer norm is placed."""
     architecture, scheme = ARCHITECTURES[name], SCHEMES[config.init_type]
     family = architecture.family
     stacks = MODELS[architecture.model].stacks
@@ -302,7 +322,7 @@ def _check_norm(config: Any, name: str) -> None:
 
 
 def _check_scheme_options(config: SchemeOptions) -> None:
-    """Refuse options of other schemes, unknown choices, and LayerDrop with DLCL."""
+    """Raise AdminError for options of another scheme, unknown choices, and LayerDrop with DLCL."""
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
             value = getattr(config, option.name)
@@ -324,7 +344,7 @@ def _check_scheme_options(config: SchemeOptions) -> None:
 
 
 def _check_numbers(config: SchemeOptions) -> None:
-    """Refuse numbers out of bounds, and sizes that do not fit together."""
+    """Raise AdminError for numbers outside their range, and for sizes that do not fit together."""
     bounds.check(config, BOUNDS)
     for stack in config.stacks:
         width, heads = (
@@ -341,7 +361,7 @@ def _check_numbers(config: SchemeOptions) -> None:
 
 @contextmanager
 def telling_contradictions() -> Iterator[None]:
-    """Turn what fairseq raises about a model's options into one line."""
+    """Turn fairseq's exceptions about the model's options in the ``with`` block into AdminError."""
     try:
         yield
     except (AssertionError, OSError, ValueError) as error:
@@ -349,12 +369,19 @@ def telling_contradictions() -> Iterator[None]:
 
 
 def _known(value: Any) -> Any:
-    """Unresolved ``${...}`` interpolations, which need the run's configuration, become None."""
+    """Return ``value``, or None for an unresolved ``${...}``.
+
+    Such an interpolation could only be resolved with the run's whole configuration.
+    """
     return None if isinstance(value, str) and value.startswith("${") else value
 
 
 def resolve(config: Any) -> SchemeOptions:
-    """A checked, complete copy of what fairseq hands to ``build_model``."""
+    """Return a complete and checked copy of the options ``config``, as given to ``build_model``.
+
+    Options that were not given have the architecture's defaults. Raises AdminError for options that
+    are invalid or contradict each other.
+    """
     given: Any
     if OmegaConf.is_config(config):
         given = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
@@ -377,7 +404,7 @@ def resolve(config: Any) -> SchemeOptions:
 
 
 def architecture(name: str) -> Callable[[Any], None]:
-    """The function that fairseq calls for ``--arch name``."""
+    """Return the function that fairseq calls to fill in the options of ``--arch name``."""
 
     def apply(config: Any) -> None:
         if OmegaConf.is_config(config):
@@ -391,6 +418,9 @@ def architecture(name: str) -> Callable[[Any], None]:
 
 
 def _keep_bf16_off_tpu(args: Namespace) -> None:
-    """fairseq's command line takes --bf16 for --tpu; without torch_xla it means the GPU."""
+    """Switch --tpu off for --bf16, unless torch_xla is installed, so that --bf16 runs on the GPU.
+
+    fairseq's command line sets --tpu whenever --bf16 is given.
+    """
     if getattr(args, "bf16", False) and find_spec("torch_xla") is None:
         args.tpu = False

@@ -1,4 +1,4 @@
-"""The exception for users' mistakes, and text that is safe to print."""
+"""The exception for users' mistakes, and functions that make text safe to print."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import IO, Iterator
 
 LONGEST_MESSAGE = 2000  # characters: enough for a path, not for a file's content
 UNSAFE = {"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"}
-"""Unicode categories of characters that control a terminal, end a line, reverse its direction,
-cannot be encoded, or are unassigned, which XML forbids."""
+"""Unicode categories of the characters that ``printable`` escapes.
+
+They control a terminal, end a line, reverse the direction of text, cannot be encoded, or are
+unassigned, which XML forbids.
+"""
 
 
 class AdminError(Exception):
-    """A mistake in options or files, described in one line.
+    """A mistake in options or files, described in one line for the user.
 
-    In Python it is an ordinary exception. In a command it ends the process with ``line``, through
-    ``exit_in_one_line`` in our commands and ``repairs.uncaught`` in fairseq's.
+    In Python it is an ordinary exception. In a command it ends the process with the text ``line``,
+    through ``exit_in_one_line`` in admin-fairseq's commands and ``repairs.uncaught`` in fairseq's.
     """
 
     def __init__(self, message: str) -> None:
@@ -28,13 +31,13 @@ class AdminError(Exception):
 
     @property
     def line(self) -> str:
-        """The message that a command prints."""
+        """The message as a command prints it, with the prefix ``admin-fairseq: error:``."""
         return f"admin-fairseq: error: {self}"
 
 
 @contextmanager
 def exit_in_one_line() -> Iterator[None]:
-    """Turn an AdminError into the end of the process: one line on standard error, status 1."""
+    """End the process when the block raises AdminError: one line on stderr, status 1."""
     try:
         yield
     except AdminError as error:
@@ -43,7 +46,7 @@ def exit_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def blaming(path: str) -> Iterator[None]:
-    """Prefix AdminErrors raised inside with ``path``, the file that has the mistake."""
+    """Prefix an AdminError raised in the block with ``path``, the file that has the mistake."""
     try:
         yield
     except AdminError as error:
@@ -51,9 +54,9 @@ def blaming(path: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """``text`` with escapes (``\\x1b``) for characters that are not safe to print.
+    """Return ``text`` with escapes (``\\x1b``) for the characters that are not safe to print.
 
-    File names and file contents may hold anything, such as codes that change a terminal's title.
+    File names and file contents may contain anything, such as codes that change a terminal's title.
     """
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSAFE else c
@@ -62,13 +65,13 @@ def printable(text: str) -> str:
 
 
 def writable(text: str, stream: IO[str]) -> str:
-    """``text`` with escapes (``\\u03c9``) for characters, like ω, that ``stream`` cannot encode."""
+    """Return ``text``, with escapes (``\\u03c9`` for ω) where ``stream`` cannot encode it."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """``text`` with its middle left out if it is longer than ``longest`` characters."""
+    """Return ``text``; leave out its middle if ``text`` is longer than ``longest`` characters."""
     if len(text) <= longest:
         return text
     half = longest // 2

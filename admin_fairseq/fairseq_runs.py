@@ -1,4 +1,4 @@
-"""fairseq runs inside this process: options → configuration → model and batches."""
+"""Use fairseq inside this process: parse its options, build its models, load its batches."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from admin_fairseq.errors import AdminError
 Batch = dict[str, Any]
 
 BATCHES = {"required_batch_size_multiple": counting(1)}
-"""Options that fairseq passes to C code, where 0 ends the process without a message."""
+"""Ranges of options that fairseq passes to C code, where 0 would end the process without a message.
+"""
 
 
 class OutOfMemory(AdminError):
-    """A model and its batch do not fit."""
+    """The error that a model and its batch do not fit into memory."""
 
     def __init__(self, message: str = "out of memory; try a smaller --max-tokens") -> None:
         super().__init__(message)
 
 
 def parse(words: Sequence[str]) -> Namespace:
-    """Parse options as ``fairseq-train`` does; raises AdminError where it refuses them."""
+    """Parse ``words``, the arguments of ``fairseq-train``; raise AdminError if they are invalid."""
     parser = fairseq_options.get_training_parser()
     parser.error = _refuse
     try:
@@ -45,11 +46,16 @@ def parse(words: Sequence[str]) -> Namespace:
 
 
 def _refuse(message: str) -> NoReturn:
+    """Raise AdminError for options that fairseq-train's parser refuses."""
     raise AdminError(f"fairseq-train's options: {message}")
 
 
 def build_model(run: DictConfig, task: FairseqTask) -> BaseFairseqModel:
-    """Build the run's model without its run: our models keep ω = 1 and write no profile."""
+    """Build the model of ``run`` without starting the run.
+
+    The model gets its own options only, not the run's. So a model of this plugin measures no
+    profile, and Admin's residual scales ω stay 1.
+    """
     model = run.model
     if OmegaConf.is_config(model):
         model = OmegaConf.create(OmegaConf.to_container(model, resolve=True, enum_to_str=True))
@@ -59,9 +65,10 @@ def build_model(run: DictConfig, task: FairseqTask) -> BaseFairseqModel:
 def first_batches(
     task: FairseqTask, run: DictConfig, count: int, subset: str = "train"
 ) -> list[Batch]:
-    """The first ``count`` batches of an epoch, repeated from its start if it is too short.
+    """Return the first ``count`` batches of the first epoch, in the order of training.
 
-    Raises AdminError if the data cannot be read, or no sentence fits.
+    An epoch with fewer batches is repeated. Raises AdminError if the data cannot be read, or if no
+    sentence fits into --max-tokens.
     """
     with telling_of_data(run):
         task.load_dataset(subset)
@@ -85,7 +92,11 @@ def first_batches(
 
 @contextmanager
 def naming_errors(who: object, what: str) -> Iterator[None]:
-    """Turn what fairseq raises about contradicting options into one line."""
+    """Turn any exception in the block into an AdminError: ``who``: fairseq cannot ``what`` it.
+
+    fairseq raises exceptions of many kinds for options that contradict each other; only the first
+    line is kept. Running out of memory raises OutOfMemory.
+    """
     try:
         with naming_out_of_memory():
             yield
@@ -98,7 +109,7 @@ def naming_errors(who: object, what: str) -> Iterator[None]:
 
 @contextmanager
 def naming_out_of_memory() -> Iterator[None]:
-    """Turn torch's errors about memory into OutOfMemory."""
+    """Turn torch's and Python's errors about memory in the ``with`` block into OutOfMemory."""
     try:
         yield
     except MemoryError:
@@ -112,14 +123,14 @@ def naming_out_of_memory() -> Iterator[None]:
 
 @contextmanager
 def telling_of_data(run: DictConfig) -> Iterator[None]:
-    """Turn what fairseq raises about unreadable or unsuitable data into one line."""
+    """Turn fairseq's exceptions about unreadable or unsuitable data into AdminError."""
     bounds.check(run.dataset, BATCHES)
     try:
         yield
     except OSError as error:
         raise AdminError(
-            f"{error.filename or run.task.data}: {error.strerror or error}; the data folder is "
-            "what fairseq-preprocess wrote"
+            f"{error.filename or run.task.data}: {error.strerror or error}; the data folder must "
+            "be one that fairseq-preprocess wrote"
         ) from None
     except AssertionError as error:
         if not str(error):
@@ -130,6 +141,7 @@ def telling_of_data(run: DictConfig) -> Iterator[None]:
 
 
 def _nothing_fits(run: DictConfig) -> AdminError:
+    """Return the error for data of which no sentence fits into a batch."""
     folder = getattr(run.task, "data", None) or "made-up data"
     return AdminError(
         f"{folder}: no sentence fits into --max-tokens {run.dataset.max_tokens} "
@@ -138,7 +150,7 @@ def _nothing_fits(run: DictConfig) -> AdminError:
 
 
 def check_batch(batch: Batch, task: FairseqTask, run: DictConfig) -> None:
-    """Raise AdminError if ``batch`` has no targets, or tokens beyond the dictionaries."""
+    """Raise AdminError if ``batch`` has no targets, or token numbers outside the dictionaries."""
     if batch.get("target", ()) is None:  # a data set without target files
         raise AdminError(f"{run.task.data}: the files of the target language are missing")
     for name, dictionary in (
@@ -148,14 +160,14 @@ def check_batch(batch: Batch, task: FairseqTask, run: DictConfig) -> None:
         tokens = batch["net_input"].get(name)
         if tokens is not None and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(dictionary):
             raise AdminError(
-                f"{run.task.data}: tokens beyond the {len(dictionary)} types of a dictionary; "
-                "dictionaries of another data set, or damaged data"
+                f"{run.task.data}: token numbers outside a dictionary of {len(dictionary)} types; "
+                "the dictionary belongs to another data set, or the data is damaged"
             )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence fairseq's log and its libraries' warnings."""
+    """Silence fairseq's log messages and all warnings inside the ``with`` block."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Read files that may hold anything; write files and folders whole or not at all."""
+"""Read files that may contain anything; write files and folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from admin_fairseq.errors import AdminError, blaming, shortened
 Schema = TypeVar("Schema")
 
 LARGEST_TEXT = 16 << 20
-"""Bytes of the largest text file that is read; profiles and descriptions have far less."""
+"""Largest number of bytes read of a text file; profiles and descriptions are far smaller."""
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open ``path`` for reading; raises OSError at once if it is not a regular file.
+    """Open the file ``path`` for reading; raise OSError at once if it is not a regular file.
 
-    Opening a FIFO, or reading a device, may never return.
+    Opening a FIFO (named pipe), or reading a device, might never return.
     """
     file = open(path, "rb", opener=_at_once)  # noqa: SIM115  the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -37,11 +37,12 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def _at_once(path: str, flags: int) -> int:
+    """Open ``path`` without waiting, as ``open``'s opener: a FIFO without a writer would block."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
-    """The text of a UTF-8 file; raises AdminError if it is something else, or too large."""
+    """Return a UTF-8 file's text; raise AdminError if it is unreadable, not UTF-8 or too large."""
     try:
         with open_regular(path) as file:
             content = file.read(largest + 1)
@@ -56,10 +57,10 @@ def read_text(path: str, largest: int = LARGEST_TEXT) -> str:
 
 
 def read_json(path: str, schema: type[Schema], what: str) -> Schema:
-    """The content of a JSON file as ``schema`` (any type that msgspec accepts).
+    """Read a JSON file and return its content as ``schema`` (any type that msgspec accepts).
 
-    ``what`` is the kind of file, for errors. Raises AdminError if the file cannot be read, and as
-    ``check_json`` does.
+    ``what`` names the kind of file in errors. Raises AdminError if the file cannot be read or its
+    content does not fit ``schema`` (see ``check_json``).
     """
     text = read_text(path)
     with blaming(path):
@@ -67,10 +68,11 @@ def read_json(path: str, schema: type[Schema], what: str) -> Schema:
 
 
 def check_json(text: str, schema: type[Schema], what: str) -> Schema:
-    """The content of JSON ``text`` as ``schema``.
+    """Parse JSON ``text`` and return its content as ``schema`` (any type that msgspec accepts).
 
-    Types are strict: neither text nor a truth value is a number. Raises AdminError for invalid
-    JSON, duplicate keys, other types, and numbers beyond a double's range or 64 bits.
+    Types are strict: neither text nor a truth value passes for a number. Raises AdminError, which
+    calls the text not a ``what``, for invalid JSON, duplicate keys, other types, and numbers beyond
+    a double's range or 64 bits.
     """
     try:
         content = json.loads(
@@ -88,6 +90,7 @@ def check_json(text: str, schema: type[Schema], what: str) -> Schema:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build the dictionary of a JSON object; raise ValueError if a key occurs twice."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -97,6 +100,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
+    """Return the number that ``text`` spells; raise ValueError if it is infinite or NaN."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{shortened(text, 30)} is not a finite number")
@@ -104,6 +108,7 @@ def _finite(text: str) -> float:
 
 
 def _of_64_bits(text: str) -> int:
+    """Return the whole number that ``text`` spells; raise ValueError if it exceeds 64 bits."""
     number = int(text) if len(text) <= 20 else 1 << 63
     if not -(1 << 63) <= number < 1 << 63:
         raise ValueError(f"{shortened(text, 30)} is too large a number")
@@ -111,18 +116,18 @@ def _of_64_bits(text: str) -> int:
 
 
 def refuse_to_overwrite(path: str, force: bool) -> None:
-    """Raise AdminError if ``path`` exists and ``force`` is not set."""
+    """Raise AdminError if ``path`` exists, unless ``force`` (--force) is set."""
     if os.path.lexists(path) and not force:
-        raise AdminError(f"{path}: is there already; use --force to replace it")
+        raise AdminError(f"{path}: already exists; use --force to replace it")
 
 
 @contextmanager
 def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that is renamed to it when the block succeeds.
+    """Yield a temporary file beside ``path``, and rename it to ``path`` when the block succeeds.
 
-    If the process is killed, ``path`` is the whole new file or the old one, and the next call
-    removes the temporary file. Raises AdminError if the file cannot be written, or exists by then
-    without ``force``.
+    If the process is killed, ``path`` is the complete new file or still the old one, and the next
+    call removes the temporary file. Raises AdminError if the file cannot be written, or if ``path``
+    exists at the end of the block and ``force`` is not set.
     """
     folder = os.path.dirname(os.path.abspath(path))
     temporary = None
@@ -146,7 +151,7 @@ def replacing(path: str, force: bool = True) -> Iterator[BinaryIO]:
 
 
 def _refuse_folder(path: str) -> None:
-    """Raise OSError if ``path`` is a folder, before the work of filling a file begins."""
+    """Raise OSError if ``path`` is a folder, before any work is spent on the content of a file."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(path).st_mode):
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -154,11 +159,11 @@ def _refuse_folder(path: str) -> None:
 
 @contextmanager
 def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
-    """A temporary folder beside ``path`` that takes its place when the block succeeds.
+    """Yield a temporary folder beside ``path``, and rename it to ``path`` when the block succeeds.
 
-    If the process is killed, ``path`` is the whole new folder or the old one, and the next call
-    removes the temporary folder. Raises AdminError if it cannot be written, or exists by then
-    without ``force``.
+    If the process is killed, ``path`` is the complete new folder or still the old one, and the next
+    call removes the temporary folder. Raises AdminError if the folder cannot be written, or if
+    ``path`` exists at the end of the block and ``force`` is not set.
     """
     path = os.path.abspath(path)
     descriptor = workplace = None
@@ -188,10 +193,10 @@ def replacing_folder(path: str, force: bool = True) -> Iterator[str]:
 
 
 def clear_remains(path: str) -> None:
-    """Remove what killed processes left of a file or folder ``path`` that they were writing.
+    """Remove the temporary files and folders that killed processes left while writing ``path``.
 
-    Live writers hold a lock, which the kernel releases when a process dies. Without locks in the
-    file system nothing is removed, as it may still be in use.
+    A process that is still writing holds a lock, which the kernel releases when the process dies.
+    On file systems without locks nothing is removed, since the files might be in use.
     """
     pattern = f"{glob.escape(_temporary_prefix(path))}{'[a-z0-9_]' * 8}"
     for left in glob.glob(pattern):
@@ -208,15 +213,16 @@ def clear_remains(path: str) -> None:
 
 
 def _temporary_prefix(path: str) -> str:
+    """Return how the paths of all temporary files for ``path`` begin: hidden names beside it."""
     folder, name = os.path.split(os.path.abspath(path))
     short = os.fsdecode(os.fsencode(name)[:240])  # plus 10 characters of ours; 255 are allowed
     return os.path.join(folder, f".{short}-")
 
 
 def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
-    """A locked descriptor of a new temporary file or folder, and its path.
+    """Create a temporary file or folder for ``path``; return its locked descriptor and its path.
 
-    Permissions follow the umask, as for any new file.
+    Its permissions follow the umask, as those of any new file do.
     """
     while True:
         temporary = _temporary_prefix(path) + secrets.token_hex(4)
@@ -233,7 +239,7 @@ def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
 
 
 def write_json(content: Any, path: str, force: bool = True) -> None:
-    """Write ``content`` as JSON, whole or not at all; raises AdminError if it cannot."""
+    """Write ``content`` to ``path`` as JSON, completely or not at all; may raise AdminError."""
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     with replacing(path, force) as file:
         file.write(text.encode())

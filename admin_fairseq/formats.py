@@ -1,7 +1,7 @@
-"""Text made safe for CSV, Markdown, HTML and JSON, and files that are written together.
+"""Make text safe for CSV, Markdown, HTML and JSON; write several files together or not at all.
 
-Names of folders and data sets, and logs, may hold anything: markup, spreadsheet formulas, terminal
-control codes, halves of surrogate pairs.
+Names of folders and data sets, and logs, may contain anything: markup, spreadsheet formulas,
+terminal control codes, halves of surrogate pairs.
 """
 
 from __future__ import annotations
@@ -19,23 +19,27 @@ from admin_fairseq.errors import printable
 from admin_fairseq.files import replacing
 
 Files = Mapping[str, bytes]
-"""Name → content."""
+"""Name of a file → its content."""
 
 FORMULA = ("=", "+", "-", "@")
-"""How formulas of a spreadsheet begin, besides tabs and newlines, which are escaped anyway."""
+"""The characters with which a spreadsheet's formula may begin.
+
+Formulas may begin with tabs and newlines too, but these are escaped in any text.
+"""
 
 MARKUP = re.compile(r"[\\`*\[\]~$|]|(?<![^\W_])_|_(?![^\W_])")
-"""Markdown's markup; underscores within a word do not count."""
+"""Matches Markdown's markup characters. An underscore within a word is none."""
 
 
 def as_csv(table: Iterable[Sequence[Any]]) -> str:
-    """Lines of cells; a spreadsheet takes cells for numbers or plain text, never for formulas."""
+    """Return the rows of ``table`` as CSV in which no cell can be a spreadsheet's formula."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(map(_csv_cell, line) for line in table)
     return file.getvalue()
 
 
 def _csv_cell(value: Any) -> Any:
+    """Return a cell's value; if text starts like a formula, escape its first character."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -53,25 +57,25 @@ def _is_number(text: str) -> bool:
 
 
 def as_markdown(text: str) -> str:
-    """``text`` escaped for Markdown, in a line or a table cell."""
+    """Return ``text`` escaped for Markdown, for use in a line or in a table cell."""
     return MARKUP.sub(r"\\\g<0>", html.escape(printable(text), quote=False))
 
 
 def as_html(text: str) -> str:
-    """``text`` escaped for HTML, including quoted attributes."""
+    """Return ``text`` escaped for HTML, also for use in quoted attributes."""
     return html.escape(printable(text))
 
 
 def as_json(content: Any) -> str:
-    """JSON in ASCII, without any character that ``printable`` would escape differently."""
+    """Return ``content`` as JSON in ASCII, with no character that ``printable`` would escape."""
     text = json.dumps(content, indent=1, allow_nan=False)
     return text.replace("\x7f", "\\u007f")
 
 
 def write(files: Files, folder: str, force: bool) -> None:
-    """Write all files to ``folder``, or none if one cannot be written.
+    """Write all ``files`` to ``folder``, or none of them if one cannot be written.
 
-    Raises AdminError in that case, and if one exists by then without ``force``.
+    Raises AdminError in that case, and if a file exists and ``force`` is not set.
     """
     with ExitStack() as stack:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""The schemes' mathematics: pure functions of numbers.
+"""The mathematics of the schemes (--init-type): pure functions of numbers.
 
 N and M are the numbers of encoder and decoder layers; a language model has N = 0. n is the number
 of sub-layers in one stack: self-attention and FFN in each encoder layer; self-attention,
@@ -36,102 +36,116 @@ LIPSCHITZ_CODE = "hfxunlp/transformer at 635c75c"
 DSINIT_CODE = "bzhangGo/zero at d97e2c2"
 
 Formula = Callable[[int, int], float]
-"""Maps the depths (N encoder layers, M decoder layers) to a number."""
+"""A function of the depths (N encoder layers, M decoder layers) that returns a number."""
 
 
 def encoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
-    """n = 2N."""
+    """Return 2N, the number n of sub-layers in the encoder."""
     return 2 * encoder_layers
 
 
 def decoder_sublayers(encoder_layers: int, decoder_layers: int) -> int:
-    """n = 3M with an encoder, 2M without."""
+    """Return the number n of sub-layers in the decoder: 3M with an encoder, 2M without."""
     return (3 if encoder_layers else 2) * decoder_layers
 
 
 def in_encoder(of_sublayers: Callable[[int], float]) -> Formula:
-    """Turn a function of n into a formula that uses the encoder's n."""
+    """Turn a function of n into a formula of (N, M) that uses the encoder's n = 2N."""
     return lambda *layers: of_sublayers(encoder_sublayers(*layers))
 
 
 def in_decoder(of_sublayers: Callable[[int], float]) -> Formula:
-    """Turn a function of n into a formula that uses the decoder's n."""
+    """Turn a function of n into a formula of (N, M) that uses the decoder's n (3M or 2M)."""
     return lambda *layers: of_sublayers(decoder_sublayers(*layers))
 
 
 def one(encoder_layers: int, decoder_layers: int) -> float:
-    """1 at any depth, for example the gain of query and key weights."""
+    """Return 1 at any depth, for example as the gain of query and key weights."""
     return 1.0
 
 
 def admin_next_omega(omega: float, input_variance: float, branch_variance: float) -> float:
-    """ω of the next sub-layer, from this one's ω and the variances of its input and branch.
+    """Return Admin's residual scale ω of the next sub-layer.
 
-    ω_{i+1} = sqrt(ω_i² Var[x_{i-1}] + Var[f_i(x_{i-1})]), with ω_1 = 1. After a Post-LN layer
-    Var[x] ≈ 1, which makes it the paper's ω_i = sqrt(Σ_{j<i} Var f_j), the embedding being j = 0.
-    Source: Liu et al. 2020 (Admin), section 4.3, in the recursive form of its release.
+    ω_{i+1} = sqrt(ω_i² Var[x_{i-1}] + Var[f_i(x_{i-1})]) with ω_1 = 1, from this sub-layer's ω_i
+    and the variances of its input and of its branch. After a Post-LN layer Var[x] ≈ 1, which makes
+    it the paper's ω_i = sqrt(Σ_{j<i} Var f_j), where j = 0 is the embedding. Source: Liu et al.
+    2020 (Admin), section 4.3, in the recursive form of the paper's release.
     """
     return math.sqrt(omega**2 * input_variance + branch_variance)
 
 
 def tfixup_encoder(encoder_layers: int, decoder_layers: int) -> float:
-    """0.67 N^(-1/4): FFN and attention output weights of the encoder (T-Fixup, section 3.3)."""
+    """Return 0.67 N^(-1/4), T-Fixup's factor for FFN and attention output weights of the encoder.
+
+    Source: T-Fixup, section 3.3.
+    """
     return 0.67 * encoder_layers**-0.25
 
 
 def tfixup_encoder_value(encoder_layers: int, decoder_layers: int) -> float:
-    """√2 · 0.67 N^(-1/4): value weights; √2 undoes the gain 1/√2 of fairseq's attention."""
+    """Return √2 · 0.67 N^(-1/4), T-Fixup's factor for the encoder's value weights.
+
+    The factor √2 undoes the gain 1/√2 with which fairseq's attention initialises them.
+    """
     return math.sqrt(2) * tfixup_encoder(encoder_layers, decoder_layers)
 
 
 def tfixup_encoder_embedding(encoder_layers: int, decoder_layers: int) -> float:
-    """(9N)^(-1/4): embeddings of the encoder (T-Fixup, section 3.3)."""
+    """Return (9N)^(-1/4), T-Fixup's factor for the encoder's embeddings (section 3.3)."""
     return (9 * encoder_layers) ** -0.25
 
 
 def tfixup_decoder(encoder_layers: int, decoder_layers: int) -> float:
-    """(9M)^(-1/4) = (3n)^(-1/4): FFN, attention output, embeddings of the decoder.
+    """Return (9M)^(-1/4) = (3n)^(-1/4), T-Fixup's factor in the decoder.
 
-    Source: T-Fixup, section 3.3. Each branch contributes v²w² + v²x² + w²x² for value weights v,
-    output weights w and embeddings x, and the n branches together must sum to 1; with equal sizes,
-    3n v⁴ = 1. Without an encoder, n = 2M gives (6M)^(-1/4), which is our derivation. (The encoder's
-    0.67 follows likewise: with x = (9N)^(-1/4) the sum gives 0.6696.)
+    It applies to FFN weights, attention output weights and embeddings. Source: T-Fixup, section
+    3.3. Each branch contributes v²w² + v²x² + w²x² for value weights v, output weights w and
+    embeddings x, and the contributions of the n branches must sum to 1; with v = w = x, 3n v⁴ = 1.
+    Without an encoder, n = 2M gives (6M)^(-1/4), which this project derived. (The encoder's 0.67
+    follows likewise: with x = (9N)^(-1/4) the sum gives 0.6696.)
     """
     return (3 * decoder_sublayers(encoder_layers, decoder_layers)) ** -0.25
 
 
 def tfixup_decoder_value(encoder_layers: int, decoder_layers: int) -> float:
-    """√2 (9M)^(-1/4): value weights; √2 undoes the gain 1/√2 of fairseq's attention."""
+    """Return √2 (9M)^(-1/4), T-Fixup's factor for the decoder's value weights.
+
+    The factor √2 undoes the gain 1/√2 with which fairseq's attention initialises them.
+    """
     return math.sqrt(2) * tfixup_decoder(encoder_layers, decoder_layers)
 
 
 def deepnorm_encoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
-    """α = 0.81 (N⁴M)^(1/16) on the encoder's residual connections (DeepNorm, figure 2)."""
+    """Return α = 0.81 (N⁴M)^(1/16), DeepNorm's factor of the residual input in the encoder.
+
+    Source: DeepNorm, figure 2.
+    """
     return 0.81 * (encoder_layers**4 * decoder_layers) ** (1 / 16)
 
 
 def deepnorm_encoder_beta(encoder_layers: int, decoder_layers: int) -> float:
-    """β = 0.87 (N⁴M)^(-1/16): gain of the encoder's weights (DeepNorm, figure 2).
+    """Return β = 0.87 (N⁴M)^(-1/16), DeepNorm's gain of the encoder's weights (figure 2).
 
     It is 1/(√2 α), as β is everywhere else in the figure. The code of DeepNorm's authors
-    (torchscale) has 1.15 in place of 0.87; that of the Admin release, with which admin-torch was
-    compared, has 0.87.
+    (torchscale) has 1.15 in place of 0.87; the code of the Admin release, with which admin-torch
+    was compared, has 0.87.
     """
     return 0.87 * (encoder_layers**4 * decoder_layers) ** (-1 / 16)
 
 
 def deepnorm_decoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
-    """α = (3M)^(1/4) on the decoder's residual connections; (2M)^(1/4) without an encoder.
+    """Return α = (3M)^(1/4), DeepNorm's factor of the residual input in the decoder.
 
-    Source: DeepNorm, figure 2; either is n^(1/4).
+    Without an encoder it is (2M)^(1/4). Source: DeepNorm, figure 2; both are n^(1/4).
     """
     return decoder_sublayers(encoder_layers, decoder_layers) ** (1 / 4)
 
 
 def deepnorm_decoder_beta(encoder_layers: int, decoder_layers: int) -> float:
-    """β = (12M)^(-1/4): gain of the decoder's weights; (8M)^(-1/4) without an encoder.
+    """Return β = (12M)^(-1/4), DeepNorm's gain of the decoder's weights.
 
-    Source: DeepNorm, figure 2; either is (4n)^(-1/4).
+    Without an encoder it is (8M)^(-1/4). Source: DeepNorm, figure 2; both are (4n)^(-1/4).
     """
     return (4 * decoder_sublayers(encoder_layers, decoder_layers)) ** (-1 / 4)
 
@@ -141,83 +155,89 @@ ADMIN_TORCH: dict[str, Callable[[int], float]] = {
     "O(1)": math.sqrt,
     "O(n)": lambda n: 1.0,
 }
-"""Growth with depth of a small weight change's effect → ω of all n sub-layers of a stack.
+"""--output-change-scale → a function from n to ω, the residual scale of a stack's n sub-layers.
 
-Source: admin-torch, the package in which the author of Admin (Liu et al. 2020) later replaced the
-profile. With branches of variance 1, the effect through n branches is bounded by Σ 1/(1 + ω²): ln n
-at ω² = n / ln n, 1 at ω² = n.
+The keys say how the effect of a small change of the weights grows with depth. Source: admin-torch,
+the package in which the author of Admin (Liu et al. 2020) later replaced the profile (measured
+per-layer variances). With branches of variance 1, the effect through n branches is bounded by Σ
+1/(1 + ω²): ln n at ω² = n / ln n, 1 at ω² = n.
 """
 
 
 def dsinit_bound(fan_out: int, fan_in: int, layer: int) -> float:
-    """γ/√l with γ = sqrt(6 / (fan_in + fan_out)), the bound of U(-γ/√l, γ/√l); l counts from 1.
+    """Return γ/√l, the bound of DS-Init's uniform distribution U(-γ/√l, γ/√l) in ``layer`` l.
 
-    Source: Zhang et al. 2019 (DS-Init), with its factor α = 1. Their code has γ l^(-1/4),
-    because TensorFlow applies their scale 1/√l to the variance; its queries, keys and values of
-    self-attention are one matrix, whose γ is 1/√2 of ours. Checked against the argument: a branch
-    of variance v makes Post-LN divide the gradient by sqrt(1 + v). L layers divide it by 2^(L/2)
-    with Xavier's v = 1, and by sqrt(Π (1 + 1/l)) = sqrt(L + 1) with v = 1/l.
+    l counts from 1, and γ = sqrt(6 / (fan_in + fan_out)) is Xavier's bound. Source: Zhang et al.
+    2019 (DS-Init), with its factor α = 1. Their code has γ l^(-1/4), because TensorFlow applies
+    their scale 1/√l to the variance; it stores queries, keys and values of self-attention as one
+    matrix, whose γ is 1/√2 of the one here. Checked against the paper's argument: a branch of
+    variance v makes Post-LN divide the gradient by sqrt(1 + v). L layers divide it by 2^(L/2) with
+    Xavier's v = 1, and by sqrt(Π (1 + 1/l)) = sqrt(L + 1) with v = 1/l.
     """
     return math.sqrt(6 / (fan_in + fan_out)) / math.sqrt(layer)
 
 
 def lipschitz_bound(fan_out: int, fan_in: int, layer: int) -> float:
-    """sqrt(1 / fan_in), the bound of a linear map's uniform distribution, the same in all layers.
+    """Return sqrt(1 / fan_in), the bound of a linear map's uniform distribution in any layer.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own Post-LN model
-    normalises the sum of embeddings and positions too: --layernorm-embedding. Checked against the
-    argument: weights of variance 1/(3 fan_in) give an output a third of the input's mean square, so
-    that no map amplifies its input. For a square map it is Xavier's bound divided by √3.
+    Source: Xu et al. 2020 (Lipschitz-constrained initialisation), whose own Post-LN model also
+    normalises the sum of embeddings and positions (--layernorm-embedding). Checked against the
+    paper's argument: weights of variance 1/(3 fan_in) give an output with a third of the input's
+    mean square, so that no map amplifies its input. For a square map it is Xavier's bound divided
+    by √3.
     """
     return math.sqrt(1 / fan_in)
 
 
 def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
-    """sqrt(2 / (d + V)), the bound of the embeddings' uniform distribution.
+    """Return sqrt(2 / (d + V)), the bound of the embeddings' uniform distribution.
 
-    Source: Xu et al. 2020 (Lipschitz-constrained initialisation). Like that of square maps, it is
-    Xavier's bound, sqrt(6 / (d + V)), divided by √3.
+    d is their dimension, V the size of the vocabulary. Source: Xu et al. 2020
+    (Lipschitz-constrained initialisation). As for square maps, this is Xavier's bound, sqrt(6 / (d
+    + V)), divided by √3.
     """
     return math.sqrt(2 / (dim + vocabulary))
 
 
 def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
-    """L = 2N + 3M, the number of branches in the whole model; 2M without an encoder."""
+    """Return L = 2N + 3M, the number of residual branches in a model; 2M without an encoder."""
     layers = encoder_layers, decoder_layers
     return encoder_sublayers(*layers) + decoder_sublayers(*layers)
 
 
 def fixup_attention(encoder_layers: int, decoder_layers: int) -> float:
-    """L^(-1/6): queries, keys and values of self-attention.
+    """Return L^(-1/6), Fixup's factor for query, key and value weights of self-attention.
 
-    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup). It is the paper's L^(-1/(2m-2)), see
-    ``fixup_ffn``, with m = 4 maps in an attention: queries, keys, values, output.
+    L is the number of branches (``fixup_branches``). Source: the code of Zhang, Dauphin and Ma 2019
+    (Fixup). It is the paper's L^(-1/(2m-2)), see ``fixup_ffn``, with the m = 4 maps of an
+    attention: queries, keys, values, output.
     """
     return fixup_branches(encoder_layers, decoder_layers) ** (-1 / 6)
 
 
 def fixup_encoder_attention(encoder_layers: int, decoder_layers: int) -> float:
-    """12^(-1/6) at any depth: queries, keys and values of attention to the encoder.
+    """Return 12^(-1/6), Fixup's factor for query, key and value weights of encoder attention.
 
-    Source: the code of Zhang, Dauphin and Ma 2019 (Fixup), which does not pass L to this attention,
-    so that a default of 12 applies, also in the published runs with L = 30.
+    It is the same at any depth. Source: the code of Zhang, Dauphin and Ma 2019 (Fixup), which does
+    not pass the number of branches L to this attention, so that a default of 12 applies, also in
+    the published runs with L = 30.
     """
     return 12 ** (-1 / 6)
 
 
 def fixup_ffn(encoder_layers: int, decoder_layers: int) -> float:
-    """L^(-1/2): the first map of an FFN.
+    """Return L^(-1/2), Fixup's factor for the first linear map of an FFN.
 
-    Source: Zhang, Dauphin and Ma 2019 (Fixup), and their code. Checked against the argument: the
-    last of a branch's m maps starts at zero, so a step of size η changes the branch by
-    η s^(2(m-1)) if the other maps have size s. L branches together should change by η, hence
-    s = L^(-1/(2m-2)). Here m = 2.
+    L is the number of branches (``fixup_branches``). Source: Zhang, Dauphin and Ma 2019 (Fixup),
+    and their code. Checked against the paper's argument: the last of a branch's m maps starts at
+    zero, so a step of size η changes the branch by η s^(2(m-1)) if the other maps have magnitude s.
+    All L branches together should change by η, hence s = L^(-1/(2m-2)). An FFN has m = 2.
     """
     return fixup_branches(encoder_layers, decoder_layers) ** -0.5
 
 
 def b2t_encoder(encoder_layers: int, decoder_layers: int) -> float:
-    """N^(-1/2): every matrix of an encoder layer.
+    """Return N^(-1/2), B2T's factor for every weight matrix of an encoder layer.
 
     Source: the code of Takase et al. 2022 (B2T), used in all their published runs; the paper does
     not mention it.
@@ -226,26 +246,29 @@ def b2t_encoder(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def b2t_decoder(encoder_layers: int, decoder_layers: int) -> float:
-    """M^(-1/2): every matrix of a decoder layer (see ``b2t_encoder``)."""
+    """Return M^(-1/2), B2T's factor for every weight matrix of a decoder layer.
+
+    Its source is that of ``b2t_encoder``.
+    """
     return decoder_layers**-0.5
 
 
 def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
-    """γ = sqrt(⅓ ln 3M · ln 2N).
+    """Return γ = sqrt(⅓ ln 3M · ln 2N), Sub-LN's gain of the encoder's weights.
 
-    Source: Wang et al. 2022 (Foundation Transformers). As in ``subln_decoder_gain``; the encoder's
-    change, ln 2N / γ², reaches one in three of the decoder's 3M sub-layers.
+    Source: Wang et al. 2022 (Foundation Transformers), by the argument of ``subln_decoder_gain``:
+    the encoder's change, ln 2N / γ², reaches one in three of the decoder's 3M sub-layers.
     """
     return math.sqrt(math.log(3 * decoder_layers) * math.log(2 * encoder_layers) / 3)
 
 
 def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
-    """γ = sqrt(ln 3M); without an encoder sqrt(ln 2M). Either is sqrt(ln n).
+    """Return γ = sqrt(ln 3M), Sub-LN's gain of decoder weights; sqrt(ln 2M) without an encoder.
 
-    Source: Wang et al. 2022 (Foundation Transformers). Checked against the argument: branch i has
-    1/i of the variance of a Pre-LN residual stream, and an update changes weights of size γ by a
-    relative 1/γ. The n branches together change the stream by Σ (1/i) / γ² ≈ ln n / γ², which γ² =
-    ln n keeps at 1 at any depth. The authors' code (torchscale) does not scale attention to the
-    encoder, although it counts it in 3M.
+    Both are sqrt(ln n). Source: Wang et al. 2022 (Foundation Transformers). Checked against the
+    paper's argument: branch i has 1/i of the variance of a Pre-LN residual stream, and an update
+    changes weights of magnitude γ by a relative 1/γ. The n branches together change the stream by Σ
+    (1/i) / γ² ≈ ln n / γ², which γ² = ln n keeps at 1 at any depth. The authors' code (torchscale)
+    does not scale attention to the encoder, although the 3M include this attention.
     """
     return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))

@@ -1,4 +1,4 @@
-"""Initialisation as data: a table of (parameter names → rule), applied to a built model."""
+"""Initialise a built model by rules, which change parameters whose names match a pattern."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
-    """Where a parameter is; ``encoder_layers`` is 0 in a decoder that attends to no encoder."""
+    """The depths of the model and the layer that a parameter is in, for the formulas of rules.
+
+    ``encoder_layers`` is 0 in a decoder that attends to no encoder.
+    """
 
     encoder_layers: int
     decoder_layers: int
@@ -24,22 +27,24 @@ class Place(NamedTuple):
 
     @property
     def depths(self) -> tuple[int, int]:
+        """(N, M): the numbers of encoder and decoder layers."""
         return self.encoder_layers, self.decoder_layers
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An operation on every parameter whose whole name matches ``pattern``."""
+    """An in-place change of all parameters whose whole name matches the regular expression."""
 
     pattern: str
 
     def apply(self, weight: Tensor, place: Place) -> None:
+        """Change ``weight``, a parameter at ``place``, in place."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class XavierUniform(Rule):
-    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """Rule that draws from U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
 
     def apply(self, weight: Tensor, place: Place) -> None:
         nn.init.xavier_uniform_(weight)
@@ -47,7 +52,10 @@ class XavierUniform(Rule):
 
 @dataclass(frozen=True)
 class XavierNormal(Rule):
-    """N(0, gain² · 2 / (fan_in + fan_out)), gain = ``gain(N, M)`` (Glorot and Bengio 2010)."""
+    """Rule that draws from N(0, 2 g² / (fan_in + fan_out)), g = ``gain(N, M)``.
+
+    N and M are the numbers of encoder and decoder layers. Source: Glorot and Bengio 2010.
+    """
 
     gain: Formula
 
@@ -57,7 +65,10 @@ class XavierNormal(Rule):
 
 @dataclass(frozen=True)
 class Uniform(Rule):
-    """U(-a, a), a = ``bound(rows, columns, layer)``: fan_out and fan_in of a linear map."""
+    """Rule that draws from U(-a, a), a = ``bound(rows, columns, layer)``.
+
+    Rows and columns of a linear map's weight are its fan_out and fan_in; ``layer`` counts from 1.
+    """
 
     bound: Callable[[int, int, int], float]
 
@@ -69,7 +80,7 @@ class Uniform(Rule):
 
 @dataclass(frozen=True)
 class Mirror(Rule):
-    """Set the second half along dimension ``dim`` to the negative of the first half."""
+    """Rule that sets the second half along dimension ``dim`` to the negative of the first half."""
 
     dim: int
 
@@ -82,13 +93,15 @@ class Mirror(Rule):
 
 @dataclass(frozen=True)
 class Zero(Rule):
+    """Rule that sets all values to zero."""
+
     def apply(self, weight: Tensor, place: Place) -> None:
         nn.init.zeros_(weight)
 
 
 @dataclass(frozen=True)
 class Scale(Rule):
-    """Multiply the current values by ``factor(N, M)``."""
+    """Rule that multiplies the parameter by ``factor(N, M)``, N and M being the model's depths."""
 
     factor: Formula
 
@@ -100,14 +113,15 @@ class Scale(Rule):
 def initialize(
     model: nn.Module, rules: Iterable[Rule], encoder_layers: int, decoder_layers: int
 ) -> None:
-    """Apply ``rules`` in order, in place, to parameters and to buffers (constants of a scheme).
+    """Apply ``rules`` in order, in place, to the parameters and buffers that match their patterns.
 
-    A parameter shared under two names counts once. A decoder without encoder-decoder attention
-    counts as one without an encoder.
+    A buffer holds a constant that a scheme defines. A parameter shared under two names is changed
+    once. A decoder without encoder-decoder attention has N = 0 in the rules' formulas, whatever
+    ``encoder_layers`` is.
 
-    The embedding of padding stays zero, and pretrained embeddings (``models.embeddings``) stay
-    unchanged: they must not be drawn anew, and a factor meant for N(0, 1/d) does not suit vectors
-    of another size.
+    The embedding of padding is set to zero. Pretrained embeddings (``models.embeddings``) keep
+    their values: drawing them anew would lose them, and a factor meant for N(0, 1/d) does not suit
+    vectors of another magnitude.
     """
     loaded = [
         (name, module.weight, module.loaded, module.weight[module.loaded])
@@ -130,15 +144,16 @@ def initialize(
 
 
 def _put_back(name: str, weight: Tensor, rows: Tensor, vectors: Tensor) -> None:
-    """Restore ``vectors``, the loaded rows of ``weight``, in place; warn if rules changed them."""
+    """Restore ``vectors``, pretrained rows of ``weight``, in place; warn if rules changed them."""
     if not torch.equal(weight[rows], vectors):
         logger.warning(
-            f"{name}: {len(vectors)} of {len(weight)} embeddings were loaded and stay as they are; "
-            "the scheme draws or scales the others only"
+            f"{name}: {len(vectors)} of {len(weight)} embeddings were loaded and keep their "
+            "values; the scheme draws or scales only the others"
         )
         weight[rows] = vectors
 
 
 def _layer(name: str) -> int:
+    """Return the number of the layer, from 1, in a parameter's name; 0 outside the layers."""
     match = re.search(r"\.layers\.(\d+)\.", name)
     return int(match.group(1)) + 1 if match else 0

@@ -1,4 +1,7 @@
-"""Sentencepiece: train a model, split text into pieces and join them. Nothing else imports it."""
+"""Train sentencepiece models, split text into their pieces and join it again.
+
+Only this module imports sentencepiece.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,28 @@ import sentencepiece
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import open_regular, replacing
 
-LARGEST = 256 << 20  # bytes of a model; 250,000 pieces take 5 MiB
+LARGEST = 256 << 20  # most bytes read of a model; 250,000 pieces take 5 MiB
 
 Pieces = list[str]
 
 
 class Subwords(NamedTuple):
-    """Functions from a line to its pieces and back."""
+    """A pair of functions: one splits a line into subword pieces, the other joins them again."""
 
     encode: Callable[[str], Pieces]
     decode: Callable[[Pieces], str]
 
 
 PIECES = Subwords(str.split, " ".join)
-"""Lines that are pieces already, separated by spaces."""
+"""For text that is split already: its pieces are separated by spaces."""
 
 
 def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **options: Any) -> None:
-    """Train a model of ``size`` pieces on ``lines`` and write it, whole or not at all.
+    """Train a sentencepiece model of ``size`` pieces on ``lines``, and write the file ``path``.
 
-    ``kind`` is bpe or unigram, ``options`` are those of sentencepiece's trainer. Raises AdminError
-    if the text is too small for so many pieces, or has more different characters.
+    ``kind`` is bpe or unigram; ``options`` are those of sentencepiece's trainer. The file is
+    written completely or not at all. Raises AdminError if the text is too small for so many pieces,
+    or has more different characters than pieces.
     """
     model = io.BytesIO()
     try:
@@ -51,7 +55,7 @@ def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **optio
 
 
 def load(path: str) -> Subwords:
-    """Read a sentencepiece model; raises AdminError if it is none."""
+    """Read the sentencepiece model in the file ``path``; raise AdminError if the file has none."""
     processor = sentencepiece.SentencePieceProcessor()
     try:
         with open_regular(path) as file:

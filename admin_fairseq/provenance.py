@@ -1,4 +1,4 @@
-"""The versions of packages that a result was made with."""
+"""The versions of the packages that a result was computed with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions(*packages: str) -> dict[str, str]:
-    """Python's version and those of ``packages``, as far as installed."""
+    """Return the versions of Python and of those ``packages`` that are installed, by name."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:

@@ -1,4 +1,4 @@
-"""The table of schemes: how each one places layer norm, joins residuals and draws weights.
+"""The table of schemes (--init-type): layer norm, residual connections, initial weights.
 
 To add a scheme, write its formula (formulas.py), an entry here, and a test of its numbers.
 """
@@ -65,7 +65,10 @@ AS_FAIRSEQ = (
     r"decoder\.(output_projection|project_(in|out)_dim)\.weight",
     r"decoder\.adaptive_softmax\..*",
 )
-"""Parameters that may keep fairseq's initialisation. The FFN's may not: see above."""
+"""Patterns of parameters that may keep fairseq's initialisation; all others need a rule.
+
+The FFN's need one too: see the comment on ``XAVIER_FFN``.
+"""
 
 
 LAYER_NORMS = {
@@ -73,11 +76,11 @@ LAYER_NORMS = {
     "encoder_attn": "encoder_attn_layer_norm",
     "ffn": "final_layer_norm",
 }
-"""Sub-layer → the name of its layer norm, in our layers and fairseq's, in the order they run."""
+"""Name of a sub-layer → name of its layer norm, as in fairseq; in the order of execution."""
 
 
 class Norm(Enum):
-    """Where layer norm is applied."""
+    """The places where a scheme applies layer norm."""
 
     POST = "Post-LN"  # LN(x + f(x)) (Vaswani et al. 2017)
     PRE = "Pre-LN"  # x + f(LN(x)), one more LN at the end of a stack (Xiong et al. 2020)
@@ -98,7 +101,10 @@ class Norm(Enum):
 
 
 class Profiling(Enum):
-    """What a scheme does about the profile, which sets ω before training."""
+    """What a scheme does about the profile (measured per-layer variances) before training.
+
+    Admin's residual scales ω are computed from the profile.
+    """
 
     NONE = "no profile"
     WRITE = "measure, write the file and stop"
@@ -108,7 +114,7 @@ class Profiling(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """An option that only one scheme has; --NAME on the command line."""
+    """A command-line option, --NAME, that belongs to a single scheme."""
 
     name: str
     default: Any
@@ -119,27 +125,29 @@ class Option:
 
 @dataclass(frozen=True)
 class Scheme:
-    """One row of the table."""
+    """A scheme: where layers have layer norm, how they join residuals and draw their weights."""
 
     title: str
     paper: str
     norm: Norm
     residual: Callable[[int], Residual] = PlainResidual  # residual(dim)
-    one_residual_per_layer: bool = False  # shared by the layer's sub-layers
-    inputs: tuple[tuple[str, Callable[[int], nn.Module]], ...] = ()  # (linear maps, module before)
+    one_residual_per_layer: bool = False  # the sub-layers of a layer share a module
+    inputs: tuple[
+        tuple[str, Callable[[int], nn.Module]], ...
+    ] = ()  # (pattern of maps, module before)
     connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
-    weights: tuple[Rule, ...] = ()  # applied after starts_from
+    weights: tuple[Rule, ...] = ()  # the scheme's initialisation, applied after starts_from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
     profile: Profiling = Profiling.NONE
     held_against: str = "the paper alone: no code is public"
-    extra: str = ""  # its own parameters, in words
-    no_stock_form: str = ""  # why no stock transformer computes the same, if none does
+    extra: str = ""  # description of the parameters that it adds to a transformer
+    no_stock_form: str = ""  # why none of fairseq's transformers computes the same; "": one does
     options: tuple[Option, ...] = ()
-    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # with those options
+    variant: Optional[Callable[[Scheme, Any], Scheme]] = None  # applies those options
 
     def configured(self, options: Any) -> Scheme:
-        """The scheme with the model's ``options`` applied."""
+        """Return this scheme with its own options, if it has any, applied from ``options``."""
         return self.variant(self, options) if self.variant else self
 
 
@@ -169,7 +177,7 @@ B2T_WEIGHTS = (
     Scale(ENCODER + LINEAR + r"\.weight", formulas.b2t_encoder),
     Scale(DECODER + LINEAR + r"\.weight", formulas.b2t_decoder),
 )
-# fc1 gives every hidden unit a twin of opposite sign, fc2 weighs it with opposite sign
+# hidden units come in pairs: fc1 has opposite weights for the two, fc2 too
 LOOKS_LINEAR_WEIGHTS = (
     Mirror(EVERY + r"fc1\.weight", dim=0),
     Mirror(EVERY + r"fc2\.weight", dim=1),
@@ -191,6 +199,7 @@ FIXUP_WEIGHTS = (
 
 
 def _admin(profile: Profiling) -> Scheme:
+    """Make one of Admin's three schemes, which differ in whether they measure or read a profile."""
     return Scheme(
         f"Admin: {profile.value}",
         formulas.ADMIN_PAPER,
@@ -204,7 +213,10 @@ def _admin(profile: Profiling) -> Scheme:
 
 
 def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
-    """Set ω by --output-change-scale; --omega-trainable makes it a trained parameter."""
+    """Return admin-torch with residual scales ω by --output-change-scale.
+
+    With --omega-trainable they are trained.
+    """
     omega = formulas.ADMIN_TORCH[options.output_change_scale]
     return replace(
         scheme,
@@ -217,12 +229,15 @@ def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
 
 
 def _branchnorm(scheme: Scheme, options: Any) -> Scheme:
-    """α reaches 1 after --branchnorm-updates."""
+    """Return BranchNorm with a branch factor α that grows from 0 to 1 in --branchnorm-updates."""
     return replace(scheme, residual=partial(GrowingResidual, updates=options.branchnorm_updates))
 
 
 def _subln(scheme: Scheme, options: Any) -> Scheme:
-    """Follow the paper's text with --subln-in-encoder-attention, else the authors' code."""
+    """Return Sub-LN by the paper's text with --subln-in-encoder-attention, else by the code.
+
+    Only the text gives attention to the encoder a second layer norm and a weight gain.
+    """
     if not options.subln_in_encoder_attention:
         return scheme
     everywhere = XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain)
@@ -387,9 +402,9 @@ SCHEMES = {
         held_against=formulas.LIPSCHITZ_CODE,
     ),
 }
-"""--init-type → scheme."""
+"""Value of --init-type → its scheme."""
 
 
 def scheme_of(options: Any) -> Scheme:
-    """The scheme that a model's options select."""
+    """Return the scheme that a model's ``options`` select, with its own options applied."""
     return SCHEMES[options.init_type].configured(options)

@@ -1,8 +1,8 @@
-"""Whether a training run starts from a checkpoint's weights, or afresh.
+"""Determine whether a training run starts from a checkpoint, and refuse a run that cannot work.
 
-Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils.load_checkpoint``): a
-requested checkpoint that is missing, or a folder in place of checkpoint_last.pt, is ignored, and
-training starts from scratch and overwrites what is there.
+fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``checkpoint_utils.load_checkpoint``) ignore a requested
+checkpoint that is missing, and a folder in place of checkpoint_last.pt: training starts from
+scratch and overwrites what is there.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from admin_fairseq.repairs import reading
 from admin_fairseq.repairs.private import root_of
 from admin_fairseq.schemes import Profiling, Scheme
 
-DEFAULT = "checkpoint_last.pt"  # --restore-file's: the one in --save-dir
-DEFAULT_LR = [0.25]  # fairseq's, for the optimiser NAG and convolutional models
+DEFAULT = "checkpoint_last.pt"  # of --restore-file: the file in --save-dir
+DEFAULT_LR = [0.25]  # fairseq's --lr, for the optimiser NAG and convolutional models
 GIVES_LR = r"--lr(=.*)?|\+*optimization\.lr=.*"
 ASKS_FOR_FP16 = r"--(memory-efficient-)?fp16|\+*common\.(memory_efficient_)?fp16=.*"
 
@@ -40,9 +40,10 @@ logger = logging.getLogger(__name__)
 
 
 def apply() -> None:
-    """Let fairseq refuse files that it cannot start from, whatever the architecture.
+    """Patch fairseq so that it refuses unusable checkpoints, and options that cannot work.
 
-    To ignore such a file costs the checkpoints of any model.
+    The refusal of checkpoints holds for all architectures, fairseq's own included: starting from
+    scratch would overwrite their checkpoints too.
     """
     checkpoint_utils.load_checkpoint = _careful(checkpoint_utils.load_checkpoint)
     distributed_utils.call_main = _checked(distributed_utils.call_main)
@@ -50,10 +51,11 @@ def apply() -> None:
 
 
 def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
-    """fairseq's ``call_main``, which checks a training command before it starts.
+    """Wrap fairseq's ``call_main`` so that the options of a training command are checked first.
 
-    Hydra imports the plugin later: there a run is checked when its first trainer is built, which
-    is the profile's if one is measured.
+    With hydra, fairseq imports the plugin only after ``call_main``; there ``_checked_trainer``
+    checks them when the run's first trainer is built, which is that of the profile if one is
+    measured.
     """
 
     @functools.wraps(call_main)
@@ -66,6 +68,8 @@ def _checked(call_main: Callable[..., None]) -> Callable[..., None]:
 
 
 def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``Trainer.__init__`` so that it checks the run's options first (see ``_checked``)."""
+
     @functools.wraps(init)
     def __init__(self: Trainer, cfg: DictConfig, *args: Any, **kwargs: Any) -> None:
         check_run(cfg)
@@ -75,10 +79,10 @@ def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_run(run: DictConfig) -> None:
-    """Raise AdminError if ``run`` trains one of our models with options that cannot work.
+    """Raise AdminError if ``run`` trains a model of the plugin with --fp16 on a CPU or no --lr.
 
-    On a CPU, --fp16 would fail only after the profile, with a message of CUDA; without --lr the
-    rate is 0.25, with which no transformer trains.
+    On a CPU, --fp16 would fail only after the profile (measured per-layer variances), with a
+    message about CUDA; without --lr the rate is 0.25, with which no transformer trains.
     """
     if OmegaConf.select(run, "model._name") not in ARCHITECTURES:
         return
@@ -86,7 +90,7 @@ def check_run(run: DictConfig) -> None:
     if fp16 and (run.common.cpu or not torch.cuda.is_available()):
         where = "--cpu is given" if run.common.cpu else "torch finds none"
         command = command_line(on_cpu(sys.argv), sys.modules["__main__"])
-        raise AdminError(f"--fp16 needs a GPU, and {where}; on the CPU: {command}")
+        raise AdminError(f"--fp16 needs a GPU, and {where}; to train on the CPU: {command}")
     lr_given = any(re.fullmatch(GIVES_LR, word) for word in sys.argv)
     if list(run.optimization.lr) == DEFAULT_LR and not lr_given:
         raise AdminError(
@@ -96,38 +100,41 @@ def check_run(run: DictConfig) -> None:
 
 
 def on_cpu(argv: list[str]) -> list[str]:
-    """The command line ``argv``, changed to run in full precision on the CPU."""
+    """Return the command line ``argv`` changed to train in full precision on the CPU."""
     kept = [word for word in argv if not re.fullmatch(ASKS_FOR_FP16, word)]
     cpu = "common.cpu=true" if "hydra" in os.path.basename(argv[0]) else "--cpu"
     return kept if cpu in kept else [*kept, cpu]
 
 
 def run_of(cfg: Any) -> Optional[DictConfig]:
-    """The run that a model with the options ``cfg`` is built for; None if it is built by hand."""
+    """Return the run's whole configuration, given the model's part ``cfg`` of it.
+
+    Returns None if the model is built outside of a run, for example by a test.
+    """
     root = root_of(cfg) if OmegaConf.is_config(cfg) else None
     return root if root is not None and "checkpoint" in root else None
 
 
 def starts_afresh(run: DictConfig, scheme: Scheme) -> bool:
-    """Whether ``run`` trains, or profiles, a model from newly drawn weights.
+    """Return whether ``run`` trains, or profiles, a model from newly drawn weights.
 
-    A run that only writes a profile ends before fairseq reads any checkpoint, so it always
-    measures new weights.
+    A run that only measures a profile ends before fairseq reads any checkpoint, so it always uses
+    new weights.
     """
     return scheme.profile is Profiling.WRITE or not restores_weights(run.checkpoint)
 
 
 def restores_weights(cfg: DictConfig) -> bool:
-    """Whether a run with this checkpoint configuration starts from a checkpoint's weights.
+    """Return whether a run with the checkpoint options ``cfg`` starts from a checkpoint's weights.
 
-    It answers as fairseq's ``checkpoint_utils.load_checkpoint`` does later. Raises AdminError if
-    the checkpoint to start from is missing.
+    The answer is what fairseq's ``checkpoint_utils.load_checkpoint`` will do later. Raises
+    AdminError if the checkpoint to start from is missing.
     """
     return (_asked_for(cfg) or _left_by_a_kill(cfg)) is not None
 
 
 def _asked_for(cfg: DictConfig) -> Optional[str]:
-    """The checkpoint to restore; None for a run that starts afresh."""
+    """Return the path of the checkpoint to start from (--restore-file and others), or None."""
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
         asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
@@ -142,15 +149,17 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
 
 
 def _last(cfg: DictConfig) -> str:
+    """Return the path of checkpoint_last.pt in --save-dir."""
     return os.path.join(cfg.save_dir, f"checkpoint_last{_suffix(cfg)}.pt")
 
 
 def _suffix(cfg: DictConfig) -> str:
+    """Return the suffix that fairseq adds to the names of a run's checkpoints, often empty."""
     return cfg.checkpoint_suffix or ""
 
 
 def _regular(path: str, remedy: str) -> str:
-    """``path`` if it is a file; otherwise raises AdminError that ends in ``remedy``."""
+    """Return ``path`` if it is a regular file; else raise AdminError that ends with ``remedy``."""
     if PathManager.path_requires_pathmanager(path) or any(map(os.path.isfile, _places(path))):
         return path
     what = "not a regular file" if _lies_there(path) else "no such file"
@@ -158,27 +167,34 @@ def _regular(path: str, remedy: str) -> str:
 
 
 def _lies_there(path: str) -> bool:
+    """Return whether anything exists at ``path``, or at the place of its first shard."""
     return any(map(os.path.lexists, _places(path)))
 
 
 def _places(path: str) -> tuple[str, str]:
-    """Where fairseq saves the checkpoint ``path``; the second is for --use-sharded-state."""
+    """Return where fairseq may save the checkpoint ``path``.
+
+    The second path is that of the first shard, with --use-sharded-state.
+    """
     return path, path.replace(".pt", "-shard0.pt")
 
 
 def _left_by_a_kill(cfg: DictConfig) -> Optional[str]:
-    """The newest checkpoint of a run that was killed before it wrote checkpoint_last.pt."""
+    """Return the newest checkpoint of a run killed before it wrote checkpoint_last.pt, or None."""
     wanted = not cfg.get("no_last_checkpoints")
     return next(_newest_first(cfg), None) if wanted and not _lies_there(_last(cfg)) else None
 
 
 def has_checkpoints(cfg: DictConfig) -> bool:
-    """Whether a run has left checkpoints in --save-dir."""
+    """Return whether --save-dir has checkpoints of a run."""
     return _lies_there(_last(cfg)) or next(_newest_first(cfg), None) is not None
 
 
 def _newest_first(cfg: DictConfig) -> Iterator[str]:
-    """The checkpoints in --save-dir: by epoch and update, then the best ones."""
+    """Yield the paths of the checkpoints in --save-dir, newest first.
+
+    The order is by epoch and update; the best checkpoints (by validation) come last.
+    """
     kinds = r"(\d+)|_(\d+)_(\d+)|_best|\.best_.*_-?[\d.]+"
     found = []
     for name in os.listdir(cfg.save_dir) if os.path.isdir(cfg.save_dir) else ():
@@ -190,6 +206,12 @@ def _newest_first(cfg: DictConfig) -> Iterator[str]:
 
 
 def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap fairseq's ``load_checkpoint`` to refuse missing files and to continue killed runs.
+
+    Without checkpoint_last.pt it loads the newest checkpoint in --save-dir; for a damaged file, the
+    error names a command that continues from another. A run with all updates done ends here.
+    """
+
     @functools.wraps(load)
     def load_checkpoint(cfg: DictConfig, trainer: Trainer, **options: Any) -> Any:
         asked_for = _asked_for(cfg)
@@ -212,20 +234,20 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _end_if_complete(trainer: Trainer) -> None:
-    """End the process with status 0 if all updates are made; fairseq would make one more."""
+    """End the process with status 0 if --max-update updates are done; fairseq would do one more."""
     made, most = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if 0 < most <= made:
-        logger.info(f"{made} updates are made, and --max-update is {most}: nothing is left to do")
+        logger.info(f"training is complete: {made} updates are done, --max-update is {most}")
         raise SystemExit(0)
 
 
 def _as_option(path: str, cfg: DictConfig) -> str:
-    """``path`` as --restore-file has it: without the suffix, which fairseq adds."""
+    """Return ``path`` as --restore-file expects it: without the suffix, which fairseq adds."""
     return path.replace(f"{_suffix(cfg)}.pt", ".pt")
 
 
 def _with_a_way_out(error: AdminError, path: Optional[str], cfg: DictConfig) -> AdminError:
-    """``error``; for a damaged file in --save-dir, with a command that continues without it."""
+    """Return ``error``; for a damaged file in --save-dir, add a command that works without it."""
     if path is None or os.path.dirname(path) != cfg.save_dir.rstrip(os.sep) or _is_whole(path):
         return error
     others = (other for other in _newest_first(cfg) if other != path)
@@ -235,10 +257,11 @@ def _with_a_way_out(error: AdminError, path: Optional[str], cfg: DictConfig) -> 
     command = command_line(sys.argv, sys.modules["__main__"])
     option = "checkpoint.restore_file=" if "hydra" in command else "--restore-file "
     way_out = f"{command} {option}{shlex.quote(_as_option(whole, cfg))}"
-    return AdminError(f"{error.message}; go on from the newest whole one with: {way_out}")
+    return AdminError(f"{error.message}; continue from the newest undamaged one with: {way_out}")
 
 
 def _is_whole(path: str) -> bool:
+    """Return whether the checkpoint ``path`` can be read completely."""
     try:
         reading.read(path)
     except AdminError:
@@ -247,7 +270,7 @@ def _is_whole(path: str) -> bool:
 
 
 def command_line(argv: list[str], main: Optional[ModuleType] = None) -> str:
-    """The command line ``argv`` of the module ``main``, to be pasted into a shell."""
+    """Return ``argv``, the arguments of the module ``main``, as a command to paste into a shell."""
     words = [os.path.basename(argv[0]), *argv[1:]]
     spec = main.__spec__ if main else None
     if spec and words[0].endswith(".py"):

@@ -1,4 +1,7 @@
-"""Processes that end with this one, and do not import from the working directory."""
+"""Run functions in worker processes that end with this process, even if it is killed.
+
+The workers do not import modules from the working directory.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ ResultT = TypeVar("ResultT")
 
 @contextmanager
 def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., Future]]:
-    """A pool of processes that end with the block, or with this process, even if it is killed.
+    """Start a pool of ``workers`` processes that end with the block, or when this process dies.
 
-    Yields the function that submits a function and its arguments to them. ``method`` is how they
-    start (default: multiprocessing's own).
+    Yields a function that submits another function and its arguments to the pool and returns a
+    Future. ``method`` is multiprocessing's start method (default: multiprocessing's own choice).
     """
     context = get_context(method)
     with safe_path():  # multiprocessing's helper process starts here
@@ -40,10 +43,10 @@ def pool(workers: int, method: Optional[str] = None) -> Iterator[Callable[..., F
 def apart(
     function: Callable[..., ResultT], *arguments: object, method: Optional[str] = None
 ) -> ResultT:
-    """Run ``function`` in a process of its own, which may start others, and return its result.
+    """Run ``function`` in a new process, which may start further processes, and return its result.
 
-    All of them end with this call, even if it is interrupted, and with this process. Raises what
-    the function raises, and BrokenProcessPool if its process was killed.
+    All these processes end with this call, even if it is interrupted, and with the calling process.
+    Raises what ``function`` raises, and BrokenProcessPool if its process was killed.
     """
     with pool(1, method) as submit:
         group = submit(_lead_a_group).result()
@@ -56,9 +59,10 @@ def apart(
 
 @contextmanager
 def _signals_later() -> Iterator[None]:
-    """Delay interrupts and SIGTERM until the end of the block.
+    """Delay interrupts and SIGTERM until the end of the ``with`` block.
 
-    Python could run their handlers inside its handlers for a fork, where exceptions are lost.
+    Without the delay, Python could run their handlers inside its own handlers for a fork, where
+    exceptions are lost.
     """
     if current_thread() is not main_thread():
         yield  # handlers run in the main thread
@@ -79,10 +83,10 @@ def _signals_later() -> Iterator[None]:
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Keep the working directory off the module path of spawned processes.
+    """Keep the working directory off the module path of processes started in the ``with`` block.
 
-    They start with ``python -c``, which looks for modules there first: a file ``pickle.py`` would
-    run. Has no effect before Python 3.11.
+    They start with ``python -c``, which looks for modules in the working directory first, so that a
+    file ``pickle.py`` there would run. Has no effect before Python 3.11.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -96,19 +100,23 @@ def safe_path() -> Iterator[None]:
 
 
 def _start_worker(parent: int) -> None:
-    """Leave interrupts to the parent, and end when it is gone, even if it was killed."""
+    """Prepare a worker process: ignore interrupts, and end when the process ``parent`` is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _lead_a_group() -> int:
-    """Become the leader of a process group, which all processes started from here join."""
+    """Make this process the leader of a new process group and return the group's id.
+
+    All processes started from this one join the group, so that they can be killed together.
+    """
     os.setpgid(0, 0)
     return os.getpid()
 
 
 def _end_with(parent: int) -> None:
+    """Wait until the process ``parent`` is gone, then kill this process and any group it leads."""
     while os.getppid() == parent:
         time.sleep(0.2)
     if os.getpgrp() == os.getpid():

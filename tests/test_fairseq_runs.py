@@ -64,7 +64,7 @@ def test_tokens_that_the_dictionaries_have(task):
 
 @pytest.mark.parametrize("tokens", [(10**4, 5), (-1, 5), (5, 10**4), (5, -1)])
 def test_tokens_beyond_the_dictionaries_are_told(task, tokens):
-    with pytest.raises(AdminError, match=r"bin: tokens beyond the 24 types of a dictionary"):
+    with pytest.raises(AdminError, match=r"bin: token numbers outside a dictionary of 24 types"):
         check_batch(batch(*tokens), task, RUN)
 
 

@@ -71,18 +71,18 @@ def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path):
 def test_nothing_is_overwritten_unasked(tmp_path):
     refuse_to_overwrite(str(tmp_path / "free"), force=False)
     refuse_to_overwrite(str(tmp_path), force=True)
-    with pytest.raises(AdminError, match=f"{tmp_path}: is there already; use --force"):
+    with pytest.raises(AdminError, match=f"{tmp_path}: already exists; use --force"):
         refuse_to_overwrite(str(tmp_path), force=False)
 
 
 def test_what_came_to_be_there_meanwhile_is_not_overwritten(tmp_path):
     path = tmp_path / "output"
-    with pytest.raises(AdminError, match="is there already"), replacing(str(path), force=False):
+    with pytest.raises(AdminError, match="already exists"), replacing(str(path), force=False):
         path.write_text("precious")
     assert path.read_text() == "precious"
     folder = tmp_path / "folder"
     with (
-        pytest.raises(AdminError, match="is there already"),
+        pytest.raises(AdminError, match="already exists"),
         replacing_folder(str(folder), force=False),
     ):
         folder.mkdir()
@@ -199,7 +199,7 @@ def test_a_folder_killed_between_its_two_renames_comes_to_its_place(tmp_path):
         (left / name).mkdir(parents=True)
         (left / name / name).touch()
     with (
-        pytest.raises(AdminError, match="is there already"),
+        pytest.raises(AdminError, match="already exists"),
         replacing_folder(str(tmp_path / "output"), force=False),
     ):
         pass

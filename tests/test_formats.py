@@ -73,5 +73,5 @@ def test_files_are_written_all_or_none(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     write(files, str(tmp_path), force=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
-    with pytest.raises(AdminError, match="is there already"):
+    with pytest.raises(AdminError, match="already exists"):
         write(files, str(tmp_path), force=False)

@@ -49,7 +49,7 @@ def test_a_complete_run_is_left_as_it_is(cfg, caplog):
         with caplog.at_level("INFO"), pytest.raises(SystemExit) as end:
             load(cfg, trainer_after(made, 10))
         assert end.value.code == 0
-        assert f"{made} updates are made, and --max-update is 10" in caplog.text
+        assert f"training is complete: {made} updates are done, --max-update is 10" in caplog.text
 
 
 def test_a_fresh_run_restores_nothing(cfg, loaded):
@@ -186,7 +186,7 @@ def test_damage_names_the_newest_whole_checkpoint(argv, command, damaged, tmp_pa
     with pytest.raises(AdminError) as error:
         damaged()
     way_out = f"{command}{tmp_path}/checkpoint2.pt"
-    assert error.value.message == f"damaged; go on from the newest whole one with: {way_out}"
+    assert error.value.message == f"damaged; continue from the newest undamaged one with: {way_out}"
 
 
 def test_damage_where_nothing_is_whole(damaged, tmp_path):
@@ -235,7 +235,9 @@ def test_a_rate_that_is_asked_for_is_taken(run, monkeypatch):
 @pytest.mark.parametrize("option", ["fp16", "memory_efficient_fp16"])
 def test_half_precision_wants_a_gpu(option, run, monkeypatch):
     run.common[option] = True
-    with pytest.raises(AdminError, match="--fp16 needs a GPU, and --cpu is given; on the CPU: "):
+    with pytest.raises(
+        AdminError, match="--fp16 needs a GPU, and --cpu is given; to train on the CPU: "
+    ):
         check_run(run)
     run.common.cpu = False
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""fairseq's ``label_smoothed_cross_entropy`` without the logits of all tokens in memory."""
+"""fairseq's ``label_smoothed_cross_entropy`` without the logits of all tokens in memory at once."""
 
 import inspect
 from argparse import Namespace
@@ -40,9 +40,9 @@ class ChunkedConfig(LabelSmoothedCrossEntropyCriterionConfig):
 
 
 class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
-    """The same losses, gradients and logged numbers as fairseq's.
+    """Criterion with the losses, gradients and logged numbers of fairseq's, but in less memory.
 
-    Runs can be resumed with either of the two from a checkpoint of the other.
+    A run that used one of the two can be resumed with the other.
 
     Shapes: B batch, T target time, C channel; N = B·T target positions, less the ignored prefix.
     """
@@ -65,7 +65,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     def check_model(cls, model: BaseFairseqModel, run: DictConfig) -> None:
         """Raise AdminError at the start of ``run`` if ``forward`` would raise it later.
 
-        Later, when threads load batches ahead, Python may abort while it exits.
+        An error later, while threads load batches ahead, may abort Python as it exits.
         """
         decoder_of(model)
         if run.distributed_training.ddp_backend == "fully_sharded":
@@ -76,9 +76,10 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     def forward(
         self, model: BaseFairseqModel, sample: Dict[str, Any], reduce: bool = True
     ) -> Tuple[Tensor, int, Dict[str, Any]]:
-        """Returns the loss (a sum; without ``reduce`` N x 1), sample size and what is logged.
+        """Compute the loss of the batch ``sample``: a sum, or N x 1 without ``reduce``.
 
-        Raises AdminError if the model's logits are not a product of features and one matrix.
+        Also returns the sample size and the numbers to log. Raises AdminError if the model's logits
+        are not the product of features and one matrix.
         """
         decoder = decoder_of(model)
         output = model(**sample["net_input"], features_only=True)
@@ -100,7 +101,10 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
     def _losses(
         self, decoder: FairseqDecoder, features: Tensor, target: Tensor, reduce: bool
     ) -> Tuple[Losses, int]:
-        """features: B x T x C, target: B x T. Also returns the number of real targets."""
+        """Compute the losses of features (B x T x C) for target (B x T), without padding.
+
+        Also returns the number of targets that remain.
+        """
         target = target[:, self.ignore_prefix_size :].reshape(-1)
         features = features[:, self.ignore_prefix_size :].flatten(0, 1)
         kept = target.ne(self.padding_idx).nonzero().squeeze(1)
@@ -118,9 +122,10 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
 
 
 def decoder_of(model: BaseFairseqModel) -> FairseqDecoder:
-    """The decoder of a possibly wrapped model, whose logits are ``output_projection(features)``.
+    """Return the decoder of a possibly wrapped model, whose last step is ``output_projection``.
 
-    Raises AdminError if it has no such projection, or its weight or gradient is not accessible.
+    Raises AdminError if the decoder has no such projection, or the weight or gradient of the
+    projection is not accessible.
     """
     finds_unused = getattr(model, "find_unused_parameters", False)
     while isinstance(getattr(model, "module", None), nn.Module):
@@ -134,32 +139,34 @@ def decoder_of(model: BaseFairseqModel) -> FairseqDecoder:
     if not isinstance(projection, nn.Linear) or type(projection).forward is not nn.Linear.forward:
         _refuse(f"a {name}, which has no linear decoder.output_projection")
     if not _takes(model.forward, "features_only"):
-        _refuse(f"a {name}, which does not give its features")
+        _refuse(f"a {name}, which does not return its features")
     if finds_unused:  # DDP takes parameters for unused that the model's own forward does not touch
         _refuse(UNUSED)
     return decoder
 
 
 def _refuse(what: str, instead: str = "label_smoothed_cross_entropy") -> NoReturn:
+    """Raise AdminError that ``what`` does not work with this criterion; suggest ``instead``."""
     raise AdminError(f"--criterion {NAME} does not work with {what}; use {instead}")
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Return whether ``function`` accepts a keyword argument ``name``."""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _product_dtype(decoder: FairseqDecoder, features: Tensor) -> torch.dtype:
-    """The dtype of ``output_projection(features)``, under the decoder's autocast or its caller's.
+    """Return the dtype of ``output_projection(features)`` under autocast, if there is any.
 
-    Found with a tiny product, because torch's queries for autocast differ between versions.
+    It is that of a tiny product, because torch's queries for autocast differ between versions.
     """
     one = features.detach().new_ones(1, 1)
     return in_precision(torch.mm, getattr(decoder, "autocast_dtype", None))(one, one).dtype
 
 
 def _among(values: Tensor, kept: Tensor, length: int) -> Tensor:
-    """``values`` at the positions ``kept`` of a column of zeros, length x 1."""
+    """Put ``values`` at the positions ``kept`` of a column of zeros, length x 1."""
     return values.new_zeros(length).index_copy(0, kept, values).unsqueeze(1)
 
 

@@ -1,4 +1,4 @@
-"""The fast way through a stack: layouts, attention, decoding, dropout, compiling, precision.
+"""The fast path of encoder and decoder: layouts, attention, decoding, dropout, compiling.
 
-All of it computes the same as fairseq's own path, which ``--reference-kernels`` takes.
+All of it computes the same as fairseq's own code, which ``--reference-kernels`` selects.
 """

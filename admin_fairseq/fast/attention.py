@@ -1,7 +1,7 @@
-"""Multi-head attention: fairseq's parameters and keys, torch's fused kernel.
+"""Multi-head attention with fairseq's parameters and state-dict keys, and torch's fused kernel.
 
-Shapes: T target or S source time, B batch, C channel, H heads, D = C/H; while decoding, R rows of
-the batch: K neighbouring hypotheses of each of B sentences.
+Shapes: T target or S source time, B batch, C channel, H heads, D = C/H. In incremental decoding the
+batch has R rows: K neighbouring hypotheses of each of B sentences.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ STATE = "attn_state"
 
 
 class Attention(MultiheadAttention):
-    """fairseq's attention; given ``layouts``, the same mathematics in fewer steps.
+    """fairseq's multi-head attention, with a faster path that is taken if ``layouts`` are given.
 
-    One matrix product computes queries, keys and values (keys and values, in attention to the
-    encoder) with what fairseq stores as three maps, and torch's ``scaled_dot_product_attention``
-    does the rest. While decoding, keys and values are updated in place.
+    The fast path computes queries, keys and values (keys and values, in attention to the encoder)
+    with one matrix product from what fairseq stores as three maps, then calls torch's
+    ``scaled_dot_product_attention``. In incremental decoding it updates keys and values in place.
     """
 
     def forward(
@@ -43,11 +43,13 @@ class Attention(MultiheadAttention):
         need_head_weights: bool = False,
         layouts: Optional[tuple[Layout, Layout]] = None,
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """query: T x B x C; key: S x B x C; each packed, if its layout packs.
+        """Attend from query (T x B x C) to key (S x B x C).
 
-        ``layouts``, of queries and of keys, replace the masks; without them, fairseq's own forward
-        runs. Returns a tensor shaped like query and, if requested, the weights: B x T x S, or
-        H x B x T x S with ``need_head_weights``.
+        Either is N x 1 x C instead if its layout packs (leaves out padding).
+
+        ``layouts``, those of queries and of keys, replace the masks; without them fairseq's own
+        forward runs. Returns a tensor shaped like query and, if requested, the attention weights: B
+        x T x S, or H x B x T x S with ``need_head_weights``.
         """
         if layouts is None:
             return super().forward(
@@ -75,7 +77,11 @@ class Attention(MultiheadAttention):
     def _at_once(
         self, query: Tensor, key: Tensor, mine: Layout, theirs: Layout, need_weights: bool
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """All positions. Returns a tensor shaped like query and the weights, B x H x T x S."""
+        """Attend from all positions of ``query`` (layout ``mine``) to ``key`` (layout ``theirs``).
+
+        Returns a tensor shaped like query and the attention weights, B x H x T x S (None unless
+        needed).
+        """
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
             q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
@@ -95,7 +101,10 @@ class Attention(MultiheadAttention):
         incremental_state: dict[str, Any],
         need_weights: bool,
     ) -> tuple[Tensor, Optional[Tensor]]:
-        """The next position, query: 1 x R x C. Returns 1 x R x C and the weights, R x H x 1 x S."""
+        """Attend from the next position (query: 1 x R x C) of incremental decoding.
+
+        Returns 1 x R x C and the attention weights, R x H x 1 x S (None unless needed).
+        """
         state = self.get_incremental_state(incremental_state, STATE)
         if not state:  # fairseq's own attention leaves an empty dict when reordered
             state = self._first_state(key, theirs)
@@ -110,6 +119,7 @@ class Attention(MultiheadAttention):
         return out, weights.transpose(1, 2).reshape(-1, self.num_heads, 1, weights.shape[-1])
 
     def _first_state(self, key: Tensor, theirs: Layout) -> Past | Memory:
+        """Create the state of incremental decoding, for self-attention or for encoder attention."""
         if self.self_attention:
             return Past(join(self.q_proj, self.k_proj, self.v_proj), self.head_dim)
         sentences = key[:, :: theirs.hypotheses]
@@ -120,7 +130,11 @@ class Attention(MultiheadAttention):
     def reorder_incremental_state(
         self, incremental_state: Optional[dict[str, Any]], new_order: Tensor
     ) -> Optional[dict[str, Any]]:
-        """Called by fairseq's decoder between steps of beam search; ours does it by itself."""
+        """Reorder the state of incremental decoding between two steps of beam search.
+
+        fairseq's decoder calls this for each attention; this plugin's decoder reorders all layers
+        itself.
+        """
         state = self.get_incremental_state(incremental_state, STATE)
         if isinstance(state, (Past, Memory)):
             state.reorder(Selection(new_order))
@@ -128,7 +142,7 @@ class Attention(MultiheadAttention):
         return super().reorder_incremental_state(incremental_state, new_order)
 
     def _heads(self, x: Tensor) -> Tensor:
-        """T x B x C → B x H x T x D."""
+        """Split the channels into heads: T x B x C → B x H x T x D."""
         return x.unflatten(-1, (-1, self.head_dim)).permute(1, 2, 0, 3)
 
     def _attend(
@@ -140,16 +154,17 @@ class Attention(MultiheadAttention):
         causal: bool,
         need_weights: bool,
     ) -> tuple[Tensor, Optional[Tensor]]:
+        """Call ``attend`` with the dropout probability that applies now, in training or not."""
         drops = self.training or self.dropout_module.apply_during_inference
         dropout = self.dropout_module.p if drops else 0.0
         return attend(q, k, v, mask, causal, need_weights, dropout)
 
 
 def join(*maps: nn.Linear) -> Linear:
-    """A function that applies ``maps`` to the same input and concatenates their outputs.
+    """Return a function that applies ``maps`` to the same input and concatenates their outputs.
 
-    Maps that are more than a product (with a module before them, see modules/inputs.py, or
-    fairseq's quantisation) are called one by one.
+    It is one matrix product, unless a map is more than a product (it has a module before it, see
+    modules/inputs.py, or fairseq's quantisation); then the maps are called one by one.
     """
     if any(calls_anything_before(m) or type(m).forward is not nn.Linear.forward for m in maps):
         return lambda x: torch.cat([linear(x) for linear in maps], dim=-1)
@@ -167,9 +182,11 @@ def attend(
     need_weights: bool,
     dropout: float,
 ) -> tuple[Tensor, Optional[Tensor]]:
-    """softmax(q kᵀ/√D) v, and the weights if they are needed (Vaswani et al. 2017, eq. 1).
+    """Compute softmax(q kᵀ/√D) v, and the attention weights if needed (Vaswani et al. 2017, eq. 1).
 
-    q: B x H x T x D; k, v: B x H x S x D; mask: B x 1 x (1 or T) x S, True on what is seen.
+    q: B x H x T x D; k, v: B x H x S x D; mask: B x 1 x (1 or T) x S, True where a query may look.
+    ``causal`` hides all later positions. Returns B x H x T x D and the weights, B x H x T x S or
+    None.
     """
     # torch's kernel returns no weights, and on a CPU takes four times as long in half precision
     if need_weights or (q.device.type == "cpu" and q.element_size() < 4):
@@ -181,7 +198,7 @@ def attend(
 def attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], causal: bool, dropout: float
 ) -> tuple[Tensor, Tensor]:
-    """``attend`` step by step; returns the weights before dropout."""
+    """Compute the same as ``attend``, step by step; return the weights before dropout too."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()

@@ -1,7 +1,7 @@
 """The state of attention during incremental decoding, one position a step, with beam search.
 
-Shapes: R rows of the decoder's batch, B sentences with K = R/B neighbouring hypotheses each;
-S source time, t positions decoded so far, C channel, H heads, D = C/H.
+Shapes: R rows of the decoder's batch, B sentences with K = R/B neighbouring hypotheses each; S
+source time, t positions decoded so far, C channel, H heads, D = C/H.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from admin_fairseq.fast.layout import visible
 
 Linear = Callable[[Tensor], Tensor]
 
-ROOM = 16  # positions added whenever all are used
+ROOM = 16  # positions for which memory is added whenever all are used
 
 
 class AttentionInputs(NamedTuple):
-    """The inputs of attention at the new position; in self-attention, B is R and K is 1."""
+    """The query, keys, values and mask of attention from the new position.
+
+    In self-attention, B is R and K is 1.
+    """
 
     query: Tensor  # B x H x K x D
     keys: Tensor  # B x H x (t or S) x D
@@ -30,7 +33,7 @@ class AttentionInputs(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """The copies that reorder R rows of t positions."""
+    """The copies, within a ``Past``, that reorder R rows of t positions in beam search."""
 
     origins: Tensor  # t x R: the row in which each entry was decoded, after reordering
     sources: Tensor  # flat indices into t x capacity to copy from ...
@@ -40,7 +43,8 @@ class Moves(NamedTuple):
 class Selection:
     """The hypotheses that survive a step: row i of the next step was row ``order[i]`` before.
 
-    Shared by all layers, which reuse its results: computing one makes the host wait for the GPU.
+    All layers share one Selection and reuse its results, because computing one makes the host wait
+    for the GPU.
     """
 
     def __init__(self, order: Tensor) -> None:
@@ -49,10 +53,10 @@ class Selection:
         self._moves: dict[tuple[int, ...], tuple[Optional[Tensor], Moves]] = {}
 
     def of(self, sentences: int, hypotheses: int = 1) -> tuple[Optional[Tensor], int]:
-        """Reorder ``sentences`` that have ``hypotheses`` neighbouring rows each.
+        """Find which of a number of ``sentences``, with ``hypotheses`` rows each, survive the step.
 
-        Returns the indices of the sentences that survive (None: all, in the same order) and the
-        number of hypotheses of each: 1 if rows of different sentences have become neighbours.
+        Returns the indices of the surviving sentences (None: all, in the same order) and the number
+        of neighbouring rows of each: 1 if rows of different sentences have become neighbours.
         """
         case = sentences, hypotheses
         if case not in self._answers:
@@ -60,6 +64,7 @@ class Selection:
         return self._answers[case]
 
     def _answer(self, sentences: int, hypotheses: int) -> tuple[Optional[Tensor], int]:
+        """Compute what ``of`` returns, without its cache."""
         chosen = self.order.div(hypotheses, rounding_mode="floor")
         first = chosen[::hypotheses]
         if hypotheses > 1 and not torch.equal(chosen, first.repeat_interleave(hypotheses)):
@@ -68,10 +73,12 @@ class Selection:
         return (None if stays else first), hypotheses
 
     def moves(self, origins: Optional[Tensor], length: int, rows: int, capacity: int) -> Moves:
-        """The copies among ``length`` positions of ``rows`` rows, where ``capacity`` are allocated.
+        """Find the copies that reorder ``length`` positions of ``rows`` rows.
 
-        origins: t x R, t ≤ length, the row in which each entry was decoded; entries that it does
-        not cover, or all if it is None, were decoded in their own row.
+        ``capacity`` is the number of rows for which memory is allocated.
+
+        origins: t x R with t ≤ length, the row in which each entry was decoded. Entries that it
+        does not cover, or all entries if it is None, were decoded in their own row.
         """
         case = id(origins), length, rows, capacity
         if case not in self._moves:  # keeps origins alive, so that their id stays unique
@@ -81,6 +88,7 @@ class Selection:
     def _find_moves(
         self, origins: Optional[Tensor], length: int, rows: int, capacity: int
     ) -> Moves:
+        """Compute what ``moves`` returns, without its cache."""
         before = torch.arange(rows, device=self.order.device).repeat(length, 1)
         if origins is not None:
             before[: len(origins)] = origins
@@ -92,7 +100,7 @@ class Selection:
 
 
 class Past:
-    """Keys and values of the positions decoded so far, in one tensor with room for more.
+    """Self-attention's keys and values of the positions decoded so far, in one growing tensor.
 
     The hypotheses of a sentence share most of their past: reordering copies only the entries that
     differ, in place. The rows of one position are adjacent, so that each entry is contiguous, and
@@ -102,16 +110,19 @@ class Past:
     kept: Tensor  # 2 x (t + room) x (R + room) x H x D; set by the first look_up
 
     def __init__(self, project: Linear, head_dim: int) -> None:
-        """``project``: R x C → queries, keys and values, R x 3C."""
+        """Start without positions; ``project`` maps R x C to queries, keys and values, R x 3C."""
         self.project = project
         self.head_dim = head_dim
-        self.length = 0  # positions, and ...
-        self.rows = 0  # ... rows in use of
-        self.origins: Optional[Tensor] = None  # as ``Selection.moves`` takes them
+        self.length = 0  # t: the positions decoded so far
+        self.rows = 0  # R: the rows in use; ``kept`` may have more of both
+        self.origins: Optional[Tensor] = None  # an argument of ``Selection.moves``
         self.padding: Optional[Tensor] = None  # R x t, True on padding; None: there is none
 
     def look_up(self, x: Tensor, padding: Optional[Tensor]) -> AttentionInputs:
-        """Add the new position, x: R x C; padding: R x 1, True on padding."""
+        """Add the new position x (R x C); return the query, keys, values and mask of its attention.
+
+        padding: R x 1, True where the new token is padding; None: nowhere.
+        """
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
@@ -125,6 +136,7 @@ class Past:
         return AttentionInputs(query.unsqueeze(2), keys, values, mask)
 
     def reorder(self, selection: Selection) -> None:
+        """Keep the hypotheses (rows) that ``selection`` selects, in its order."""
         order, capacity = selection.order, self.kept.shape[2]
         if self.padding is not None:
             self.padding = self.padding[order]
@@ -137,12 +149,14 @@ class Past:
                 kept.index_copy_(0, moves.targets, kept.index_select(0, moves.sources))
 
     def _grow(self, new: Tensor) -> None:
+        """Add memory for ROOM positions to the tensor of keys and values, for rows like ``new``."""
         grown = new.new_empty(2, self.length + ROOM, *new.shape[1:])
         if self.length:
             grown[:, : self.length] = self.kept[:, :, : new.shape[1]]
         self.kept = grown
 
     def _note_padding(self, new: Optional[Tensor], x: Tensor) -> None:
+        """Append the new position's padding (R x 1, or None) to that of earlier ones; x: R x C."""
         if new is not None or self.padding is not None:
             parts = (self.padding, self.length), (new, 1)
             nothing = partial(x.new_zeros, dtype=torch.bool)
@@ -157,19 +171,24 @@ class Memory:
     def __init__(
         self, project: Linear, keys: Tensor, values: Tensor, mask: Optional[Tensor], hypotheses: int
     ) -> None:
-        """``project``: R x C → queries; keys, values: B x H x S x D; mask: B x 1 x 1 x S."""
+        """Store keys and values (B x H x S x D) and their mask (B x 1 x 1 x S).
+
+        ``project`` maps R x C to queries; ``hypotheses`` is K, the neighbouring rows of each
+        sentence.
+        """
         self.project = project
         self.keys, self.values = keys.contiguous(), values.contiguous()
         self.mask = mask
         self.hypotheses = hypotheses
 
     def look_up(self, x: Tensor, padding: Any = None) -> AttentionInputs:
-        """The queries of the new position, x: R x C."""
+        """Return query, keys, values and mask for attention from the new position x (R x C)."""
         heads, dim = self.keys.shape[1], self.keys.shape[3]
         query = self.project(x).view(-1, self.hypotheses, heads, dim).transpose(1, 2)
         return AttentionInputs(query, self.keys, self.values, self.mask)
 
     def reorder(self, selection: Selection) -> None:
+        """Drop the sentences of which ``selection`` keeps no row, and reorder the others."""
         order, self.hypotheses = selection.of(len(self.keys), self.hypotheses)
         if order is not None:
             self.keys, self.values = self.keys[order], self.values[order]

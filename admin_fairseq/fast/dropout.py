@@ -1,4 +1,4 @@
-"""Dropout with masks that are fast to draw on a CPU."""
+"""Dropout whose masks are drawn fast on a CPU."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from torch import Tensor, nn
 from admin_fairseq.repairs.private import is_compiling
 
 STEPS = 2**16
-"""A mask takes 16 random bits per element."""
+"""Number of different dropout probabilities: a mask is drawn from 16 random bits per element."""
 
 
 class Dropout(FairseqDropout):
-    """fairseq's dropout. On a CPU, p is rounded to a multiple of 1/65536.
+    """fairseq's dropout with faster masks on a CPU, where p is rounded to a multiple of 1/65536.
 
-    There, torch draws one number per element and keeps masks of four bytes per element; here one
-    draw serves four elements, and masks take one byte. Kept elements are scaled for the rounded p,
-    so that the mean is exact.
+    On a CPU, torch draws one number per element and keeps masks of four bytes per element; this
+    class draws one number for four elements and keeps masks of one byte. Elements that are not
+    dropped are scaled for the rounded p, so that the mean is exact.
     """
 
     @classmethod
     def like(cls, dropout: FairseqDropout) -> Dropout:
+        """Return a Dropout with the probability and the name of fairseq's module ``dropout``."""
         return cls(dropout.p, dropout.module_name)
 
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
-        """x: any shape."""
+        """Apply dropout to x (any shape) in training, or always if so configured."""
         active = self.training or self.apply_during_inference
         dropped = round(self.p * STEPS)
         fast = x.device.type == "cpu" and not is_compiling()
@@ -37,9 +38,9 @@ class Dropout(FairseqDropout):
 
 
 def name_as_in_fairseq(module: nn.Module) -> None:
-    """Name the dropouts of ``module`` after its base class in fairseq.
+    """Name the dropouts of ``module`` after the fairseq class that the module extends.
 
-    --retain-dropout-modules selects by these names.
+    fairseq's --retain-dropout-modules selects dropouts by these names.
     """
     stock = next(c for c in type(module).__mro__ if c.__module__.startswith("fairseq."))
     for child in module.children():
@@ -48,13 +49,13 @@ def name_as_in_fairseq(module: nn.Module) -> None:
 
 
 def kept(count: int, dropped: int) -> Tensor:
-    """``count`` booleans, each False with probability ``dropped``/65536."""
+    """Draw ``count`` booleans, each False with probability ``dropped``/65536."""
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     return draws.view(torch.int16)[:count] >= dropped - STEPS // 2
 
 
 class _Masked(torch.autograd.Function):
-    """x where the mask is True, times ``scale``; 0 elsewhere."""
+    """Multiply x by ``scale`` where the mask is True and by 0 elsewhere; save only the mask."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a padded batch has tokens, which of them attend to which, and packing without padding.
+"""Where a padded batch has tokens, which of them attend to which, packing without padding.
 
 Shapes: T time, B batch, C channel, N tokens that are not padding.
 """
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 PACKS_FROM = 0.05
-"""Share of padding above which packing is worth its copies (docs/speed.md)."""
+"""Fraction of padding from which packing saves more time than its copies cost (docs/speed.md)."""
 
 
 class Layout(NamedTuple):
-    """The positions of one stack's batch.
+    """The padding and mask of a batch in encoder or decoder, and the indices that pack its tokens.
 
     A packed tensor is N x 1 x C: the tokens of all sentences as one sequence, without padding.
-    Position-wise modules work on it as on T x B x C; attention unpacks.
+    Position-wise modules treat it like T x B x C; attention unpacks it.
     """
 
     padding: Optional[Tensor] = None  # B x T, True on padding; None: no padding
@@ -29,10 +29,10 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, padding: Optional[Tensor], causal: bool = False) -> Layout:
-        """The layout of a batch with ``padding`` (B x T, True on padding).
+        """Return the layout of a batch with ``padding`` (B x T, True on padding; None: no padding).
 
-        Without padding there is no mask. Padding on the right needs none in causal attention, as it
-        comes after all tokens.
+        Without padding there is no mask. Padding on the right needs none in causal attention, since
+        it comes after all tokens.
         """
         if padding is None:
             return cls(causal=causal)
@@ -48,11 +48,11 @@ class Layout(NamedTuple):
         return cls(padding, visible(padding, causal), rows)
 
     def pack(self, x: Tensor) -> Tensor:
-        """T x B x C → N x 1 x C, or unchanged if the layout does not pack; contiguous."""
+        """Remove padding: T x B x C → N x 1 x C; or return x, contiguous, if not packing."""
         return x.contiguous() if self.rows is None else x.flatten(0, 1)[self.rows].unsqueeze(1)
 
     def unpack(self, x: Tensor) -> Tensor:
-        """The inverse of ``pack``, with zeros on padding."""
+        """Undo ``pack``: N x 1 x C → T x B x C, with zeros on padding; x itself if not packed."""
         if self.padding is None or self.rows is None:
             return x
         batch, time = self.padding.shape
@@ -61,9 +61,10 @@ class Layout(NamedTuple):
 
 
 def visible(padding: Tensor, causal: bool = False) -> Tensor:
-    """The positions that attention sees: B x 1 x (1 or T) x T; padding: B x T, True on padding.
+    """Return which positions attention may look at, B x 1 x (1 or T) x T, given padding (B x T).
 
-    Padding is visible where nothing else is, since a softmax needs a term.
+    Both are boolean: True on padding, and True where attention may look. Where a query would see
+    only padding, padding is visible, since a softmax needs a term.
     """
     seen = (~padding | padding.all(1, keepdim=True))[:, None, None]
     if not causal:

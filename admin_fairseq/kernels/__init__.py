@@ -1,1 +1,1 @@
-"""Fast, pure tensor functions. They import nothing else of the package."""
+"""Fast, pure tensor functions, which import nothing else of the package."""

@@ -28,13 +28,15 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # bytes; CPU products are up to a third slower if rows are not aligned
-CACHED = 2**20  # elements that fit in a CPU's cache through all steps
+CACHED = 2**20  # elements that stay in a CPU's cache through all steps of a softmax
 
 Inputs = tuple[Tensor, Tensor, Optional[Tensor]]  # features, weight, bias
-Gradients = tuple[Optional[Tensor], ...]  # of the inputs; None if not wanted
+Gradients = tuple[Optional[Tensor], ...]  # one for each input; None if not wanted
 
 
 class Losses(NamedTuple):
+    """The loss of each of N tokens, or of all together, and what fairseq logs beside it."""
+
     loss: Tensor  # N, or their sum
     nll: Tensor  # −log p of the targets; N, or their sum
     correct: Tensor  # number of targets with the largest logit; 0 if not counted
@@ -42,7 +44,10 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class ChunkedLoss:
-    """Softmax, losses and sums of gradients are float32, or float64 for float64 features."""
+    """Label-smoothed cross entropy with options; call it with features, output weights and targets.
+
+    Softmax, losses and sums of gradients are float32, or float64 for float64 features.
+    """
 
     smoothing: float = 0.0  # ε
     chunk_tokens: int = 1024
@@ -57,9 +62,10 @@ class ChunkedLoss:
         target: Tensor,
         reduce: bool = True,
     ) -> Losses:
-        """features: N x C, weight: V x C, bias: V, target: N. ``reduce`` sums over N.
+        """Compute the losses of features (N x C) whose logits are features · weightᵀ + bias.
 
-        Only ``loss`` has a gradient, and no second derivative.
+        weight: V x C, bias: V or None, target: N. ``reduce`` sums over the N tokens. Only ``loss``
+        of the result has a gradient, and no second derivative.
         """
         inputs = features, weight, bias
         if not torch.is_grad_enabled():  # which a Function cannot see
@@ -68,6 +74,12 @@ class ChunkedLoss:
 
 
 class _Loss(torch.autograd.Function):
+    """The chunked loss as an autograd function.
+
+    With ``reduce`` its forward pass computes the gradients. Without, each token has its own
+    incoming gradient, so that the backward pass computes them.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -103,6 +115,7 @@ class _Loss(torch.autograd.Function):
 
 
 def _summed(losses: Losses, reduce: bool) -> Losses:
+    """Sum the losses over all tokens, if ``reduce`` is set."""
     return Losses(losses.loss.sum(), losses.nll.sum(), losses.correct) if reduce else losses
 
 
@@ -113,9 +126,10 @@ def _sweep(
     wanted: tuple[bool, ...] = (False, False, False),
     factors: Optional[Tensor] = None,
 ) -> tuple[Losses, Gradients]:
-    """Go through all chunks: every token's loss, and the ``wanted`` gradients of their sum.
+    """Compute each token's loss and the ``wanted`` gradients of the losses' sum, chunk by chunk.
 
-    ``factors`` (N) are the weights of the tokens in that sum.
+    ``wanted`` has a flag each for features, weight and bias. ``factors`` (N) are the weights of the
+    tokens in the sum; None: 1.
     """
     features = inputs[0]
     rows = _slices(len(features), options.chunk_tokens)
@@ -137,10 +151,10 @@ def _sweep(
 
 
 class _Softmax:
-    """Softmax of logits (n x V) minus their row's maximum, in place."""
+    """Softmax of logits (n x V), computed in the logits' memory; its losses and their gradient."""
 
     def __init__(self, logits: Tensor, targets: Tensor, smoothing: float) -> None:
-        """targets: n x 1."""
+        """Subtract each row's maximum from ``logits``, exponentiate in place; targets: n x 1."""
         self.types = logits.shape[1]
         self.spread = smoothing / (self.types - 1) if smoothing else 0.0  # ε_i
         self.peak = 1 - smoothing - self.spread
@@ -152,13 +166,14 @@ class _Softmax:
         self.total = self.exp.sum(1, keepdim=True)
 
     def losses(self) -> tuple[Tensor, Tensor]:
-        """Loss and −log p of the targets, n each."""
+        """Return the loss and −log p of each target, n values each."""
         log_total = self.total.log()
         nll = log_total - self.own
         loss = self.peak * nll + self.spread * (self.types * log_total - self.sum)
         return loss.squeeze(1), nll.squeeze(1)
 
     def turn_into_gradient(self, scale: float) -> None:
+        """Overwrite the logits' memory with the gradient of the losses' sum, times ``scale``."""
         gradient = self.exp.mul_(scale / self.total)
         if self.spread:
             gradient.sub_(scale * self.spread)
@@ -167,7 +182,7 @@ class _Softmax:
 
 
 class _Products:
-    """Features times weight, a chunk at a time, in memory that all chunks share."""
+    """The matrix products of features and weight, by chunks, in memory that all chunks share."""
 
     def __init__(self, inputs: Inputs, dtype: torch.dtype, rows: list[slice]) -> None:
         features, weight, self.bias = inputs
@@ -178,7 +193,7 @@ class _Products:
         self.logits = self.raw if dtype == exact else _aligned(size, exact, features.device)
 
     def project(self, chunk: slice) -> Tensor:
-        """Logits of a chunk, n x V."""
+        """Compute the logits of one chunk, n x V, in the shared memory."""
         features = self.features[chunk]
         logits, raw = self.logits[: len(features)], self.raw[: len(features)]
         torch.mm(features, self.weight.t(), out=raw)
@@ -187,14 +202,14 @@ class _Products:
         return logits if self.bias is None else logits.add_(self.bias)
 
     def operand(self, logits: Tensor) -> Tensor:
-        """``logits`` (n x V) in the dtype of the matrix products."""
+        """Return ``logits`` (n x V) in the dtype of the matrix products."""
         if self.raw.dtype == logits.dtype:
             return logits
         return self.raw[: len(logits)].copy_(logits)
 
 
 class _Sums:
-    """The ``wanted`` ones of the gradients of features, weight and bias."""
+    """The wanted gradients (of features, weight and bias), accumulated chunk by chunk."""
 
     def __init__(
         self, products: _Products, wanted: tuple[bool, ...], factors: Optional[Tensor]
@@ -211,7 +226,7 @@ class _Sums:
             self.scale = 2.0 ** (13 - len(products.raw).bit_length())
 
     def add(self, chunk: slice, gradient: Tensor) -> None:
-        """``gradient`` is that of the chunk's logits, n x V, times the scale."""
+        """Add one chunk's part; ``gradient`` (n x V) is that of its logits, times ``scale``."""
         if self.factors is not None:
             gradient.mul_(self.factors[chunk, None])
         if self.bias is not None:
@@ -225,6 +240,7 @@ class _Sums:
             _add_product(operand.t(), self.products.features[chunk], self.weight)
 
     def finish(self) -> Gradients:
+        """Return the gradients of features, weight and bias, unscaled; None where not wanted."""
         found = self.features, self.weight, self.bias
         if self.scale != 1:
             for gradient in found:
@@ -234,7 +250,7 @@ class _Sums:
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write left · right to ``out``; the factors may have a lower precision."""
+    """Write left · right to ``out``; both factors may have a lower precision than ``out``."""
     if left.dtype == out.dtype:
         torch.mm(left, right, out=out)
     else:
@@ -242,7 +258,7 @@ def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
 
 
 def _add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Add left · right to ``out``; the factors may have a lower precision."""
+    """Add left · right to ``out``; both factors may have a lower precision than ``out``."""
     if left.dtype == out.dtype:
         out.addmm_(left, right)
         return
@@ -251,20 +267,23 @@ def _add_product(left: Tensor, right: Tensor, out: Tensor) -> None:
 
 
 def _aligned(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """An empty matrix whose rows start at multiples of ``ALIGNMENT``."""
+    """Allocate a matrix whose rows start at multiples of ``ALIGNMENT`` bytes."""
     rows, columns = size
     step = ALIGNMENT // torch.finfo(dtype).bits * 8
     return torch.empty(rows, -(-columns // step) * step, dtype=dtype, device=device)[:, :columns]
 
 
 def _at_once(matrix: Tensor) -> int:
-    """The number of rows to process together: all on a GPU, where more launches cost time."""
+    """Return how many rows to process together.
+
+    On a CPU they are as many as fit in its cache; on a GPU all, since more launches cost time.
+    """
     on_cpu = matrix.device.type == "cpu"
     return max(1, CACHED // matrix.shape[1]) if on_cpu else max(1, len(matrix))
 
 
 def _slices(length: int, most: int) -> list[slice]:
-    """Split ``length`` into the fewest slices of at most ``most``, of about equal size."""
+    """Split ``length`` into the fewest slices of at most ``most``, of about equal length."""
     count = -(-length // most)
     ends = [length * i // count for i in range(count + 1)] if count else [0]
     return [slice(*pair) for pair in zip(ends, ends[1:])]

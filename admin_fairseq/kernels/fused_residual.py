@@ -1,8 +1,8 @@
 """y = LN(ω ⊙ x + dropout(f)) in one pass over memory, forward and backward (Triton, CUDA).
 
-Step by step, dropout, sum and layer norm each read and write T x B x C tensors, in float32 with ω.
-Fused, x and f are read once and y is written once. The plain reference is ``Residual.norm``:
-dropout, a residual module and layer norm.
+ω is Admin's residual scale. Done step by step, dropout, sum and layer norm each read and write T x
+B x C tensors, in float32 with ω. Fused, x and f are read once and y is written once. The reference
+that the kernels must equal is ``Residual.norm``: dropout, a residual module and layer norm.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from torch.autograd.function import once_differentiable
 HAS_TRITON = find_spec("triton") is not None
 
 LARGEST_ROW = 8192
-"""Channels that fit in the registers of one program."""
+"""Largest number of channels that fits in the registers of one program."""
 
 TOGETHER = 4
-"""Rows that share a draw for their dropout masks: Philox returns four numbers at once."""
+"""Number of rows that share a draw for their dropout masks: Philox returns four numbers at once."""
 
 PROGRAMS = 512
-"""Programs of the backward pass; each writes one row of partial sums for ω and the norm."""
+"""Number of programs of the backward pass; each writes a row of partial sums for ω and layer norm.
+"""
 
 
 def fuses(x: Tensor, branch: Tensor) -> bool:
-    """Whether the kernels support this input and branch of a sub-layer."""
+    """Return whether the kernels support x and the branch of a sub-layer (device, dtype, C)."""
     return (
         x.is_cuda
         and HAS_TRITON
@@ -48,19 +49,23 @@ def residual_norm(
     eps: float,
     dropout: float,
 ) -> Tensor:
-    """LN(ω ⊙ x + dropout(branch)) · weight + bias, computed in float32.
+    """Compute LN(ω ⊙ x + dropout(branch)) · weight + bias in float32, in one kernel.
 
-    x, branch: T x B x C, of any precision up to float32; omega (None: 1), weight, bias: C.
-    ``dropout`` is the probability that applies, 0 outside of training. Returns T x B x C in
-    weight's precision.
-    Equal seeds of torch's generator give equal results; the sums have one order.
+    x and branch: T x B x C, of any precision up to float32; omega (None: 1), weight, bias: C.
+    ``dropout`` is the probability that applies, 0 outside of training. The result is T x B x C in
+    weight's dtype. Equal seeds of torch's generator give equal results, since sums are taken in a
+    fixed order.
     """
     seed = torch.randint(2**63 - 1, (1,), device=x.device) if dropout else None
     return _ResidualNorm.apply(x, branch, omega, weight, bias, seed, eps, dropout)
 
 
 class _ResidualNorm(torch.autograd.Function):
-    """Saves x, f and two numbers per row; recomputes the sum and the dropout mask."""
+    """The fused computation as an autograd function.
+
+    For the backward pass it saves x, f and two numbers per row, and recomputes the sum and the
+    dropout mask.
+    """
 
     @staticmethod
     def forward(
@@ -119,7 +124,7 @@ class _ResidualNorm(torch.autograd.Function):
 
 
 def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -> dict[str, Any]:
-    """The compile-time constants of the kernels."""
+    """Return the compile-time constants of both kernels for C = ``channels``."""
     block = 1 << (channels - 1).bit_length()  # the power of two not below C
     return {
         "SCALES": omega is not None,

@@ -1,4 +1,4 @@
-"""Triton kernels of ``fused_residual``, imported only where they run.
+"""The Triton kernels of ``fused_residual``, imported only where they run.
 
 A row is one position's C channels. All arithmetic is in float32. The dropout mask comes from
 Philox, a counter-based generator (Salmon et al. 2011), so that position and seed reproduce it. A
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def _kept(seed_of, at, p):
-    """Which elements of four rows are kept: one bit per row, the first row's the lowest."""
+    """Draw which elements of four rows dropout keeps: one bit per row, the first row's lowest."""
     a, b, c, d = tl.rand4x(tl.load(seed_of), at)
     kept = (a >= p).to(tl.int32) + (b >= p).to(tl.int32) * 2
     return kept + (c >= p).to(tl.int32) * 4 + (d >= p).to(tl.int32) * 8
@@ -20,7 +20,7 @@ def _kept(seed_of, at, p):
 
 @triton.jit
 def _joined(x_of, f_of, omega, at, inside, factor, SCALES: tl.constexpr):
-    """A row of x, and of its sum with the branch times ``factor``."""
+    """Load a row of x and of the branch f; return the row of x, and ω ⊙ x + f · ``factor``."""
     x = tl.load(x_of + at, mask=inside, other=0.0).to(tl.float32)
     f = tl.load(f_of + at, mask=inside, other=0.0).to(tl.float32)
     total = x
@@ -50,7 +50,7 @@ def forward_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each program processes ``ROWS`` neighbouring rows."""
+    """Compute y, mean and reciprocal deviation of each row; each program handles ``ROWS`` rows."""
     group = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels
@@ -105,8 +105,11 @@ def backward_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each program processes every ``programs``-th of the forward kernel's groups of rows, and
-    writes its partial sums for ω and the norm as one row."""
+    """Compute the gradients of x and f, and partial sums of those of ω, weight and bias.
+
+    Each program processes every ``programs``-th of the forward kernel's groups of rows, and writes
+    its partial sums as one row.
+    """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels

@@ -1,1 +1,1 @@
-"""The one encoder layer, the one decoder layer and the stacks of them."""
+"""The encoder layer and the decoder layer that all schemes share, and the stacks made of them."""

@@ -1,9 +1,9 @@
-"""The one encoder layer and the one decoder layer of every scheme.
+"""The encoder layer and the decoder layer, one of each for all schemes.
 
-Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
-Parameters keep fairseq's names; a scheme's residual modules add theirs under
-``residuals.<sub-layer>``. Given layouts, which our stacks make, a layer takes the fast paths; given
-padding masks (B x T, True on padding), those of fairseq.
+Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C). Parameters
+keep fairseq's names; a scheme's residual modules add theirs under ``residuals.<sub-layer>``. A
+layer that is given layouts (``fast.layout``, made by this plugin's stacks) computes with the fast
+kernels; given padding masks (B x T, True on padding), it computes as fairseq does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
 
 class TransformerLayer(nn.Module):
-    """What both layers share: residual sub-layers and the feed-forward network."""
+    """Base class of encoder and decoder layer: residual sub-layers, feed-forward network."""
 
     norm: Norm
     residuals: nn.ModuleDict
@@ -47,7 +47,11 @@ class TransformerLayer(nn.Module):
     def set_scheme(
         self, cfg: TransformerConfig, normalize_before: bool, sublayers: Sequence[str]
     ) -> None:
-        """Set up layer norms, residuals and inputs of linear maps for the scheme."""
+        """Make layer norms, residual connections and inputs of linear maps those of the scheme.
+
+        ``sublayers`` are names like self_attn and ffn; ``normalize_before`` chooses Pre-LN over
+        Post-LN where the scheme leaves the choice open.
+        """
         scheme = scheme_of(cfg)
         name_as_in_fairseq(self)
         if not cfg.reference_kernels:
@@ -74,10 +78,11 @@ class TransformerLayer(nn.Module):
         bottom: Optional[Tensor] = None,
         fast: bool = False,
     ) -> Tensor:
-        """One residual sub-layer: x (T x B x C) joined with f(x), and layer norm.
+        """Compute one residual sub-layer: join x (T x B x C) with f(x), and apply layer norm.
 
-        ``bottom`` is the layer's input (T x B x C), given to its last sub-layer for B2T. ``fast``
-        joins and normalises in one kernel, if the residual has one.
+        ``name`` is that of the sub-layer. ``bottom`` is the layer's input (T x B x C), which B2T
+        adds in the layer's last sub-layer. ``fast`` joins and normalises in one kernel, if the
+        residual has one.
         """
         norm, dropout = getattr(self, LAYER_NORMS[name]), self.dropout_module
         residual = cast(Residual, self.residuals[name])  # torch types it as a module
@@ -92,6 +97,7 @@ class TransformerLayer(nn.Module):
     def attention(
         self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
     ) -> Attention:
+        """Build the multi-head attention of a sub-layer; ``kind`` goes to fairseq's constructor."""
         attention = Attention(
             embed_dim,
             heads,
@@ -104,12 +110,13 @@ class TransformerLayer(nn.Module):
         return attention
 
     def feed_forward(self, x: Tensor) -> Tensor:
+        """Apply the feed-forward network to x (T x B x C), without residual and layer norm."""
         x = self.activation_dropout_module(self.activation_fn(self.fc1(x)))
         return self.fc2(x)
 
 
 class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBase):
-    """Self-attention and feed-forward network."""
+    """Encoder layer: self-attention and a feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig) -> None:
         super().__init__(cfg)
@@ -126,7 +133,10 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
         encoder_padding_mask: Optional[Tensor] = None,
         layout: Optional[Layout] = None,
     ) -> Tensor:
-        """x: S x B x C, or packed as ``layout`` says. Returns a tensor shaped like x."""
+        """Return the layer's output, shaped like x.
+
+        x is S x B x C, or N x 1 x C if ``layout`` packs (leaves out padding).
+        """
 
         def self_attention(x: Tensor) -> Tensor:
             return self.self_attn(
@@ -143,13 +153,17 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
         return self.sublayer("ffn", x, self.feed_forward, bottom, fast)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        """Remove the second copy of weights that fairseq 0.12.2 saves (MIRRORED_WEIGHTS).
+
+        fairseq calls this before it loads a checkpoint.
+        """
         super().upgrade_state_dict_named(state_dict, name)
         for mirrored in MIRRORED_WEIGHTS:
             state_dict.pop(f"{name}.{mirrored}", None)
 
 
 class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
-    """Self-attention, attention to the encoder (if there is one) and feed-forward network."""
+    """Decoder layer: self-attention, attention to the encoder (if any), feed-forward network."""
 
     def __init__(self, cfg: TransformerConfig, no_encoder_attn: bool = False) -> None:
         super().__init__(cfg, no_encoder_attn)
@@ -165,7 +179,10 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         )
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
-        """fairseq calls this before loading; raises AdminError for the other variant of Sub-LN."""
+        """Raise AdminError for a checkpoint trained with another --subln-in-encoder-attention.
+
+        fairseq calls this before it loads a checkpoint.
+        """
         norm, own = "{}.out_proj.before.weight".format, dict(self.named_parameters())
         is_subln = norm("self_attn") in own and f"{name}.{norm('self_attn')}" in state_dict
         has, wanted = f"{name}.{norm('encoder_attn')}" in state_dict, norm("encoder_attn") in own
@@ -195,12 +212,12 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         layout: Optional[Layout] = None,
         memory_layout: Optional[Layout] = None,
     ) -> tuple[Tensor, Optional[Tensor], None]:
-        """x: T x B x C, or packed as ``layout`` says; encoder_out: S x B x C, or packed as
-        ``memory_layout`` says.
+        """Compute the layer's output and, if requested, the weights of attention to the encoder.
 
-        Returns the layer's output (T x B x C), the weights of attention to the encoder (B x T x S,
-        or heads x B x T x S with ``need_head_weights``; None unless requested or decoding) and
-        None, where fairseq's layer returns a state for ONNX.
+        x is T x B x C and encoder_out S x B x C; either is N x 1 x C instead if its layout
+        (``layout``, ``memory_layout``) packs, that is, leaves out padding. Returns the output
+        (shaped like x), the weights (B x T x S, or heads x B x T x S with ``need_head_weights``;
+        None unless requested or decoding) and None, where fairseq's layer returns a state for ONNX.
         """
         attention = None
 
@@ -246,10 +263,15 @@ MIRRORED_WEIGHTS = tuple(
     for module in ("in_proj", "out_proj", "fc1", "fc2")
     for kind in ("weight", "bias")
 )
+"""Names of the second copy of an encoder layer's weights, which fairseq 0.12.2 keeps for inference.
+"""
 
 
 def _drop_mirrored_weights(layer: nn.Module) -> None:
-    """fairseq 0.12.2 keeps a second copy of an encoder layer's weights for inference; we do not."""
+    """Delete the second copy of an encoder layer's weights that fairseq 0.12.2 keeps.
+
+    fairseq reads the copy in inference; the forward of this plugin's layer does not.
+    """
     for name in MIRRORED_WEIGHTS:
         if hasattr(layer, name):
             delattr(layer, name)

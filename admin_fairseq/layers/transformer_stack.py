@@ -1,7 +1,8 @@
-"""fairseq's encoder and decoder around our layers.
+"""The encoder and the decoder: fairseq's classes, built of this plugin's layers.
 
-A stack chooses for each pass between the fast paths and fairseq's own ("reference kernels"): the
-former pass a ``Layout`` of the tokens to the layers, the latter fairseq's masks.
+In each forward pass a stack takes either its fast path or fairseq's own code ("reference kernels",
+--reference-kernels). On the fast path it gives the layers a ``Layout`` of the tokens, on the other
+one fairseq's masks.
 
 Shapes: T target or S source time, B batch, C channel; fairseq is time-first (T x B x C).
 """
@@ -38,7 +39,7 @@ EncoderOut = dict[str, list[Tensor]]
 
 
 class TransformerStack:
-    """What both stacks share."""
+    """Base class of encoder and decoder: choice of fast path, and connections between layers."""
 
     reference_kernels: bool
 
@@ -48,7 +49,7 @@ class TransformerStack:
     dropout_module: FairseqDropout
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
-        """Set up the paths to take and the scheme's connections between layers, if any."""
+        """Choose fast path or reference kernels; add the scheme's connections between layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
         if not cfg.reference_kernels:
@@ -59,15 +60,18 @@ class TransformerStack:
             self.layers = ConnectedLayers(self.layers, self.connections)
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """Called by torch.jit.script, for a whole model too, which cannot compile our layers."""
+        """Raise AdminError, as TorchScript cannot compile the layers.
+
+        torch.jit.script calls this method, also when it is given a whole model.
+        """
         reason = scheme_of(self.cfg).no_stock_form
-        fold = "script what `admin-fairseq fold` makes of a checkpoint"
-        remedy = f"these have no stock form: {reason}" if reason else fold
+        fold = "script the fairseq model into which `admin-fairseq fold` converts a checkpoint"
+        remedy = f"no model of fairseq computes the same: {reason}" if reason else fold
         raise AdminError(f"TorchScript cannot read this plugin's layers; {remedy}")
 
 
 class States(Sequence):
-    """The outputs of all layers in one pass, T x B x C, unpacked on access."""
+    """The outputs of all layers: kept without padding, expanded to T x B x C when accessed."""
 
     def __init__(self, states: list[Tensor], layout: Layout) -> None:
         self._states, self._layout = states, layout
@@ -82,6 +86,8 @@ class States(Sequence):
 
 
 class TransformerEncoder(TransformerStack, TransformerEncoderBase):
+    """fairseq's transformer encoder, built of this plugin's layers, with a fast path."""
+
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.encoder.embed_dim)
@@ -96,7 +102,10 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         return_all_hiddens: bool = False,
         token_embeddings: Optional[Tensor] = None,
     ) -> dict[str, Sequence[Tensor]]:
-        """src_tokens: B x S. Returns what fairseq's encoder does, undefined on padding."""
+        """Encode src_tokens (B x S) and return the dictionary that fairseq's encoder returns.
+
+        On padding its values are undefined.
+        """
         if self.reference_kernels:
             return super().forward_scriptable(
                 src_tokens, src_lengths, return_all_hiddens, token_embeddings
@@ -119,9 +128,11 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         }
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
-        """For beam search, which does not use embeddings and inner states.
+        """Reorder the encoder's output along the batch for beam search.
 
-        Adds ``sentences`` to what fairseq returns: the sentence that each row came from.
+        Beam search needs neither embeddings nor inner states, so both are left out. Adds
+        ``sentences`` to fairseq's dictionary: the index of the sentence that each row of the batch
+        came from.
         """
         if self.reference_kernels:
             return super().reorder_encoder_out(encoder_out, new_order)
@@ -136,6 +147,8 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
 
 
 class TransformerDecoder(TransformerStack, TransformerDecoderBase):
+    """fairseq's transformer decoder, built of this plugin's layers, with a fast path."""
+
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.decoder.embed_dim)
@@ -154,7 +167,10 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         alignment_layer: Optional[int] = None,
         alignment_heads: Optional[int] = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """prev_output_tokens: B x T. Returns what fairseq's decoder does, features B x T x C."""
+        """Compute features (B x T x C) for prev_output_tokens (B x T).
+
+        Returns them with the same dictionary as fairseq's decoder: attention and inner states.
+        """
         if self.reference_kernels:
             return super().extract_features_scriptable(
                 prev_output_tokens,
@@ -194,7 +210,10 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def _embed(
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B x T) → embeddings (B x T x C), padding; of the last token while decoding."""
+        """Return the embeddings of tokens (B x T) as B x T x C, and where they are padding, B x T.
+
+        In incremental decoding both cover only the last token (T = 1).
+        """
         positions: Any = 0.0
         if self.embed_positions is not None:
             positions = self.embed_positions(tokens, incremental_state=incremental_state)
@@ -210,13 +229,13 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         return self.dropout_module(x), tokens.eq(self.padding_idx)
 
     def output_layer(self, features: Tensor) -> Tensor:
-        """features: B x T x C. Returns B x T x V."""
+        """Project features (B x T x C) to the vocabulary: logits, B x T x V (V types)."""
         return in_precision(super().output_layer, self.autocast_dtype)(features)
 
     def reorder_incremental_state_scripting(
         self, incremental_state: dict[str, Any], new_order: Tensor
     ) -> None:
-        """fairseq calls this between two steps of beam search."""
+        """Reorder the state of all layers between two steps of beam search; called by fairseq."""
         states = incremental_state.values()
         if self.reference_kernels or not all(isinstance(s, (Past, Memory)) for s in states):
             super().reorder_incremental_state_scripting(incremental_state, new_order)
@@ -229,7 +248,11 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
 def _read(
     encoder_out: Optional[EncoderOut], incremental_state: Optional[dict[str, Any]]
 ) -> tuple[Optional[Tensor], Layout]:
-    """What attention to the encoder reads (S x B x C, or packed) and its layout."""
+    """Return the encoder's output for attention and its ``Layout`` (where its padding is).
+
+    The output is S x B x C, or packed (N x 1 x C, without padding). It is None in a decoder without
+    an encoder.
+    """
     if encoder_out is None or not encoder_out["encoder_out"]:
         return None, Layout()
     memory = encoder_out["encoder_out"][0]
@@ -243,7 +266,7 @@ def _read(
 
 
 def _hypotheses(encoder_out: EncoderOut) -> int:
-    """How many rows of beam search, side by side, share each sentence."""
+    """Return how many neighbouring rows of beam search each sentence has; 1 if that varies."""
     sentences = encoder_out.get("sentences")
     if not sentences:
         return 1
@@ -253,7 +276,10 @@ def _hypotheses(encoder_out: EncoderOut) -> int:
 
 @contextmanager
 def on_reference_kernels(model: nn.Module) -> Iterator[None]:
-    """Take fairseq's own paths: all tensors are T x B x C, and every module is called."""
+    """Make the stacks of ``model`` run fairseq's own code inside the ``with`` block.
+
+    There all tensors are T x B x C and every module is called, so that hooks see each of them.
+    """
     stacks = [module for module in model.modules() if isinstance(module, TransformerStack)]
     chosen = [stack.reference_kernels for stack in stacks]
     for stack in stacks:
@@ -266,10 +292,11 @@ def on_reference_kernels(model: nn.Module) -> Iterator[None]:
 
 
 def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
-    """With --ddp-backend fully_sharded, shard every layer over the workers.
+    """Shard every layer over the workers, if --ddp-backend is fully_sharded.
 
     fairseq shards a layer when it builds it, but sharded parameters can no longer be initialised or
-    profiled. As in fairseq, a layer must be large enough, or checkpoint its activations.
+    profiled. As in fairseq, only a layer that is large enough, or that checkpoints its activations,
+    is sharded.
     """
     least = 0 if cfg.checkpoint_activations else cfg.min_params_to_wrap
     for stack in model.modules():
@@ -279,7 +306,7 @@ def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
 
 
 def _wrapped(layer: nn.Module, cfg: TransformerConfig) -> nn.Module:
-    """``layer`` with compilation, autocast and activation checkpointing as configured."""
+    """Return ``layer`` with compilation, autocast and activation checkpointing as configured."""
     if cfg.compile:
         compile_for_training(layer)
     if cfg.autocast:

@@ -1,4 +1,4 @@
-"""``--lr-scheduler inverse_sqrt_nowarmup``: T-Fixup's schedule, highest at the first update."""
+"""The schedule ``inverse_sqrt_nowarmup``: T-Fixup's, with the highest rate at the first update."""
 
 import math
 from dataclasses import dataclass, field
@@ -21,11 +21,15 @@ class InverseSqrtNoWarmupConfig(FairseqDataclass):
 
 
 class InverseSqrtNoWarmup(PerUpdateSchedule):
-    """lr·sqrt(P / (P + t)) after t updates (release of Huang et al. 2020)."""
+    """The learning rate lr·sqrt(P / (P + t)) after t updates, P = --decay-period.
+
+    Source: the release of Huang et al. 2020 (T-Fixup).
+    """
 
     bounds: ClassVar = {"decay_period": counting(1)}
 
     def lr_after(self, num_updates: int) -> float:
+        """Return the learning rate after ``num_updates`` updates."""
         period = self.cfg.decay_period
         return self.peak * math.sqrt(period / (period + num_updates))
 

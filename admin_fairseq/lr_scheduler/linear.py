@@ -1,4 +1,4 @@
-"""``--lr-scheduler linear``: linear warm-up, then linear decay to the end of training."""
+"""The schedule ``linear``: linear warm-up, then linear decay until the end of training."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, List
@@ -29,11 +29,12 @@ class LinearScheduleConfig(FairseqDataclass):
 
 
 class LinearSchedule(PerUpdateSchedule):
-    """From warmup_init_lr up to lr in warmup_updates, then down to min_lr at max_update.
+    """Learning rate that rises linearly to --lr, then falls linearly to --min-lr at --max-update.
 
-    Source: the Admin release (its no-warm-up sweep on IWSLT). As there, --warmup-init-lr -1 (the
-    release's default) means --lr. Its default for --min-lr, also -1, makes the rates negative
-    towards the end; 0 must have been meant.
+    It rises from --warmup-init-lr over --warmup-updates updates. Source: the Admin release (its
+    no-warm-up sweep on IWSLT). As there, --warmup-init-lr -1 (the release's default) means --lr.
+    The release's default for --min-lr, also -1, makes the rates negative towards the end; 0 must
+    have been meant.
     """
 
     bounds: ClassVar = {
@@ -43,6 +44,7 @@ class LinearSchedule(PerUpdateSchedule):
     }
 
     def check(self) -> None:
+        """Raise AdminError if --max-update leaves no updates for the decay."""
         if self.cfg.max_update <= self.cfg.warmup_updates:
             raise AdminError(
                 "--lr-scheduler linear decays until --max-update, which must be larger than "
@@ -50,6 +52,7 @@ class LinearSchedule(PerUpdateSchedule):
             )
 
     def lr_after(self, num_updates: int) -> float:
+        """Return the learning rate after ``num_updates`` updates."""
         cfg = self.cfg
         if num_updates < cfg.warmup_updates:
             first = self.peak if cfg.warmup_init_lr < 0 else cfg.warmup_init_lr

@@ -1,4 +1,4 @@
-"""The base class of schedules that depend only on the number of updates."""
+"""The base class of learning-rate schedules that depend only on the number of updates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from admin_fairseq.errors import AdminError
 
 
 class PerUpdateSchedule(FairseqLRScheduler):
-    """A schedule given by ``lr_after(num_updates)``, with the peak ``--lr``.
+    """Base class of a schedule whose rate after each update is ``lr_after(num_updates)``.
 
-    ``bounds`` are those of its options except --lr.
+    ``peak`` is --lr; ``bounds`` maps the schedule's other numeric options to their ranges.
     """
 
     bounds: ClassVar[Mapping[str, Bounds]]
@@ -33,16 +33,18 @@ class PerUpdateSchedule(FairseqLRScheduler):
         self.step_update(0)
 
     def check(self) -> None:
-        """Raise AdminError if options within their bounds contradict each other."""
+        """Raise AdminError if options contradict each other, though each is within its range."""
 
     def lr_after(self, num_updates: int) -> float:
+        """Return the learning rate after ``num_updates`` updates; a subclass defines it."""
         raise NotImplementedError
 
     def step(self, epoch: int, val_loss: Optional[float] = None) -> float:
-        """Nothing changes between epochs."""
+        """Return the learning rate unchanged at the end of an epoch."""
         super().step(epoch, val_loss)
         return self.optimizer.get_lr()
 
     def step_update(self, num_updates: int) -> float:
+        """Set the optimiser's learning rate after ``num_updates`` updates, and return it."""
         self.optimizer.set_lr(self.lr_after(num_updates))
         return self.optimizer.get_lr()

@@ -1,1 +1,4 @@
-"""The registered models (fairseq imports what lies here by itself)."""
+"""The models registered with fairseq.
+
+fairseq itself imports every module in the folder ``models`` of a --user-dir.
+"""

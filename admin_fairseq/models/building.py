@@ -1,4 +1,4 @@
-"""What all our models need when they are built, and their registration with fairseq."""
+"""The steps that both models' ``build_model`` share, and their registration with fairseq."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ from admin_fairseq.starting import run_of, starts_afresh
 def finish_building(
     model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
 ) -> None:
-    """Draw the weights of ``model`` and, if a run starts from them, set ω; then shard it.
+    """Initialise the weights of ``model``, set ω in a new run, and shard the layers.
 
-    ``cfg`` is the argument of ``build_model``, and ``config`` the same with every option resolved.
-    Raises AdminError if the profile, or the run's precision or criterion, does not fit.
+    ω are Admin's residual scales; they are set only where a training run starts from newly drawn
+    weights. ``cfg`` is the argument of ``build_model``, ``config`` the same options completed and
+    checked. Raises AdminError if the profile (measured per-layer variances), the run's precision or
+    its criterion does not fit the model.
     """
     run, scheme = run_of(cfg), config.scheme
     afresh = run is not None and starts_afresh(run, scheme)
@@ -47,14 +49,18 @@ def finish_building(
 
 
 def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
-    """Remove pretrained embeddings from ``config``, in place, if a checkpoint has the weights."""
+    """Remove the paths of pretrained embeddings from ``config`` if a run restores a checkpoint.
+
+    The checkpoint has the embeddings, so the files need not exist any more. Changes ``config`` in
+    place.
+    """
     run = run_of(cfg)
     if run is not None and not starts_afresh(run, config.scheme):
         config.encoder_embed_path = config.decoder_embed_path = None
 
 
 def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
-    """Raise AdminError if ``run`` sets a precision in addition to --autocast."""
+    """Raise AdminError if ``run`` sets --fp16, --bf16 or --amp in addition to --autocast."""
     for other in ("fp16", "bf16", "amp"):
         if config.autocast and run is not None and run.common[other]:
             raise AdminError(
@@ -64,6 +70,7 @@ def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
 
 
 def _check_criterion(model: BaseFairseqModel, run: Optional[DictConfig]) -> None:
+    """Call ``check_model`` of the run's criterion, if it has one, which may raise AdminError."""
     name = OmegaConf.select(run, "criterion._name") if run is not None else None
     check = getattr(CRITERION_REGISTRY.get(name), "check_model", None)
     if check is not None:

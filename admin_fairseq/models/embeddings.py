@@ -1,4 +1,4 @@
-"""Pretrained embeddings, from --encoder-embed-path and --decoder-embed-path."""
+"""Load pretrained embeddings, the files of --encoder-embed-path and --decoder-embed-path."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import open_regular
 
 LARGEST = torch.finfo(torch.float32).max
-LONGEST_LINE = 1 << 20  # characters: a word and 50,000 numbers
+LONGEST_LINE = 1 << 20  # characters, enough for a word and 50,000 numbers
 
 
 def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) -> None:
-    """Fill in the rows whose word the file has, and record them as ``embedding.loaded``.
+    """Copy the vectors in the file ``path`` to the rows of ``embedding``, in place, by word.
 
-    Each line of the file is a word and its numbers; a first line that is not, such as word2vec's
-    header, is skipped. (``fairseq.utils.parse_embedding`` always skips the first line.) The file
-    may be larger than memory: only words of the dictionary are kept. Raises AdminError if it has
+    The boolean vector ``embedding.loaded`` tells these rows from the others afterwards. Each line
+    of the file is a word and its numbers; a first line of another form, such as word2vec's header,
+    is skipped. (``fairseq.utils.parse_embedding`` always skips the first line.) The file may be
+    larger than memory: only words of ``dictionary`` are kept. Raises AdminError if the file has
     another format, or none of these words.
     """
     vectors = _vectors(path, dictionary, embedding.embedding_dim)
     if not vectors:
-        raise AdminError(f"{path}: it has none of the dictionary's {len(dictionary):,} types")
+        raise AdminError(
+            f"{path}: none of its words is among the dictionary's {len(dictionary):,} types"
+        )
     rows = torch.tensor(list(vectors))
     embedding.weight.data[rows] = torch.tensor(list(vectors.values()))
     embedding.loaded = torch.zeros(len(dictionary), dtype=torch.bool)
@@ -33,7 +36,7 @@ def load_embeddings(embedding: nn.Embedding, dictionary: Dictionary, path: str) 
 
 
 def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[float]]:
-    """Row of the dictionary → its vector."""
+    """Read the file; return the vectors of the words in ``dictionary``, by the words' index."""
     found = {}
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
@@ -60,6 +63,7 @@ def _vectors(path: str, dictionary: Dictionary, width: int) -> dict[int, list[fl
 
 
 def _finite(texts: list[str]) -> list[float]:
+    """Convert texts to numbers; raise ValueError for those that are not finite in float32."""
     numbers = [float(text) for text in texts]
     if not all(abs(number) <= LARGEST for number in numbers):  # false for NaN too
         raise ValueError

@@ -1,4 +1,4 @@
-"""The registered model ``admin_transformer_lm``: a decoder alone, for ``language_modeling``."""
+"""The registered model ``admin_transformer_lm``: a decoder alone, for language modelling."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from admin_fairseq.models.building import finish_building, register
 class AdminTransformerLanguageModel(TransformerLanguageModel):
     """Language model whose residual connections follow a scheme (--init-type).
 
-    State-dict keys are those of fairseq's ``transformer_lm``.
+    Its state-dict keys are those of fairseq's ``transformer_lm``; residual modules may add their
+    own.
     """
 
     @classmethod
     def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerLanguageModel:
-        """Build, draw the weights and, if a training run starts afresh, set ω.
+        """Build the model, draw its weights and, in a new run, set Admin's residual scales ω.
 
-        Raises AdminError on contradictory options and on profiles that do not fit.
+        Raises AdminError for contradictory options and for a profile (measured per-layer variances)
+        that does not fit.
         """
         config = resolve(cfg)
         with telling_contradictions():

@@ -1,4 +1,4 @@
-"""The registered model ``admin_transformer``: encoder and decoder."""
+"""The registered model ``admin_transformer``, an encoder-decoder for translation."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class AdminTransformerModel(TransformerModelBase):
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
-        """Options of the command line: those of the dataclass, without defaults."""
+        """Add the options of the model's dataclass to ``parser``, without default values."""
         # TransformerModelBase has an add_args of its own, for fairseq's nested options
         super(TransformerModelBase, cls).add_args(parser)
 
     @classmethod
     def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerModel:
-        """Build, draw the weights and, if a training run starts afresh, set ω.
+        """Build the model, draw its weights and, in a new run, set Admin's residual scales ω.
 
-        Raises AdminError on contradictory options and on profiles that do not fit.
+        Raises AdminError for contradictory options and for a profile (measured per-layer variances)
+        that does not fit.
         """
         config = resolve(cfg)
         forget_files_of_embeddings(config, cfg)
@@ -47,6 +48,7 @@ class AdminTransformerModel(TransformerModelBase):
         embed_dim: int,
         path: Optional[str] = None,
     ) -> nn.Embedding:
+        """Build an embedding for ``dictionary``; load vectors from the file ``path``, if given."""
         embedding = super().build_embedding(cfg, dictionary, embed_dim)
         if path:
             load_embeddings(embedding, dictionary, path)

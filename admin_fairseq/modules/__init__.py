@@ -1,1 +1,1 @@
-"""What schemes are built of: residuals, inputs of linear maps, connections between layers."""
+"""Parts that schemes add: residual connections, inputs of linear maps, layer connections."""

@@ -1,4 +1,4 @@
-"""Connections between layers: what a layer reads, if not just the output of the one before.
+"""Connections between layers, for a scheme whose layers read more than the previous layer's output.
 
 Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
 """
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 
 class LinearCombination(nn.Module):
-    """x_{l+1} = Σ_{k≤l} W_{l+1,k} LN_k(y_k): y_0 the embeddings, y_k the output of layer k.
+    """A layer's input as a learned combination of all earlier layers' outputs (DLCL).
 
-    DLCL, the dynamic linear combination of layers (Wang et al. 2019, in its form for Pre-LN). Each
-    row of W starts as the average; the last row gives the stack's output. Checked against the
+    x_{l+1} = Σ_{k≤l} W_{l+1,k} LN_k(y_k), where y_0 are the embeddings and y_k is the output of
+    layer k: the dynamic linear combination of layers (Wang et al. 2019, in its form for Pre-LN).
+    Each row of W starts as the average; the last row gives the stack's output. Checked against the
     authors' code, which does not normalise the embeddings y_0, not even in the published runs: its
-    option for that cannot be switched on. We follow the equation.
+    option for that cannot be switched on. This class follows the equation.
     """
 
     def __init__(self, layers: int, dim: int) -> None:
@@ -29,9 +30,10 @@ class LinearCombination(nn.Module):
         self.weights = nn.ParameterList(torch.full((k,), 1 / k) for k in terms)
 
     def forward(self, history: list[Tensor], output: Tensor) -> Tensor:
-        """The next layer's input (T x B x C), ``output`` being y_l.
+        """Return the next layer's input (T x B x C), given this layer's ``output`` y_l.
 
-        ``history`` holds LN_k(y_k) of all layers k < l; LN_l(y_l) is appended to it.
+        ``history`` is the list of LN_k(y_k) of all earlier layers k < l; LN_l(y_l) is appended to
+        it.
         """
         layer = len(history)
         history.append(self.norms[layer](output))
@@ -42,11 +44,12 @@ class LinearCombination(nn.Module):
 
 
 class ConnectedLayers(nn.ModuleList):
-    """Layers whose inputs ``connections`` combines from the outputs of all earlier layers.
+    """A list of layers that feeds each layer a combination of all earlier layers' outputs.
 
-    fairseq's stacks iterate over their layers once per forward pass: each iteration starts a new
-    history and yields functions that are called like layers. The state dict is that of the plain
-    list; a slice is a plain list.
+    The module ``connections`` computes the combination. fairseq's stacks iterate over their layers
+    once per forward pass: each iteration starts a new history and yields functions that are called
+    like layers. The state dict is that of an ordinary ModuleList; a slice is an ordinary
+    ModuleList.
     """
 
     def __init__(self, layers: nn.ModuleList, connections: nn.Module) -> None:
@@ -72,6 +75,10 @@ def _connected(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
+    """Call ``layer``; return its output combined with the earlier ones, the next layer's input.
+
+    ``first`` marks the first layer, whose input is the embeddings passed through ``combine`` too.
+    """
     output = layer(combine(x) if first else x, *args, **kwargs)
     if isinstance(output, tuple):  # a decoder layer returns its attention too
         return (combine(output[0]), *output[1:])

@@ -1,4 +1,4 @@
-"""Modules that some schemes put before a layer's linear maps."""
+"""Modules that some schemes insert before a layer's linear maps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class Shift(nn.Module):
-    """x + b with one trainable number b, 0 at the start (Fixup; Zhang et al. 2019).
+    """x + b with one trainable number b, which starts at 0 (Fixup; Zhang et al. 2019).
 
-    We put one before each linear map and keep the maps' own bias vectors, 0 at the start. The
-    authors' code has no bias vectors and other scalars: a shift before q, k and v together (in
-    attention to the encoder before q alone), before fc1, before ReLU and before fc2; a shift and a
-    factor after the encoder, a shift after the decoder. All start as the identity.
+    Here one is inserted before each linear map, and the maps keep their own bias vectors, which
+    start at 0. The authors' code has no bias vectors and other scalars: a shift before q, k and v
+    together (in attention to the encoder before q alone), before fc1, before ReLU and before fc2; a
+    shift and a factor after the encoder, a shift after the decoder. All start as the identity.
     """
 
     def __init__(self, dim: int) -> None:
@@ -28,10 +28,10 @@ class Shift(nn.Module):
 
 
 def put_before(layer: nn.Module, pattern: str, build: Callable[[int], nn.Module]) -> None:
-    """Put ``build(in_features)`` before every linear map whose name matches ``pattern``.
+    """Insert ``build(in_features)`` before the linear maps whose names match ``pattern``.
 
-    It becomes the map's child ``before``. Attention then calls its maps one by one, as torch's
-    fused function reads their weights and would skip it.
+    The new module becomes the map's child ``before``. Attention then calls its maps one by one,
+    since torch's fused function only reads their weights and would skip the new module.
     """
     for name, linear in layer.named_modules():
         if isinstance(linear, nn.Linear) and re.fullmatch(pattern, name):
@@ -45,4 +45,5 @@ def put_before(layer: nn.Module, pattern: str, build: Callable[[int], nn.Module]
 
 
 def _through_before(linear: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Pass the input of ``linear`` through the module inserted before it (a forward pre-hook)."""
     return (linear.before(inputs[0]),)

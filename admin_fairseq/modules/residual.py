@@ -1,4 +1,4 @@
-"""Residual connections: modules that join a sub-layer's input and its branch.
+"""Residual connections: modules that join a sub-layer's input with its branch (attention or FFN).
 
 Shapes: T time, B batch, C channel; everything here is T x B x C, as fairseq's layers have it.
 """
@@ -17,11 +17,11 @@ from admin_fairseq.repairs.private import is_compiling
 
 
 class Residual(nn.Module):
-    """A scheme's residual connection, built as ``residual(dim)`` with C = ``dim``.
+    """Base class of residual connections, constructed as ``residual(dim)`` with C = ``dim``.
 
-    A subclass defines ``forward``. It may also define ``norm``, to compute joining and layer norm
-    together. A subclass that overrides ``forward`` alone gets the plain ``norm`` back: an inherited
-    kernel would still compute the inherited ``forward``.
+    A subclass defines ``forward``, and may define ``norm`` to compute joining and layer norm
+    together. A subclass that overrides ``forward`` alone gets this class's ``norm`` back, because
+    an inherited fused ``norm`` would still compute the inherited ``forward``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -36,20 +36,20 @@ class Residual(nn.Module):
     def norm(
         self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
     ) -> Tensor:
-        """Layer norm of x joined with the branch after dropout: T x B x C, in the norm's dtype."""
+        """Join x with the branch after dropout and apply the layer norm: T x B x C."""
         return layer_norm(norm, self(x, dropout(branch)))
 
 
 def _age(cls: type, method: str) -> int:
-    """How far up the method resolution order of ``cls`` the ``method`` is defined."""
+    """Return the position, in the ``__mro__`` of ``cls``, of the class that defines ``method``."""
     return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
 
 
 def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """``norm`` computed in the precision of ``x``; the result has the precision of ``norm``.
+    """Apply layer norm in the precision of ``x``; return the result in the precision of ``norm``.
 
-    If a residual connection left its sum in float32, it is normalised in float32 before the result
-    returns to half precision.
+    So a sum that a residual connection left in float32 is normalised in float32 before it returns
+    to half precision.
     """
     if x.dtype == norm.weight.dtype:
         return norm(x)
@@ -65,7 +65,7 @@ def _fused_norm(
     norm: nn.LayerNorm,
     dropout: FairseqDropout,
 ) -> Tensor:
-    """``Residual.norm`` of ω ⊙ x + f (None: ω = 1), in one kernel if possible."""
+    """Compute ``Residual.norm`` for ω ⊙ x + f (None: ω = 1), in one kernel where possible."""
     if is_compiling() or not fuses(x, branch):  # torch.compile fuses the steps itself
         return Residual.norm(residual, x, branch, norm, dropout)
     drops = dropout.training or dropout.apply_during_inference
@@ -74,7 +74,7 @@ def _fused_norm(
 
 
 class PlainResidual(Residual):
-    """x + f: no parameters, so that the state dict keeps fairseq's keys."""
+    """x + f, without parameters, so that the state dict keeps fairseq's keys."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -88,13 +88,15 @@ class PlainResidual(Residual):
 
 
 class ScaledResidual(Residual):
-    """ω ⊙ x + f with a vector ω of C elements (Admin; Liu et al. 2020, section 4.3).
+    """ω ⊙ x + f with Admin's residual scale ω, a vector of C elements.
 
-    ``trainable=False`` keeps ω as the scheme sets it, in a buffer: the α of DeepNorm (Wang et al.
-    2022).
+    Source: Liu et al. 2020, section 4.3.
 
-    The sum is computed and returned in float32, even if x and f are in half precision: ω grows
-    with depth, and ω x may exceed float16's range before layer norm reduces it again.
+    With ``trainable=False`` ω is a buffer and stays as the scheme sets it, as the α of DeepNorm
+    (Wang et al. 2022).
+
+    The sum is computed and returned in float32, even if x and f are in half precision: ω grows with
+    depth, and ω x may exceed float16's range before layer norm reduces it again.
     """
 
     omega: Tensor
@@ -104,7 +106,7 @@ class ScaledResidual(Residual):
         _hold(self, "omega", torch.ones(dim), trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
-        """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
+        """Join input ``x`` and ``branch`` (both T x B x C) in float32; float64 stays float64."""
         x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
         return torch.addcmul(branch, x, omega)
 
@@ -112,7 +114,10 @@ class ScaledResidual(Residual):
         return _fused_norm(self, self.omega, *inputs)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """fairseq calls this before loading: a stock Post-LN checkpoint has no ω, so it is 1."""
+        """Add ω = 1 to a checkpoint's state that has none, such as one of fairseq's Post-LN model.
+
+        fairseq calls this before it loads a checkpoint.
+        """
         state_dict.setdefault(f"{name}.omega", torch.ones_like(self.omega))
 
     def extra_repr(self) -> str:
@@ -122,8 +127,8 @@ class ScaledResidual(Residual):
 class GatedResidual(Residual):
     """x + α f with one trainable number α.
 
-    It starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019).
-    The sum is computed and returned in float32, as in ``ScaledResidual``.
+    α starts at 0 in ReZero (Bachlechner et al. 2020, eq. 1), at 1 in Fixup (Zhang et al. 2019). The
+    sum is computed and returned in float32, as in ``ScaledResidual``.
     """
 
     alpha: Tensor
@@ -133,21 +138,24 @@ class GatedResidual(Residual):
         _hold(self, "alpha", torch.full((1,), start), trainable)
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
-        """Join input ``x`` and ``branch`` (both T x B x C); float64 stays float64."""
+        """Join input ``x`` and ``branch`` (both T x B x C) in float32; float64 stays float64."""
         x, branch, alpha = (_at_least_float32(t) for t in (x, branch, self.alpha))
         return torch.addcmul(x, branch, alpha)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """fairseq calls this before loading: a stock checkpoint has no α, so it is 1."""
+        """Add α = 1 to a checkpoint's state that has none, such as one of fairseq's own model.
+
+        fairseq calls this before it loads a checkpoint.
+        """
         state_dict.setdefault(f"{name}.alpha", torch.ones_like(self.alpha))
 
 
 class GrowingResidual(GatedResidual):
-    """x + α_t f, α_t = min(1, t/T) with T = ``updates`` (BranchNorm; Liu et al. 2023).
+    """x + α_t f with α_t = min(1, t/T), T = ``updates`` (BranchNorm; Liu et al. 2023).
 
-    We take t as the number of completed updates: in the first update the branches are closed, and
-    only the embeddings change the output. α is in the state dict, so that a checkpoint translates
-    with the α it was trained with.
+    Here t is the number of completed updates: in the first update α is 0, and only the embeddings
+    change the output. α is in the state dict, so that a checkpoint translates with the α it was
+    trained with.
     """
 
     def __init__(self, dim: int, updates: int) -> None:
@@ -156,7 +164,7 @@ class GrowingResidual(GatedResidual):
 
     @torch.no_grad()
     def set_num_updates(self, num_updates: int) -> None:
-        """fairseq calls this before every update with the number of completed ones.
+        """Raise α to its value after ``num_updates`` updates; called by fairseq before each update.
 
         α never decreases: a model that is trained further, from update 0 on, keeps its branches.
         """
@@ -164,10 +172,10 @@ class GrowingResidual(GatedResidual):
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:
-    """Register ``value`` as a parameter if it is trained, else as a buffer.
+    """Register ``value`` as a parameter if it is trained, otherwise as a buffer.
 
-    Not as a frozen parameter: FullyShardedDataParallel requires that all parameters of a layer are
-    trained, or none.
+    A frozen parameter would not do: FullyShardedDataParallel requires that either all parameters of
+    a layer are trained or none.
     """
     if trainable:
         module.register_parameter(name, nn.Parameter(value))
@@ -176,4 +184,5 @@ def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert a tensor in half precision to float32; return any other unchanged."""
     return tensor.float() if tensor.element_size() < 4 else tensor

@@ -1,4 +1,4 @@
-"""fairseq's adam in torch's fused kernels."""
+"""The optimiser ``adam_fused``: fairseq's adam computed by torch's fused kernels."""
 
 from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
 from fairseq.optim.adam import FairseqAdam
@@ -8,11 +8,12 @@ from admin_fairseq.optim.adam_steps import AdamSteps
 
 
 class FairseqAdamFused(AdamLike):
-    """``--optimizer adam_fused``: options, steps and checkpoints of fairseq's ``--optimizer adam``.
+    """``--optimizer adam_fused``, with the options, steps and checkpoints of ``--optimizer adam``.
 
-    Runs can be resumed with either of the two from a checkpoint of the other, without
-    --reset-optimizer. (Except from ours to apex's, which fairseq's adam uses if it is installed and
-    which counts updates elsewhere.) Does not support --use-old-adam, --fp16-adam-stats, --tpu.
+    A run that used one of the two can be resumed with the other, without --reset-optimizer. (One
+    way is excepted: from adam_fused to apex's Adam, which fairseq's adam uses if it is installed
+    and which keeps the number of updates elsewhere.) Does not support --use-old-adam,
+    --fp16-adam-stats, --tpu.
     """
 
     optimizer_class, name = AdamSteps, "adam_fused"

@@ -1,4 +1,4 @@
-"""What our optimisers share: the options of fairseq's adam."""
+"""The options of fairseq's adam, and the base class of the optimisers that have them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,11 @@ class AdamOptions(FairseqDataclass):
 
 
 class AdamLike(FairseqOptimizer):
-    """Passes the options to ``optimizer_class``, an optimiser of torch's interface."""
+    """Base class of this plugin's optimisers, which have the options of fairseq's adam.
+
+    A subclass names its ``optimizer_class``, a torch optimiser, which is constructed with the
+    options.
+    """
 
     optimizer_class: type[torch.optim.Optimizer]
     name: str
@@ -39,6 +43,7 @@ class AdamLike(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
+        """The arguments that ``optimizer_class`` is constructed with."""
         return {
             "lr": self.cfg.lr[0] if isinstance(self.cfg.lr, Sequence) else self.cfg.lr,
             "betas": _betas(self.cfg.adam_betas),
@@ -48,13 +53,17 @@ class AdamLike(FairseqOptimizer):
 
     @property
     def supports_memory_efficient_fp16(self) -> bool:
-        """fairseq asks with --memory-efficient-fp16 and -bf16, and would end in a traceback."""
+        """Raise AdminError: fairseq reads this only with --memory-efficient-fp16 or -bf16.
+
+        The optimisers support neither, and fairseq's own error would be a traceback.
+        """
         raise AdminError(
             f"--optimizer {self.name} has no memory-efficient half precision; use --fp16 or --bf16"
         )
 
 
 def _betas(given: Any) -> tuple[float, float]:
+    """Parse --adam-betas; raise AdminError unless they are two numbers from 0 to below 1."""
     betas = bounds.numbers(given)
     if len(betas) != 2 or not all(beta in SHARE and beta < 1 for beta in betas):
         raise AdminError(

@@ -1,4 +1,4 @@
-"""fairseq's adam in torch's fused kernels: the base of adam_fused and radam."""
+"""The steps of fairseq's adam in torch's fused kernels: the base class of adam_fused and radam."""
 
 import functools
 import math
@@ -16,16 +16,16 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class AdamSteps(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980) as in fairseq/optim/adam.py:
+    """Adam as in fairseq/optim/adam.py (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980).
 
     m ← β1 m + (1 − β1) g,  v ← β2 v + (1 − β2) g²,
     p ← p − lr · wd · p,  p ← p − lr · r_t · √(1 − β2^t) / (1 − β1^t) · m / (√v + ε)
 
-    in the t-th update where p has a gradient; r_t is ``rectification(β2, t)``, 1 for Adam.
-    If r_t = 0, the last of these steps is skipped.
+    in the t-th update where p has a gradient g; r_t is ``rectification(β2, t)``, 1 for Adam. If r_t
+    = 0, the last of these steps is skipped.
 
     The state is that of fairseq's adam: m is "exp_avg", v "exp_avg_sq", t "step". t is a Python
-    number, since reading it from the device would make the host wait in every update; so a CUDA
+    number, since reading t from the device would make the host wait in every update; so a CUDA
     graph cannot capture ``step``.
     """
 
@@ -45,11 +45,12 @@ class AdamSteps(torch.optim.Optimizer):
 
     @staticmethod
     def rectification(beta2: float, step: int) -> float:
+        """Return the factor r_t of the step in update t = ``step``: 1 for Adam."""
         return 1.0
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
-        """Raises AdminError for a sparse gradient."""
+        """Update all weights that have a gradient; raise AdminError for a sparse gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -62,8 +63,10 @@ class AdamSteps(torch.optim.Optimizer):
     def _grouped(
         self, params: Iterable[torch.Tensor]
     ) -> dict[tuple[int, torch.device, bool], list[torch.Tensor]]:
-        """Group weights that have a gradient by what one call of the kernel needs them to share:
-        t (counting this update), the device, and whether the fused kernel supports them.
+        """Group the weights that have a gradient: one call of torch's kernel updates one group.
+
+        The weights of a group share t (counting this update), the device, and whether the fused
+        kernel supports them.
         """
         groups = defaultdict(list)
         for p in params:
@@ -83,6 +86,7 @@ class AdamSteps(torch.optim.Optimizer):
         device: torch.device,
         fused: bool,
     ) -> None:
+        """Update ``params`` with the options of ``group``; they share step, device and kernel."""
         states = [self.state[p] for p in params]
         beta1, beta2 = group["betas"]
         factor = self.rectification(beta2, step)
@@ -112,8 +116,10 @@ class AdamSteps(torch.optim.Optimizer):
             state["step"] = step
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Also called with the state of a checkpoint, where "step" may be a tensor (torch's Adam)
-        or a number in the group (apex's). Raises AdminError if it is not the state of an Adam.
+        """Convert the state of any Adam to that of fairseq's adam; called for checkpoints too.
+
+        In a checkpoint "step" may be a tensor (torch's Adam) or a number in the group (apex's).
+        Raises AdminError if the state is not that of an Adam.
         """
         super().__setstate__(state)
         for group in self.param_groups:
@@ -124,23 +130,29 @@ class AdamSteps(torch.optim.Optimizer):
 
 
 def _counts(number: int, value: int, device: torch.device) -> list[torch.Tensor]:
-    """One count for each weight, since torch increments each; made on the device, not copied."""
+    """Make one tensor of the count ``value`` per weight, on the device; torch increments each."""
     return list(torch.full((number,), value, dtype=torch.float32, device=device).unbind())
 
 
 def _of_adam(state: dict[str, Any], steps: Optional[int]) -> dict[str, Any]:
+    """Return one weight's state with "step" as a number; raise AdminError if it is not Adam's.
+
+    ``steps`` is the number of updates if the state has it not per weight but per group.
+    """
     found = state if steps is None else {"step": steps, **state}
     if set(found) != {"step", *MOMENTS}:
         raise AdminError(
-            f"the checkpoint's optimiser keeps {', '.join(sorted(map(str, state)))} for a weight, "
-            f"not step, {', '.join(MOMENTS)}: add --reset-optimizer to start without its state"
+            f"the checkpoint's optimiser state has {', '.join(sorted(map(str, state)))} for "
+            f"each weight, not step, {', '.join(MOMENTS)}: "
+            "add --reset-optimizer to start without that state"
         )
     return {**found, "step": int(found["step"])}
 
 
 def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) -> bool:
-    """torch's fused CPU kernel ignores strides, so that those of all its tensors must agree.
+    """Return whether torch's fused kernel supports p; raise AdminError for a sparse gradient.
 
+    The fused CPU kernel ignores strides, so those of weight, gradient and moments must agree.
     (Moments are dense, so p is dense too if it has their strides.)
     """
     if gradient.is_sparse:
@@ -155,7 +167,10 @@ def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) 
 
 @functools.cache
 def has_fused_kernel(device: str, dtype: torch.dtype) -> bool:
-    """Found by trying, as torch has no public list: CPUs have one since torch 2.4."""
+    """Return whether torch has a fused Adam kernel for the device; CPUs have since torch 2.4.
+
+    This tries one, as torch has no public list.
+    """
     p = torch.zeros(1, device=device, dtype=dtype, requires_grad=True)
     p.grad = torch.zeros_like(p)
     try:

@@ -1,4 +1,4 @@
-"""NovoGrad (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286)."""
+"""The optimiser ``novograd`` (Ginsburg et al. 2019, https://arxiv.org/abs/1905.11286)."""
 
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
@@ -11,14 +11,14 @@ from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
 
 
 class NovoGrad(torch.optim.Optimizer):
-    """Adam-like, with one second moment per weight tensor W, that of its gradient's norm:
+    """Optimiser like Adam, with one second moment per weight tensor W, that of its gradient's norm.
 
     v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m,
 
     except in the first step, where v = ‖g‖². m starts at 0.
 
-    The Admin release has a NovoGrad whose v starts at 0, so that its first step is larger by
-    1/√(1 − β2); its command line could not select it, so no published run used it.
+    The Admin release has a NovoGrad whose v starts at 0, so that its first step is larger by 1/√(1
+    − β2); the release's command line could not select it, so no published run used it.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class NovoGrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], float]] = None) -> Any:
+        """Update all weights that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -45,6 +46,7 @@ class NovoGrad(torch.optim.Optimizer):
         return loss
 
     def _step_one(self, p: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        """Update the weight p with its ``gradient`` and the options of ``group``."""
         state = self.state[p]
         if not state:
             state["exp_avg"] = torch.zeros_like(p)
@@ -63,7 +65,10 @@ class FairseqNovoGrad(AdamLike):
 
     @property
     def supports_flat_params(self) -> bool:
-        """fairseq asks if it has flattened all weights into one tensor, which has only one norm."""
+        """Raise AdminError: fairseq reads this only if all weights are flattened into one tensor.
+
+        Such a tensor has only one norm, but NovoGrad needs that of each weight.
+        """
         raise AdminError(
             "--optimizer novograd treats each weight separately: "
             "add --fp16-no-flatten-grads (fully_sharded cannot be used)"

@@ -1,4 +1,7 @@
-"""RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265) with the steps of the Admin release."""
+"""The optimiser ``radam``: RAdam as in the Admin release.
+
+Source: Liu et al. 2020, https://arxiv.org/abs/1908.03265.
+"""
 
 import math
 
@@ -9,15 +12,15 @@ from admin_fairseq.optim.adam_steps import AdamSteps
 
 
 class RAdam(AdamSteps):
-    """Adam with rectified steps. As in the release, there is only weight decay while the
-    rectification is undefined (ρ_t ≤ 5).
+    """Adam with rectified steps; while the rectification is undefined (ρ_t ≤ 5), only weight decay.
 
-    torch's RAdam takes plain momentum steps then: five of them with β2 = 0.98 or 0.999.
+    The Admin release skips those steps too. torch's RAdam takes plain momentum steps instead: five
+    of them with β2 = 0.98 or 0.999.
     """
 
     @staticmethod
     def rectification(beta2: float, step: int) -> float:
-        """r_t of the RAdam paper, section 4; 0 where it is undefined."""
+        """Return the factor r_t of update t = ``step`` (paper, section 4); 0 where undefined."""
         longest, length = 2 / (1 - beta2) - 1, rectification_length(beta2, step)
         if length <= 5:
             return 0.0
@@ -26,7 +29,10 @@ class RAdam(AdamSteps):
 
 
 def rectification_length(beta2: float, step: int) -> float:
-    """ρ_t = ρ_∞ − 2 t β2^t / (1 − β2^t), ρ_∞ = 2 / (1 − β2) − 1 (RAdam paper, section 4)."""
+    """Return ρ_t = ρ_∞ − 2 t β2^t / (1 − β2^t) with t = ``step``, ρ_∞ = 2 / (1 − β2) − 1.
+
+    Source: the RAdam paper, section 4.
+    """
     power = beta2**step
     return 2 / (1 - beta2) - 1 - 2 * step * power / (1 - power)
 

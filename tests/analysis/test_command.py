@@ -314,7 +314,7 @@ def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
     (tmp_path / "out").mkdir()
     old = tmp_path / "out" / "dependency.svg"
     old.write_text("old")
-    with pytest.raises(SystemExit, match=r"dependency\.svg: is there already"):
+    with pytest.raises(SystemExit, match=r"dependency\.svg: already exists"):
         analyze("dependency", "--depths", "2")
     assert [p.name for p in tmp_path.glob("out/*")] == ["dependency.svg"]
     assert old.read_text() == "old"

@@ -310,7 +310,7 @@ def other_projection(task):
     ("build", "message"),
     [
         (adaptive, "an adaptive softmax"),
-        (without_features, "a WithoutFeatures, which does not give its features"),
+        (without_features, "a WithoutFeatures, which does not return its features"),
         (other_projection, "TransformerModelBase, which has no linear decoder.output_projection"),
         (lambda task: nn.Linear(2, 2), "a Linear, which has no linear"),
         (lambda task: FullyShardedDataParallel(stock_translation(task)), "fully_sharded"),

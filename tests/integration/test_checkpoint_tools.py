@@ -114,7 +114,7 @@ def test_tools_refuse_what_they_cannot_do(data, trained, tmp_path, capsys):
     for words, message in (
         (["fold", tmp_path / "text.pt", out], "not a checkpoint"),
         (["fold", tmp_path / "none.pt", out], "cannot be read: No such file"),
-        (["fold", last, tmp_path / "there.pt"], "is there already; use --force"),
+        (["fold", last, tmp_path / "there.pt"], "already exists; use --force"),
         ([*release, data], "not a transformer of the original Admin release"),
         ([*release, tmp_path / "none"], "must be the folder that fairseq-preprocess wrote"),
         ([*export, other], "dict.de.txt: 89 types"),

@@ -138,5 +138,5 @@ def test_scripting_points_to_fold(part, build):
 
 @pytest.mark.parametrize("arch", ["rezero_transformer_tiny", "subln_transformer_tiny"])
 def test_scripting_says_where_there_is_nothing_to_fold_to(arch, build):
-    with pytest.raises(AdminError, match=r"TorchScript.* no stock form: "):
+    with pytest.raises(AdminError, match=r"TorchScript.* no model of fairseq computes the same: "):
         torch.jit.script(build(arch, encoder_layers=1, decoder_layers=1))

@@ -63,13 +63,13 @@ def test_a_line_says_where_the_scheme_would_have_drawn_or_scaled(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "it has none of the dictionary's 24 types"),
+        ("", "none of its words is among the dictionary's 24 types"),
         ("1 64\nword3" + 64 * " a" + "\n", "not a file of embeddings"),
         ("1 64\nword3" + 64 * " nan" + "\n", "not a file of embeddings"),
         ("1 64\nword3" + 64 * " 1e39" + "\n", "not a file of embeddings"),
         ("x" * (1 << 21), "not a file of embeddings"),
         ("1 64\nword3" + " 1" * (1 << 20), "word3 has 524285 numbers"),
-        ("1 64\n?" + 64 * " 0.5" + "\n", "it has none of the dictionary's 24 types"),
+        ("1 64\n?" + 64 * " 0.5" + "\n", "none of its words is among the dictionary's 24 types"),
         ("1 2\nword3 0.5 0.5\n", "word3 has 2 numbers, not 64"),
         ("1 1\nword3 0.5\n", "word3 has 1 numbers, not 64"),
         (b"1 64\n\xff 0.5\n", "not a file of embeddings"),

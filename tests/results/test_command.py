@@ -47,7 +47,7 @@ def test_files_are_written(make, tmp_path, capsys):
 def test_nothing_is_overwritten(name, tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / name).write_text("mine")
-    with pytest.raises(SystemExit, match=f"{name}: is there already"):  # before any log is read
+    with pytest.raises(SystemExit, match=f"{name}: already exists"):  # before any log is read
         cli.main(["results", "nowhere", "-o", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

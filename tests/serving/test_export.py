@@ -103,7 +103,7 @@ def test_only_models_are_replaced_and_only_when_asked(checkpoint, data, tmp_path
     folder = str(tmp_path / "out")
     refuse_to_replace(folder, force=False)
     export_ctranslate2(checkpoint(), "x.pt", data, folder)
-    with pytest.raises(AdminError, match="is there already; use --force"):
+    with pytest.raises(AdminError, match="already exists; use --force"):
         refuse_to_replace(folder, force=False)
     refuse_to_replace(folder, force=True)
     export_ctranslate2(checkpoint(), "x.pt", data, folder, quantization="int8")
