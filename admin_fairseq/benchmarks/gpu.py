@@ -7,6 +7,7 @@ whose model does not fit reports that, and the others are still measured.
 
 # no postponed annotations: fairseq's parser generator reads types
 import logging
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -29,7 +30,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import Bounds
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, OutOfMemory, first_batches
-from admin_fairseq.studies.options import option, repeated, trailing_words
+from admin_fairseq.studies.options import option, repeated, trailing_words, words
 from admin_fairseq.studies.pictures import Bars, Picture, Series
 from admin_fairseq.studies.study import Row, Study
 
@@ -57,14 +58,14 @@ WORKLOADS = {
 """Row → model and batch; the last two are the papers' depths at the base width."""
 
 PRECISIONS = {
-    "fp16": (("--fp16",), ("--fp16",)),
-    "bf16": (("--bf16",), ("--autocast", "bfloat16")),
-    "fp32": ((), ()),
+    "fp16": ("--fp16",),
+    "bf16": ("--bf16",),
+    "fp32": (),
 }
-"""Precision → options of stock and of ours. fairseq's --bf16 keeps weights and activations in
-bfloat16 and a float32 copy for the optimiser; autocast keeps float32 weights."""
+"""Precision → options of both sides."""
 
 LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer", "adam_fused")
+FASTEST = (*LEANEST, "--cuda-graphs")
 
 
 def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
@@ -88,7 +89,13 @@ class Options(FairseqDataclass):
         choices=list(PRECISIONS),
         metavar="PRECISION",
     )
-    our_words: Sequence[str] = common.ours(LEANEST)
+    our_words: Optional[Sequence[str]] = option(
+        None,
+        f"options for our side only (default: {shlex.join(FASTEST)}; no graphs in fp32)",
+        names=("--ours",),
+        type=words,
+        metavar="OPTIONS",
+    )
     stock_words: Sequence[str] = common.stock()
     arch: Optional[str] = option(None, "a row of this architecture of ours")
     init_type: Optional[str] = common.init_type()
@@ -204,8 +211,10 @@ def _measure(options: Options) -> Result:
 
 
 def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Side]:
-    theirs, mine = PRECISIONS[precision]
-    return sides.pair(workload, [*theirs, *options.stock_words], [*mine, *options.our_words])
+    shared, mine = PRECISIONS[precision], options.our_words
+    if mine is None:
+        mine = FASTEST if shared else LEANEST
+    return sides.pair(workload, [*shared, *options.stock_words], [*shared, *mine])
 
 
 def _sides(

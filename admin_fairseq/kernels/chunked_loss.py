@@ -140,7 +140,8 @@ def _sweep(
             gradients.add(chunk, logits)
             continue
         if options.count_correct:
-            correct += logits.argmax(1, keepdim=True).eq(targets).sum()
+            hits = logits.argmax(1, keepdim=True).eq(targets)
+            correct += (hits if counted is None else hits & counted[chunk, None]).sum()
         for part in _slices(len(logits), _at_once(logits)):
             softmax = _Softmax(logits[part], targets[part], options.smoothing)
             losses[:, chunk][:, part] = torch.stack(softmax.losses())

@@ -18,7 +18,7 @@ def softmax_kernel(
     GRADIENT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Each program processes one row; ``spread`` is ε_i and ``peak`` 1 − ε − ε_i of chunked_loss."""
+    """Each program processes one row. ``spread`` is ε_i, ``peak`` 1 − ε − ε_i (chunked_loss.py)."""
     row = tl.program_id(0).to(tl.int64)
     x_of = logits_of + row * stride
     target = tl.load(target_of + row)

@@ -85,6 +85,24 @@ def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: floa
         tensor.add_(other, alpha=alpha)
 
 
+def flash_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    dropout: float,
+    causal: bool,
+) -> Tensor:
+    """Attention of sentences in one row, in half precision on CUDA.
+
+    q: N x H x D; k, v: M x H x D; ``starts`` (int32) and ``longest`` of queries, then of keys.
+    torch's public form (torch.nn.attention.varlen, from 2.10 on) has no dropout.
+    """
+    operator = part(torch.ops.aten, "_flash_attention_forward")
+    return operator(q, k, v, *starts, *longest, dropout, causal, False)[0]
+
+
 def allowed_globals() -> dict[str, Any]:
     """torch's own list of names that a file may contain under weights_only=True."""
     return dict(part(import_module("torch._weights_only_unpickler"), "_get_allowed_globals")())
