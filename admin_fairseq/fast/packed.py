@@ -17,8 +17,9 @@ from torch import Tensor
 LONGEST = 128
 """Lengths are rounded up to multiples of this: a block of torch's attention kernel."""
 
-STEPS = 8
-"""Sizes between one power of two and the next."""
+STEPS = {"tokens": 4, "sentences": 2}
+"""Sizes between one power of two and the next. More of them take less padding and more recordings:
+an epoch of Multi30k, at most 4,096 tokens in a batch, has 22 sizes, with 1.14 rows per token."""
 
 
 class Sizes(NamedTuple):
@@ -31,10 +32,10 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, *shapes: torch.Size) -> tuple[Sizes, ...]:
         """Sizes for batches of these shapes (B x T), with the same number of sentences."""
-        tokens = [rounded(shape.numel()) for shape in shapes]
+        tokens = [rounded(shape.numel(), STEPS["tokens"]) for shape in shapes]
         longest = [-(-shape[1] // LONGEST) * LONGEST for shape in shapes]
         fillers = max(-(-n // length) + 1 for n, length in zip(tokens, longest))
-        sentences = rounded(shapes[0][0] + fillers)
+        sentences = rounded(shapes[0][0] + fillers, STEPS["sentences"])
         return tuple(cls(n, sentences, length) for n, length in zip(tokens, longest))
 
 
@@ -74,7 +75,7 @@ def _starts(lengths: Tensor, sizes: Sizes) -> Tensor:
     return torch.cat([ends.new_zeros(1), ends, filled]).int()
 
 
-def rounded(count: int) -> int:
-    """``count``, or up to an eighth more: one of STEPS sizes between two powers of two."""
-    step = max((1 << (count - 1).bit_length()) // (2 * STEPS), 8)
+def rounded(count: int, steps: int) -> int:
+    """``count``, or the next of ``steps`` sizes between two powers of two; a multiple of 8."""
+    step = max((1 << (count - 1).bit_length()) // (2 * steps), 8)
     return -(-count // step) * step

@@ -1,5 +1,6 @@
 """Sentences in one row: everything is there once, and sizes depend on shapes alone."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,15 +62,16 @@ def test_both_sides_have_room_for_every_batch_of_their_shapes(batch, source, tar
         assert batch + fillers <= side.sentences
 
 
-@given(st.integers(1, 10**6))
-def test_counts_are_rounded_up_by_little_to_few_sizes(count):
-    found = rounded(count)
-    assert count <= found <= max(count * 9 // 8 + 1, count + 7)
-    assert found % 8 == 0 and rounded(found) == found
+@given(st.integers(1, 10**6), st.sampled_from([1, 2, 4, 8]))
+def test_counts_are_rounded_up_by_little(count, steps):
+    found = rounded(count, steps)
+    assert count <= found <= max(count * (steps + 1) // steps + 1, count + 7)
+    assert found % 8 == 0 and rounded(found, steps) == found
 
 
-def test_there_are_few_sizes():
-    assert len({rounded(count) for count in range(2049, 4097)}) == 8
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_there_are_few_sizes(steps):
+    assert len({rounded(count, steps) for count in range(2049, 4097)}) == steps
 
 
 def test_nothing_waits_for_the_device():
