@@ -84,7 +84,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
             _refuse(SHARDED)
         if run.distributed_training.find_unused_parameters:
             _refuse(UNUSED)
-        if run.criterion.cuda_graphs:
+        if getattr(run.criterion, "cuda_graphs", False):  # older checkpoints lack it
             packed_loss.check(model, run)
 
     def forward(

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from admin_fairseq.repairs.private import add_to_each, copy_to_each
+
 WARM_UP = 2
 """Passes before a recording: in the first, kernels are compiled and workspaces allocated."""
 
@@ -63,7 +65,7 @@ class _Recording:
             on_another_stream(self._warm_up)
             self.forward = recorded(self._forward, graphs.pool)
             self.backward = recorded(self._backward, graphs.pool)
-        torch._foreach_copy_(graphs.gradients, earlier)
+        copy_to_each(graphs.gradients, earlier)
         self.results = (), []  # lets the next recording use the memory of the activations
 
     def _warm_up(self) -> None:
@@ -82,14 +84,14 @@ class _Recording:
         outputs = functional_call(self.graphs.loss, named, inputs, tie_weights=False)
         if self.outputs is None:
             self.outputs = [torch.empty_like(output) for output in outputs]
-        torch._foreach_copy_(self.outputs, [output.detach() for output in outputs])
+        copy_to_each(self.outputs, [output.detach() for output in outputs])
         self.results = outputs, weights
 
     def _backward(self) -> None:
         (loss, *_), weights = self.results
         found = torch.autograd.grad(loss, weights, self.above.to(loss), allow_unused=True)
         pairs = [(to, g) for to, g in zip(self.graphs.gradients, found) if g is not None]
-        torch._foreach_copy_([to for to, _ in pairs], [g for _, g in pairs])
+        copy_to_each([to for to, _ in pairs], [g for _, g in pairs])
 
     def replay_forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         for own, given in zip(self.inputs, inputs):
@@ -105,7 +107,7 @@ class _Recording:
         self.above.copy_(above)
         self.backward()
         if earlier:
-            torch._foreach_add_([g for g, _ in earlier], [e for _, e in earlier])
+            add_to_each([g for g, _ in earlier], [e for _, e in earlier], alpha=1.0)
         for parameter, gradient in zip(parameters, gradients):
             parameter.grad = gradient
 

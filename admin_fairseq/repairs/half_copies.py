@@ -10,18 +10,19 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import torch
-from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin as Optimizer
 from torch import Tensor
+
+from admin_fairseq.repairs.private import HalfPrecisionOptimizer as Optimizer
+from admin_fairseq.repairs.private import copy_to_each
 
 fairseqs_gradients = Optimizer._sync_fp16_grads_to_fp32
 fairseqs_weights = Optimizer._sync_fp32_params_to_fp16
 
 
 def apply() -> None:
-    """Replace both copies, unless torch cannot copy lists of tensors."""
-    if hasattr(torch, "_foreach_copy_"):
-        Optimizer._sync_fp16_grads_to_fp32 = gradients_to_float32
-        Optimizer._sync_fp32_params_to_fp16 = weights_to_half
+    """Replace both of fairseq's methods."""
+    Optimizer._sync_fp16_grads_to_fp32 = gradients_to_float32
+    Optimizer._sync_fp32_params_to_fp16 = weights_to_half
 
 
 def gradients_to_float32(self: Any) -> None:
@@ -33,7 +34,7 @@ def gradients_to_float32(self: Any) -> None:
     if copies is None or any(g is None for g in gradients):
         fairseqs_gradients(self)
         return
-    torch._foreach_copy_(copies, gradients)
+    copy_to_each(copies, gradients)
     self._needs_sync = False
 
 
@@ -44,7 +45,7 @@ def weights_to_half(self: Any) -> None:
         fairseqs_weights(self)
         return
     with torch.no_grad():
-        torch._foreach_copy_([p for p in self.fp16_params if p.requires_grad], copies)
+        copy_to_each([p for p in self.fp16_params if p.requires_grad], copies)
 
 
 def _copies(self: Any, kind: str) -> Any:

@@ -17,6 +17,7 @@ from fairseq.data.huffman import HuffmanMMapIndex
 from fairseq.data.indexed_dataset import IndexedDataset, MMapIndexedDataset
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging.progress_bar import BaseProgressBar
+from fairseq.optim import fp16_optimizer
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -103,6 +104,16 @@ def flash_attention(
     return operator(q, k, v, *starts, *longest, dropout, causal, False)[0]
 
 
+def copy_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    """Copy each of ``others`` into the tensor at its place, whose dtype may differ."""
+    at_once = getattr(torch, "_foreach_copy_", None)
+    if at_once is not None:
+        at_once(tensors, others)
+        return
+    for tensor, other in zip(tensors, others):
+        tensor.copy_(other)
+
+
 def allowed_globals() -> dict[str, Any]:
     """torch's own list of names that a file may contain under weights_only=True."""
     return dict(part(import_module("torch._weights_only_unpickler"), "_get_allowed_globals")())
@@ -126,6 +137,10 @@ OTHER_MAGIC: tuple[bytes, ...] = (
     part(HuffmanMMapIndex, "_HDR_MAGIC"),
 )
 """How the indices of its other formats begin."""
+
+
+HalfPrecisionOptimizer: Any = part(fp16_optimizer, "_FP16OptimizerMixin")
+"""What --fp16 and --bf16 wrap the optimiser in."""
 
 
 def type_of_tokens(code: int) -> Optional[type[np.generic]]:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin as Optimizer
 
 from admin_fairseq.repairs import half_copies
+from admin_fairseq.repairs.private import HalfPrecisionOptimizer as Optimizer
 
 
 def optimizer(flat, frozen=False, missing=False):
