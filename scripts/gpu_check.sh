@@ -244,6 +244,8 @@ aside "resume" resume
 aside "generation" generation
 aside "fp16 profile" half_precision_profile
 aside "training bf16" train_well bf16 bf16 adaptive-auto
+[ "$on_cpu" = 1 ] || aside "CUDA graphs" train_well graphs fp16 adaptive-auto \
+    --criterion label_smoothed_cross_entropy_chunked --cuda-graphs --optimizer adam_fused
 for scheme in $(scheme_names); do
     case $scheme in
         adaptive*) ;; # Admin: checked above

@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -11,6 +12,7 @@ from fairseq.models import build_model
 
 import admin_fairseq  # noqa: F401  registers the models, optimisers and schedules
 from admin_fairseq.config import AdminTransformerConfig
+from admin_fairseq.fast import graphs
 
 if not torch.cuda.is_available():
     # Triton reads this when it is first imported; its kernels then run on a CPU, if slowly
@@ -96,3 +98,21 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker("slow")
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """In place of CUDA graphs, for models on a CPU: runs again what a graph would launch again."""
+
+    def recorded(function, pool):
+        def again():
+            with torch.enable_grad():
+                function()
+
+        again()
+        return again
+
+    monkeypatch.setattr(graphs, "recorded", recorded)
+    monkeypatch.setattr(graphs, "new_pool", lambda: None)
+    monkeypatch.setattr(graphs, "on_another_stream", lambda function: function())
+    monkeypatch.setattr(graphs, "unchanged_randomness", nullcontext)

@@ -8,6 +8,7 @@ reported, and the others are still measured.
 
 # no postponed annotations: fairseq's parser generator reads types
 import logging
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -30,7 +31,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import Bounds
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, OutOfMemory, first_batches
-from admin_fairseq.studies.options import option, repeated, trailing_words
+from admin_fairseq.studies.options import option, repeated, trailing_words, words
 from admin_fairseq.studies.pictures import Bars, Picture, Series
 from admin_fairseq.studies.study import Row, Study
 
@@ -59,15 +60,17 @@ WORKLOADS = {
 """--size → its model and batch; the last two have the papers' depths at the base width."""
 
 PRECISIONS = {
-    "fp16": (("--fp16",), ("--fp16",)),
-    "bf16": (("--bf16",), ("--autocast", "bfloat16")),
-    "fp32": ((), ()),
+    "fp16": ("--fp16",),
+    "bf16": ("--bf16",),
+    "fp32": (),
 }
-"""Precision → options for stock and options for ours. fairseq's --bf16 keeps weights and
-activations in bfloat16 and a float32 copy for the optimiser; autocast keeps float32 weights."""
+"""Precision → options of both sides."""
 
 LEANEST = ("--criterion", "label_smoothed_cross_entropy_chunked", "--optimizer", "adam_fused")
-"""The options that ours has by default, which need the least memory."""
+"""The options with which ours needs the least memory."""
+
+FASTEST = (*LEANEST, "--cuda-graphs")
+"""The options that ours has by default in half precision."""
 
 
 def _instead(help: str, bounds: Optional[Bounds] = None) -> Any:
@@ -94,7 +97,13 @@ class Options(FairseqDataclass):
         choices=list(PRECISIONS),
         metavar="PRECISION",
     )
-    our_words: Sequence[str] = common.ours(LEANEST)
+    our_words: Optional[Sequence[str]] = option(
+        None,
+        f"options for our side only (default: {shlex.join(FASTEST)}; no graphs in fp32)",
+        names=("--ours",),
+        type=words,
+        metavar="OPTIONS",
+    )
     stock_words: Sequence[str] = common.stock()
     arch: Optional[str] = option(None, "measure this architecture of ours")
     init_type: Optional[str] = common.init_type()
@@ -227,8 +236,10 @@ def _measure(options: Options) -> Result:
 
 def _pair(workload: Workload, precision: str, options: Options) -> dict[str, Side]:
     """Return the ``fairseq-train`` commands of stock fairseq and ours for a workload, by name."""
-    theirs, mine = PRECISIONS[precision]
-    return sides.pair(workload, [*theirs, *options.stock_words], [*mine, *options.our_words])
+    shared, mine = PRECISIONS[precision], options.our_words
+    if mine is None:
+        mine = FASTEST if shared else LEANEST
+    return sides.pair(workload, [*shared, *options.stock_words], [*shared, *mine])
 
 
 def _sides(

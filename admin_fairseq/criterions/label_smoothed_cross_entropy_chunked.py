@@ -3,7 +3,7 @@
 import inspect
 from argparse import Namespace
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, NoReturn, Tuple
+from typing import Any, Callable, Dict, NoReturn, Optional, Tuple
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY, register_criterion
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from admin_fairseq import bounds
 from admin_fairseq.bounds import SHARE, counting
+from admin_fairseq.criterions import packed_loss
+from admin_fairseq.criterions.packed_loss import GraphedLoss
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fast.precision import in_precision
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss, Losses
@@ -37,6 +39,13 @@ class ChunkedConfig(LabelSmoothedCrossEntropyCriterionConfig):
         default=ChunkedLoss.chunk_tokens,
         metadata={"help": "tokens whose logits are in memory at once; fewer take less memory"},
     )
+    cuda_graphs: bool = field(
+        default=False,
+        metadata={
+            "help": "record forward and backward passes as CUDA graphs, which are replayed for "
+            "batches of about the same size; needs --fp16 or --bf16"
+        },
+    )
 
 
 class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
@@ -55,14 +64,17 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         ignore_prefix_size: int = 0,
         report_accuracy: bool = False,
         chunk_tokens: int = ChunkedLoss.chunk_tokens,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
         given = (label_smoothing, ignore_prefix_size, chunk_tokens)
         bounds.check(Namespace(**dict(zip(BOUNDS, given))), BOUNDS)
         self.chunk_tokens = chunk_tokens
+        self.cuda_graphs = cuda_graphs
+        self.graphed: Optional[GraphedLoss] = None
 
-    @classmethod
-    def check_model(cls, model: BaseFairseqModel, run: DictConfig) -> None:
+    @staticmethod
+    def check_model(model: BaseFairseqModel, run: DictConfig) -> None:
         """Raise AdminError at the start of ``run`` if ``forward`` would raise it later.
 
         An error later, while threads load batches ahead, may abort Python as it exits.
@@ -72,6 +84,8 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
             _refuse(SHARDED)
         if run.distributed_training.find_unused_parameters:
             _refuse(UNUSED)
+        if getattr(run.criterion, "cuda_graphs", False):  # older checkpoints lack it
+            packed_loss.check(model, run)
 
     def forward(
         self, model: BaseFairseqModel, sample: Dict[str, Any], reduce: bool = True
@@ -81,10 +95,13 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         Also returns the sample size and the numbers to log. Raises AdminError if the model's logits
         are not the product of features and one matrix.
         """
-        decoder = decoder_of(model)
-        output = model(**sample["net_input"], features_only=True)
-        target = model.get_targets(sample, output)
-        found, total = self._losses(decoder, output[0], target, reduce)
+        if self.cuda_graphs and model.training and torch.is_grad_enabled() and reduce:
+            found, total = self._replayed(model, sample)
+        else:
+            decoder = decoder_of(model)
+            output = model(**sample["net_input"], features_only=True)
+            target = model.get_targets(sample, output)
+            found, total = self._losses(decoder, output[0], target, reduce)
         sentences = sample["target"].size(0)
         sample_size = sentences if self.sentence_avg else sample["ntokens"]
         logged = {
@@ -97,6 +114,18 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         if self.report_accuracy:
             logged.update(n_correct=found.correct.item(), total=total)
         return found.loss, sample_size, logged
+
+    def _replayed(self, model: BaseFairseqModel, sample: Dict[str, Any]) -> Tuple[Losses, int]:
+        """Also returns the number of real targets."""
+        if self.graphed is None:
+            while isinstance(getattr(model, "module", None), nn.Module):
+                model = model.module
+            loss = ChunkedLoss(self.eps, self.chunk_tokens, count_correct=self.report_accuracy)
+            self.graphed = GraphedLoss(model, loss, self.padding_idx)
+        target = sample["target"].clone()
+        target[:, : self.ignore_prefix_size] = self.padding_idx
+        total = int(target.ne(self.padding_idx).sum()) if self.report_accuracy else 0  # waits
+        return self.graphed(sample, target), total
 
     def _losses(
         self, decoder: FairseqDecoder, features: Tensor, target: Tensor, reduce: bool

@@ -15,8 +15,8 @@ from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
 
 from admin_fairseq.fast.decoding import AttentionInputs, Linear, Memory, Past, Selection
-from admin_fairseq.fast.layout import Layout
-from admin_fairseq.repairs.private import calls_anything_before
+from admin_fairseq.fast.layout import Layout, Row
+from admin_fairseq.repairs.private import calls_anything_before, flash_attention
 
 STATE = "attn_state"
 
@@ -82,6 +82,8 @@ class Attention(MultiheadAttention):
         Returns a tensor shaped like query and the attention weights, B x H x T x S (None unless
         needed).
         """
+        if mine.row is not None and theirs.row is not None:
+            return self._in_row(query, key, mine.row, theirs.row, theirs.causal), None
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
             q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
@@ -91,6 +93,17 @@ class Attention(MultiheadAttention):
         q, k, v = (self._heads(t) for t in (q, k, v))
         out, weights = self._attend(q, k, v, theirs.mask, theirs.causal, need_weights)
         return mine.pack(out.permute(2, 0, 1, 3).flatten(2)), weights
+
+    def _in_row(self, query: Tensor, key: Tensor, mine: Row, theirs: Row, causal: bool) -> Tensor:
+        """query: N x 1 x C; key: M x 1 x C. Returns N x 1 x C."""
+        if self.self_attention:
+            q, k, v = join(self.q_proj, self.k_proj, self.v_proj)(query).chunk(3, dim=-1)
+        else:
+            q = self.q_proj(query)
+            k, v = join(self.k_proj, self.v_proj)(key).chunk(2, dim=-1)
+        q, k, v = (t.squeeze(1).unflatten(-1, (-1, self.head_dim)) for t in (q, k, v))
+        out = attend_in_row(q, k, v, mine, theirs, causal, self._dropout())
+        return out.flatten(1).unsqueeze(1)
 
     def _one_step(
         self,
@@ -155,9 +168,12 @@ class Attention(MultiheadAttention):
         need_weights: bool,
     ) -> tuple[Tensor, Optional[Tensor]]:
         """Call ``attend`` with the dropout probability that applies now, in training or not."""
+        return attend(q, k, v, mask, causal, need_weights, self._dropout())
+
+    def _dropout(self) -> float:
+        """Return the dropout probability of attention weights that applies now."""
         drops = self.training or self.dropout_module.apply_during_inference
-        dropout = self.dropout_module.p if drops else 0.0
-        return attend(q, k, v, mask, causal, need_weights, dropout)
+        return self.dropout_module.p if drops else 0.0
 
 
 def join(*maps: nn.Linear) -> Linear:
@@ -193,6 +209,31 @@ def attend(
         return attend_plainly(q, k, v, mask, causal, dropout)
     found = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
     return found, None
+
+
+def attend_in_row(
+    q: Tensor, k: Tensor, v: Tensor, mine: Row, theirs: Row, causal: bool, dropout: float
+) -> Tensor:
+    """``attend`` of each sentence to its own keys; q: N x H x D; k, v: M x H x D.
+
+    Returns N x H x D, zeros for a sentence without keys.
+    """
+    if q.is_cuda:
+        rows = (mine.starts, theirs.starts), (mine.longest, theirs.longest)
+        return flash_attention(q, k, v, *rows, dropout, causal)
+    own, other = (_sentences(row, len(t)) for row, t in ((mine, q), (theirs, k)))
+    mask = own[:, None] == other
+    mask = mask.tril() if causal else mask
+    seen = mask.any(1, keepdim=True)
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+    out, _ = attend_plainly(q, k, v, (mask | ~seen)[None, None], False, dropout)
+    return out[0].transpose(0, 1) * seen[:, None]
+
+
+def _sentences(row: Row, length: int) -> Tensor:
+    """The number of the sentence that each token of a row belongs to."""
+    places = torch.arange(length, device=row.starts.device)
+    return torch.bucketize(places, row.starts[1:].long(), right=True)
 
 
 def attend_plainly(

@@ -14,6 +14,13 @@ PACKS_FROM = 0.05
 """Fraction of padding from which packing saves more time than its copies cost (docs/speed.md)."""
 
 
+class Row(NamedTuple):
+    """Sentences one after another, of which attention reads each by itself."""
+
+    starts: Tensor  # K + 1, int32: where the K sentences start; the last is the row's end
+    longest: int  # no sentence has more tokens
+
+
 class Layout(NamedTuple):
     """The padding and mask of a batch in encoder or decoder, and the indices that pack its tokens.
 
@@ -26,6 +33,7 @@ class Layout(NamedTuple):
     rows: Optional[Tensor] = None  # N indices into T·B, if packed
     causal: bool = False  # a position sees none after it; False if ``mask`` says so
     hypotheses: int = 1  # neighbouring rows of the batch that share one sentence
+    row: Optional[Row] = None  # if attention, too, is to work on the packed tensor
 
     @classmethod
     def of(cls, padding: Optional[Tensor], causal: bool = False) -> Layout:

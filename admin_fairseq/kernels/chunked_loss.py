@@ -27,6 +27,8 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from admin_fairseq.kernels.fused_softmax import fuses, softmax_losses
+
 ALIGNMENT = 64  # bytes; CPU products are up to a third slower if rows are not aligned
 CACHED = 2**20  # elements that stay in a CPU's cache through all steps of a softmax
 
@@ -61,16 +63,18 @@ class ChunkedLoss:
         bias: Optional[Tensor],
         target: Tensor,
         reduce: bool = True,
+        counted: Optional[Tensor] = None,
     ) -> Losses:
         """Compute the losses of features (N x C) whose logits are features · weightᵀ + bias.
 
-        weight: V x C, bias: V or None, target: N. ``reduce`` sums over the N tokens. Only ``loss``
-        of the result has a gradient, and no second derivative.
+        weight: V x C, bias: V or None, target: N. ``reduce`` sums over the N tokens. ``counted``
+        (N, booleans) says which tokens have a loss; None: all. Only ``loss`` of the result has a
+        gradient, and no second derivative.
         """
         inputs = features, weight, bias
         if not torch.is_grad_enabled():  # which a Function cannot see
-            return _summed(_sweep(self, inputs, target)[0], reduce)
-        return Losses(*_Loss.apply(*inputs, target, self, reduce))
+            return _summed(_sweep(self, inputs, target, counted)[0], reduce)
+        return Losses(*_Loss.apply(*inputs, target, counted, self, reduce))
 
 
 class _Loss(torch.autograd.Function):
@@ -87,17 +91,18 @@ class _Loss(torch.autograd.Function):
         weight: Tensor,
         bias: Optional[Tensor],
         target: Tensor,
+        counted: Optional[Tensor],
         options: ChunkedLoss,
         reduce: bool,
     ) -> tuple[Tensor, ...]:
         inputs = features, weight, bias
         ctx.options, ctx.reduce = options, reduce
         if reduce:
-            losses, gradients = _sweep(options, inputs, target, ctx.needs_input_grad[:3])
+            losses, gradients = _sweep(options, inputs, target, counted, ctx.needs_input_grad[:3])
             ctx.save_for_backward(*gradients)
         else:  # each token has its own incoming gradient, so that sums must wait for it
-            losses, _ = _sweep(options, inputs, target)
-            ctx.save_for_backward(*inputs, target)
+            losses, _ = _sweep(options, inputs, target, counted)
+            ctx.save_for_backward(*inputs, target, counted)
         losses = _summed(losses, reduce)
         ctx.mark_non_differentiable(losses.nll, losses.correct)
         return tuple(losses)
@@ -109,9 +114,10 @@ class _Loss(torch.autograd.Function):
         if ctx.reduce:
             gradients = tuple(None if g is None else g * above for g in ctx.saved_tensors)
         else:
-            *inputs, target = ctx.saved_tensors
-            _, gradients = _sweep(ctx.options, inputs, target, ctx.needs_input_grad[:3], above)
-        return (*gradients, None, None, None)  # autograd casts them to the inputs' dtypes
+            *inputs, target, counted = ctx.saved_tensors
+            wanted = ctx.needs_input_grad[:3]
+            _, gradients = _sweep(ctx.options, inputs, target, counted, wanted, above)
+        return (*gradients, None, None, None, None)  # autograd casts them to the inputs' dtypes
 
 
 def _summed(losses: Losses, reduce: bool) -> Losses:
@@ -123,30 +129,40 @@ def _sweep(
     options: ChunkedLoss,
     inputs: Inputs,
     target: Tensor,
+    counted: Optional[Tensor] = None,
     wanted: tuple[bool, ...] = (False, False, False),
     factors: Optional[Tensor] = None,
 ) -> tuple[Losses, Gradients]:
     """Compute each token's loss and the ``wanted`` gradients of the losses' sum, chunk by chunk.
 
     ``wanted`` has a flag each for features, weight and bias. ``factors`` (N) are the weights of the
-    tokens in the sum; None: 1.
+    tokens in the sum; None: 1. Tokens that are not ``counted`` (N) have neither loss nor gradient.
     """
     features = inputs[0]
     rows = _slices(len(features), options.chunk_tokens)
-    products = _Products(inputs, options.product_dtype or features.dtype, rows)
-    gradients = _Sums(products, wanted, factors)
-    losses = products.logits.new_empty((2, len(features)))
+    products = _Products(inputs, options, rows)
+    gradients = _Sums(products, wanted, counted, factors)
+    losses = products.features.new_empty((2, len(features)), dtype=products.exact)
     correct = target.new_zeros(())
     for chunk in rows:
         logits, targets = products.project(chunk), target[chunk, None]
+        scales = gradients.scales(chunk) if any(wanted) else None
+        if products.fused:
+            found = softmax_losses(logits, target[chunk], options.smoothing, scales)
+            losses[:, chunk] = found
+            gradients.add(chunk, logits)
+            continue
         if options.count_correct:
-            correct += logits.argmax(1, keepdim=True).eq(targets).sum()
+            hits = logits.argmax(1, keepdim=True).eq(targets)
+            correct += (hits if counted is None else hits & counted[chunk, None]).sum()
         for part in _slices(len(logits), _at_once(logits)):
             softmax = _Softmax(logits[part], targets[part], options.smoothing)
             losses[:, chunk][:, part] = torch.stack(softmax.losses())
-            if any(wanted):
-                softmax.turn_into_gradient(gradients.scale)
+            if scales is not None:
+                softmax.turn_into_gradient(scales[part, None])
         gradients.add(chunk, logits)
+    if counted is not None:
+        losses = losses.masked_fill_(~counted, 0)
     return Losses(losses[0], losses[1], correct), gradients.finish()
 
 
@@ -172,25 +188,27 @@ class _Softmax:
         loss = self.peak * nll + self.spread * (self.types * log_total - self.sum)
         return loss.squeeze(1), nll.squeeze(1)
 
-    def turn_into_gradient(self, scale: float) -> None:
-        """Overwrite the logits' memory with the gradient of the losses' sum, times ``scale``."""
-        gradient = self.exp.mul_(scale / self.total)
+    def turn_into_gradient(self, scales: Tensor) -> None:
+        """Overwrite the logits' memory with the losses' gradients, each times its scale (n x 1)."""
+        gradient = self.exp.mul_(scales / self.total)
         if self.spread:
-            gradient.sub_(scale * self.spread)
-        peaks = torch.full_like(self.total, -scale * self.peak)
-        gradient.scatter_add_(1, self.targets, peaks)
+            gradient.sub_(scales * self.spread)
+        gradient.scatter_add_(1, self.targets, -self.peak * scales)
 
 
 class _Products:
     """The matrix products of features and weight, by chunks, in memory that all chunks share."""
 
-    def __init__(self, inputs: Inputs, dtype: torch.dtype, rows: list[slice]) -> None:
+    def __init__(self, inputs: Inputs, options: ChunkedLoss, rows: list[slice]) -> None:
         features, weight, self.bias = inputs
+        dtype = options.product_dtype or features.dtype
         self.features, self.weight = features.to(dtype), weight.to(dtype)
-        exact = torch.promote_types(features.dtype, torch.float32)
+        self.exact = torch.promote_types(features.dtype, torch.float32)
         size = max((chunk.stop - chunk.start for chunk in rows), default=0), len(weight)
         self.raw = _aligned(size, dtype, features.device)
-        self.logits = self.raw if dtype == exact else _aligned(size, exact, features.device)
+        self.fused = fuses(self.raw) and self.bias is None and not options.count_correct
+        plain = not self.fused and dtype != self.exact
+        self.logits = _aligned(size, self.exact, features.device) if plain else self.raw
 
     def project(self, chunk: slice) -> Tensor:
         """Compute the logits of one chunk, n x V, in the shared memory."""
@@ -212,23 +230,35 @@ class _Sums:
     """The wanted gradients (of features, weight and bias), accumulated chunk by chunk."""
 
     def __init__(
-        self, products: _Products, wanted: tuple[bool, ...], factors: Optional[Tensor]
+        self,
+        products: _Products,
+        wanted: tuple[bool, ...],
+        counted: Optional[Tensor],
+        factors: Optional[Tensor],
     ) -> None:
-        self.products, self.factors = products, factors
+        self.products, self.counted, self.factors = products, counted, factors
         shapes = products.features.shape, products.weight.shape, products.weight.shape[:1]
-        new = products.logits.new_zeros
         self.features, self.weight, self.bias = (
-            new(shape) if want else None for shape, want in zip(shapes, wanted)
+            self._zeros(shape) if want else None for shape, want in zip(shapes, wanted)
         )
         self.scale = 1.0
         if products.raw.dtype == torch.float16 and factors is None:
             # keeps small values above float16's rounding, with room for sums over a chunk
             self.scale = 2.0 ** (13 - len(products.raw).bit_length())
 
+    def _zeros(self, shape: torch.Size) -> Tensor:
+        return self.products.raw.new_zeros(shape, dtype=self.products.exact)
+
+    def scales(self, chunk: slice) -> Tensor:
+        """Return the factors (n) by which the gradients of one chunk's losses are multiplied."""
+        scales = self._zeros(self.products.features[chunk].shape[:1]) + self.scale
+        for factor in (self.factors, self.counted):
+            if factor is not None:
+                scales = scales * factor[chunk]
+        return scales
+
     def add(self, chunk: slice, gradient: Tensor) -> None:
-        """Add one chunk's part; ``gradient`` (n x V) is that of its logits, times ``scale``."""
-        if self.factors is not None:
-            gradient.mul_(self.factors[chunk, None])
+        """Add one chunk's part; ``gradient`` (n x V) is that of its logits, times ``scales``."""
         if self.bias is not None:
             self.bias.add_(gradient.sum(0))
         if self.features is None and self.weight is None:

@@ -30,13 +30,20 @@ PROGRAMS = 512
 def fuses(x: Tensor, branch: Tensor) -> bool:
     """Return whether the kernels support x and the branch of a sub-layer (device, dtype, C)."""
     return (
-        x.is_cuda
-        and HAS_TRITON
-        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton supports none before
+        runs_triton(x)
         and x.shape == branch.shape
         and x.dtype != torch.float64
         and branch.dtype != torch.float64
         and x.shape[-1] <= LARGEST_ROW
+    )
+
+
+def runs_triton(x: Tensor) -> bool:
+    """Whether Triton is installed and supports the device of ``x``."""
+    return (
+        x.is_cuda
+        and HAS_TRITON
+        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton supports none before
     )
 
 

@@ -29,7 +29,8 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.fast.compiling import compile_for_training
 from admin_fairseq.fast.decoding import Memory, Past, Selection
 from admin_fairseq.fast.dropout import Dropout
-from admin_fairseq.fast.layout import Layout
+from admin_fairseq.fast.layout import Layout, Row
+from admin_fairseq.fast.packed import Packed
 from admin_fairseq.fast.precision import in_precision, precision_of
 from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer
 from admin_fairseq.modules.connections import ConnectedLayers
@@ -47,6 +48,14 @@ class TransformerStack:
     cfg: TransformerConfig
     layers: nn.ModuleList
     dropout_module: FairseqDropout
+    embed_tokens: nn.Embedding
+    embed_scale: float
+    embed_positions: Optional[nn.Module]
+    layernorm_embedding: Optional[nn.Module]
+    layer_norm: Optional[nn.Module]
+    quant_noise: Optional[nn.Module]
+    project_in_dim: Optional[nn.Module] = None  # the decoder's
+    padding_idx: int
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
         """Choose fast path or reference kernels; add the scheme's connections between layers."""
@@ -68,6 +77,28 @@ class TransformerStack:
         fold = "script the fairseq model into which `admin-fairseq fold` converts a checkpoint"
         remedy = f"no model of fairseq computes the same: {reason}" if reason else fold
         raise AdminError(f"TorchScript cannot read this plugin's layers; {remedy}")
+
+    def embed(self, tokens: Tensor, positions: Any) -> Tensor:
+        """Embeddings of tokens of any shape; ``positions`` are added (their embeddings, or 0)."""
+        x = self.embed_scale * self.embed_tokens(tokens)
+        for change in (self.quant_noise, self.project_in_dim):
+            x = x if change is None else change(x)
+        x = x + positions
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        return self.dropout_module(x)
+
+    def embed_packed(self, packed: Packed, longest: int) -> Tensor:
+        """Embeddings of sentences in one row, N x 1 x C; none is longer than ``longest``."""
+        positions: Any = 0.0
+        if self.embed_positions is not None:
+            sentence = packed.tokens.new_full((1, longest), self.padding_idx + 1)
+            positions = self.embed_positions(sentence)[0][packed.positions]
+        return self.embed(packed.tokens, positions).unsqueeze(1)
+
+    def normed(self, x: Tensor) -> Tensor:
+        """The stack's output from its last layer's."""
+        return x if self.layer_norm is None else self.layer_norm(x)
 
 
 class States(Sequence):
@@ -113,12 +144,9 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
         padding = src_tokens.eq(self.padding_idx)
         layout = Layout.of(padding)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
-        states = [layout.pack(x.transpose(0, 1))]
-        for layer in self.layers:
-            states.append(layer(states[-1], layout=layout))
-        x = states[-1] if self.layer_norm is None else self.layer_norm(states[-1])
+        states = self._states(layout.pack(x.transpose(0, 1)), layout)
         return {
-            "encoder_out": [layout.unpack(x)],
+            "encoder_out": [layout.unpack(self.normed(states[-1]))],
             "encoder_padding_mask": [padding],
             "encoder_embedding": [embedding],
             "encoder_states": States(states, layout) if return_all_hiddens else [],
@@ -126,6 +154,19 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
             "src_tokens": [],
             "src_lengths": [(~padding).sum(1, dtype=torch.int32, keepdim=True)],
         }
+
+    def _states(self, x: Tensor, layout: Layout) -> list[Tensor]:
+        """``x`` and the outputs of all layers."""
+        states = [x]
+        for layer in self.layers:
+            states.append(layer(states[-1], layout=layout))
+        return states
+
+    def forward_packed(self, packed: Packed, longest: int) -> tuple[Tensor, Layout]:
+        """Encode sentences in one row; returns N x 1 x C and its layout."""
+        layout = Layout(row=Row(packed.starts, longest))
+        states = self._states(self.embed_packed(packed, longest), layout)
+        return self.normed(states[-1]), layout
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Reorder the encoder's output along the batch for beam search.
@@ -187,25 +228,47 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             layout = Layout(padding if padding.any() else None)
         memory, memory_layout = _read(encoder_out, incremental_state)
         aligned = self.num_layers - 1 if alignment_layer is None else alignment_layer
-        states, attention = [layout.pack(x.transpose(0, 1))], None
+        states, weights = self._states(
+            layout.pack(x.transpose(0, 1)),
+            memory,
+            aligned,
+            incremental_state=incremental_state,
+            layout=layout,
+            memory_layout=memory_layout,
+        )
+        attention = None
+        if weights is not None:
+            attention = weights[:alignment_heads].float().to(states[-1]).mean(0)
+        x = self._projected(layout.unpack(self.normed(states[-1])).transpose(0, 1))
+        return x, {"attn": [attention], "inner_states": States(states, layout)}
+
+    def _states(
+        self, x: Tensor, memory: Optional[Tensor], aligned: Optional[int], **inputs: Any
+    ) -> tuple[list[Tensor], Optional[Tensor]]:
+        """``x`` and the outputs of all layers; the attention weights of layer ``aligned``."""
+        states, found = [x], None
         for index, layer in enumerate(self.layers):
+            asked = index == aligned
             x, weights, _ = layer(
-                states[-1],
-                memory,
-                incremental_state=incremental_state,
-                need_attn=index == aligned,
-                need_head_weights=index == aligned,
-                layout=layout,
-                memory_layout=memory_layout,
+                states[-1], memory, need_attn=asked, need_head_weights=asked, **inputs
             )
             states.append(x)
-            if weights is not None and index == aligned:
-                attention = weights[:alignment_heads].float().to(x).mean(0)
-        x = states[-1] if self.layer_norm is None else self.layer_norm(states[-1])
-        x = layout.unpack(x).transpose(0, 1)
-        if self.project_out_dim is not None:
-            x = self.project_out_dim(x)
-        return x, {"attn": [attention], "inner_states": States(states, layout)}
+            found = weights if asked else found
+        return states, found
+
+    def _projected(self, features: Tensor) -> Tensor:
+        return features if self.project_out_dim is None else self.project_out_dim(features)
+
+    def forward_packed(
+        self, packed: Packed, longest: int, memory: Tensor, memory_layout: Layout
+    ) -> Tensor:
+        """Features of sentences in one row, N x C; memory and its layout are the encoder's."""
+        layouts = {
+            "layout": Layout(row=Row(packed.starts, longest), causal=True),
+            "memory_layout": memory_layout,
+        }
+        states, _ = self._states(self.embed_packed(packed, longest), memory, None, **layouts)
+        return self._projected(self.normed(states[-1]).squeeze(1))
 
     def _embed(
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
@@ -220,13 +283,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         if incremental_state is not None:
             tokens = tokens[:, -1:]
             positions = positions[:, -1:] if self.embed_positions is not None else positions
-        x = self.embed_scale * self.embed_tokens(tokens)
-        for change in (self.quant_noise, self.project_in_dim):
-            x = x if change is None else change(x)
-        x = x + positions
-        if self.layernorm_embedding is not None:
-            x = self.layernorm_embedding(x)
-        return self.dropout_module(x), tokens.eq(self.padding_idx)
+        return self.embed(tokens, positions), tokens.eq(self.padding_idx)
 
     def output_layer(self, features: Tensor) -> Tensor:
         """Project features (B x T x C) to the vocabulary: logits, B x T x V (V types)."""

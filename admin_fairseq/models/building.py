@@ -15,6 +15,7 @@ from fairseq.models import (
 )
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
@@ -24,6 +25,16 @@ from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.repairs import batches
 from admin_fairseq.starting import run_of, starts_afresh
+
+
+class KeepsMode(nn.Module):
+    """A model whose ``train()`` and ``eval()`` do nothing if it is in that mode already.
+
+    fairseq calls ``train()`` twice in every update, and torch visits each module: milliseconds.
+    """
+
+    def train(self, mode: bool = True) -> KeepsMode:
+        return self if self.training is mode else super().train(mode)
 
 
 def finish_building(

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder
-from admin_fairseq.models.building import finish_building, register
+from admin_fairseq.models.building import KeepsMode, finish_building, register
 
 
-class AdminTransformerLanguageModel(TransformerLanguageModel):
+class AdminTransformerLanguageModel(KeepsMode, TransformerLanguageModel):
     """Language model whose residual connections follow a scheme (--init-type).
 
     Its state-dict keys are those of fairseq's ``transformer_lm``; residual modules may add their

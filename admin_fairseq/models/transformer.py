@@ -13,11 +13,16 @@ from torch import nn
 
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder, TransformerEncoder
-from admin_fairseq.models.building import finish_building, forget_files_of_embeddings, register
+from admin_fairseq.models.building import (
+    KeepsMode,
+    finish_building,
+    forget_files_of_embeddings,
+    register,
+)
 from admin_fairseq.models.embeddings import load_embeddings
 
 
-class AdminTransformerModel(TransformerModelBase):
+class AdminTransformerModel(KeepsMode, TransformerModelBase):
     """Encoder-decoder transformer whose residual connections follow a scheme (--init-type)."""
 
     @classmethod

@@ -18,6 +18,7 @@ from fairseq.data.huffman import HuffmanMMapIndex
 from fairseq.data.indexed_dataset import IndexedDataset, MMapIndexedDataset
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging.progress_bar import BaseProgressBar
+from fairseq.optim import fp16_optimizer
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -94,6 +95,34 @@ def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: floa
         tensor.add_(other, alpha=alpha)
 
 
+def flash_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    dropout: float,
+    causal: bool,
+) -> Tensor:
+    """Attention of sentences in one row, in half precision on CUDA.
+
+    q: N x H x D; k, v: M x H x D; ``starts`` (int32) and ``longest`` of queries, then of keys.
+    torch's public form (torch.nn.attention.varlen, from 2.10 on) has no dropout.
+    """
+    operator = part(torch.ops.aten, "_flash_attention_forward")
+    return operator(q, k, v, *starts, *longest, dropout, causal, False)[0]
+
+
+def copy_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    """Copy each of ``others`` into the tensor at its place, whose dtype may differ."""
+    at_once = getattr(torch, "_foreach_copy_", None)
+    if at_once is not None:
+        at_once(tensors, others)
+        return
+    for tensor, other in zip(tensors, others):
+        tensor.copy_(other)
+
+
 def allowed_globals() -> dict[str, Any]:
     """Return a copy of torch's list of names that a file may contain under weights_only=True.
 
@@ -120,6 +149,10 @@ OTHER_MAGIC: tuple[bytes, ...] = (
     part(HuffmanMMapIndex, "_HDR_MAGIC"),
 )
 """First bytes of .idx files in fairseq's other data formats."""
+
+
+HalfPrecisionOptimizer: Any = part(fp16_optimizer, "_FP16OptimizerMixin")
+"""What --fp16 and --bf16 wrap the optimiser in."""
 
 
 def type_of_tokens(code: int) -> Optional[type[np.generic]]:

@@ -5,11 +5,12 @@ from statistics import median
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fairseq import tasks
 from fairseq.trainer import Trainer
 
 from admin_fairseq.benchmarks import sides, trainers
-from admin_fairseq.benchmarks.gpu import WORKLOADS, Options
+from admin_fairseq.benchmarks.gpu import WORKLOADS, Options, _pair
 from admin_fairseq.benchmarks.options import SENTENCE_LENGTH, Workload
 from admin_fairseq.benchmarks.table import TABLE
 from admin_fairseq.errors import AdminError
@@ -157,3 +158,16 @@ def test_mistakes_are_told_in_one_line(wrong, word):
         measure(**wrong)
     assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_graphs_are_our_default_where_they_work(precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (row,) = Options(**{**TINY, "our_words": None, "cpu": False}).rows.values()
+    options = Options(**{**TINY, "our_words": None, "cpu": False})
+    ours = _pair(row, precision, options)["ours"].run
+    assert ours.criterion._name == "label_smoothed_cross_entropy_chunked"
+    assert ours.criterion.cuda_graphs == (precision != "fp32")
+    assert (ours.common.fp16, ours.common.bf16) == (precision == "fp16", precision == "bf16")
+    theirs = _pair(row, precision, Options(**{**TINY, "our_words": (), "cpu": False}))["ours"].run
+    assert theirs.criterion._name == "label_smoothed_cross_entropy"

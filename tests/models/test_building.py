@@ -3,9 +3,11 @@
 from contextlib import nullcontext
 
 import pytest
+from fairseq.models import build_model
 from omegaconf import OmegaConf
+from torch import nn
 
-from admin_fairseq.config import AdminTransformerConfig, resolve
+from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import NAME
 from admin_fairseq.errors import AdminError
 from admin_fairseq.layers import transformer_stack
@@ -62,3 +64,21 @@ def test_layers_are_sharded_once_their_weights_are_set(options, least, build, mo
     build(init_type="deepnet", min_params_to_wrap=7, **options)
     assert [number for number, _ in found] == [least] * 12
     assert len({omega for _, omega in found}) == 2 and min(found)[1] > 1
+
+
+@pytest.mark.parametrize("arch", ["admin_transformer_tiny", "admin_transformer_lm_tiny"])
+def test_a_model_visits_its_modules_only_when_the_mode_changes(arch, build, task, monkeypatch):
+    if arch.endswith("lm_tiny"):
+        model = build_model(AdminLanguageModelConfig(_name=arch, decoder_layers=1), task)
+    else:
+        model = build(arch, encoder_layers=1, decoder_layers=1)
+    visited = []
+    train = nn.Module.train
+    monkeypatch.setattr(
+        nn.Module, "train", lambda m, mode=True: visited.append(m) or train(m, mode)
+    )
+    assert model.train() is model and not visited
+    assert model.eval() is model and not any(m.training for m in model.modules())
+    count = len(visited)
+    assert model.eval() is model and len(visited) == count
+    assert model.train() is model and all(m.training for m in model.modules())
