@@ -37,6 +37,7 @@ from admin_fairseq.repairs import (  # noqa: E402
     unfit_weights,
 )
 
+# in this order: cpu_workers replaces fairseq's call_main, save_dir and starting wrap what they find
 for repair in (
     uncaught,
     attention_plans,

@@ -163,7 +163,7 @@ OptionsOfOneScheme: Any = make_dataclass(
 
 
 @dataclass
-class SchemeOptions(OptionsOfOneScheme):
+class PluginOptions(OptionsOfOneScheme):
     """The model options that this plugin adds to those of fairseq's transformer.
 
     fairseq expects the choices of an option as its type annotation, which no type checker can
@@ -234,8 +234,8 @@ class SchemeOptions(OptionsOfOneScheme):
 
 
 def _with_stock_options(model: str) -> type:
-    """Make the options dataclass of ``model``: ``SchemeOptions`` and fairseq's options for it."""
-    return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(SchemeOptions,))
+    """Make the options dataclass of ``model``: ``PluginOptions`` and fairseq's options for it."""
+    return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(PluginOptions,))
 
 
 TransformerOptions: Any = _with_stock_options("admin_transformer")
@@ -255,7 +255,7 @@ class AdminLanguageModelConfig(LanguageModelOptions):
 CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
 """Name of a registered model → the dataclass of its options."""
 
-PLUGIN_OPTIONS = {option.name for option in fields(SchemeOptions)} - {"_name"}
+PLUGIN_OPTIONS = {option.name for option in fields(PluginOptions)} - {"_name"}
 """Names of the options that this plugin adds to those of fairseq's transformer."""
 
 
@@ -321,7 +321,7 @@ def _check_norm(config: Any, name: str) -> None:
         )
 
 
-def _check_scheme_options(config: SchemeOptions) -> None:
+def _check_scheme_options(config: PluginOptions) -> None:
     """Raise AdminError for options of another scheme, unknown choices, and LayerDrop with DLCL."""
     for name, scheme in SCHEMES.items():
         for option in scheme.options:
@@ -343,7 +343,7 @@ def _check_scheme_options(config: SchemeOptions) -> None:
             )
 
 
-def _check_numbers(config: SchemeOptions) -> None:
+def _check_numbers(config: PluginOptions) -> None:
     """Raise AdminError for numbers outside their range, and for sizes that do not fit together."""
     bounds.check(config, BOUNDS)
     for stack in config.stacks:
@@ -376,7 +376,7 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, str) and value.startswith("${") else value
 
 
-def resolve(config: Any) -> SchemeOptions:
+def resolve(config: Any) -> PluginOptions:
     """Return a complete and checked copy of the options ``config``, as given to ``build_model``.
 
     Options that were not given have the architecture's defaults. Raises AdminError for options that

@@ -11,14 +11,15 @@ import os
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, Iterator, TypeVar
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, BinaryIO, Iterator, Mapping, TypeVar
 
 import msgspec
 
 from admin_fairseq.errors import AdminError, blaming, shortened
 
 Schema = TypeVar("Schema")
+Files = Mapping[str, bytes]  # name of a file → its content
 
 LARGEST_TEXT = 16 << 20
 """Largest number of bytes read of a text file; profiles and descriptions are far smaller."""
@@ -243,3 +244,16 @@ def write_json(content: Any, path: str, force: bool = True) -> None:
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     with replacing(path, force) as file:
         file.write(text.encode())
+
+
+def write_all(files: Files, folder: str, force: bool) -> None:
+    """Write all ``files`` to ``folder``, or none of them if one cannot be written.
+
+    Raises AdminError in that case, and if a file exists and ``force`` is not set.
+    """
+    with ExitStack() as stack:
+        for name, content in files.items():
+            file = stack.enter_context(replacing(os.path.join(folder, name), force))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a full disk fails here, before any file gets its name

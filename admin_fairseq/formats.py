@@ -1,4 +1,4 @@
-"""Make text safe for CSV, Markdown, HTML and JSON; write several files together or not at all.
+"""Make text safe for CSV, Markdown, HTML and JSON.
 
 Names of folders and data sets, and logs, may contain anything: markup, spreadsheet formulas,
 terminal control codes, halves of surrogate pairs.
@@ -10,16 +10,10 @@ import csv
 import html
 import io
 import json
-import os
 import re
-from contextlib import ExitStack
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Sequence
 
 from admin_fairseq.errors import printable
-from admin_fairseq.files import replacing
-
-Files = Mapping[str, bytes]
-"""Name of a file → its content."""
 
 FORMULA = ("=", "+", "-", "@")
 """The characters with which a spreadsheet's formula may begin.
@@ -70,16 +64,3 @@ def as_json(content: Any) -> str:
     """Return ``content`` as JSON in ASCII, with no character that ``printable`` would escape."""
     text = json.dumps(content, indent=1, allow_nan=False)
     return text.replace("\x7f", "\\u007f")
-
-
-def write(files: Files, folder: str, force: bool) -> None:
-    """Write all ``files`` to ``folder``, or none of them if one cannot be written.
-
-    Raises AdminError in that case, and if a file exists and ``force`` is not set.
-    """
-    with ExitStack() as stack:
-        for name, content in files.items():
-            file = stack.enter_context(replacing(os.path.join(folder, name), force))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # a full disk fails here, before any file gets its name

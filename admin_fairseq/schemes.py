@@ -139,7 +139,7 @@ class Scheme:
     weights: tuple[Rule, ...] = ()  # the scheme's initialisation, applied after starts_from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
-    profile: Profiling = Profiling.NONE
+    profiling: Profiling = Profiling.NONE
     held_against: str = "the paper alone: no code is public"
     extra: str = ""  # description of the parameters that it adds to a transformer
     no_stock_form: str = ""  # why none of fairseq's transformers computes the same; "": one does
@@ -198,15 +198,15 @@ FIXUP_WEIGHTS = (
 )
 
 
-def _admin(profile: Profiling) -> Scheme:
+def _admin(profiling: Profiling) -> Scheme:
     """Make one of Admin's three schemes, which differ in whether they measure or read a profile."""
     return Scheme(
-        f"Admin: {profile.value}",
+        f"Admin: {profiling.value}",
         formulas.ADMIN_PAPER,
         Norm.POST,
         ScaledResidual,
         as_built=(*AS_FAIRSEQ, EVERY + OMEGA),
-        profile=profile,
+        profiling=profiling,
         held_against=formulas.ADMIN_CODE,
         extra="ω: C per sub-layer",
     )

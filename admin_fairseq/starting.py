@@ -121,7 +121,7 @@ def starts_afresh(run: DictConfig, scheme: Scheme) -> bool:
     A run that only measures a profile ends before fairseq reads any checkpoint, so it always uses
     new weights.
     """
-    return scheme.profile is Profiling.WRITE or not restores_weights(run.checkpoint)
+    return scheme.profiling is Profiling.WRITE or not restores_weights(run.checkpoint)
 
 
 def restores_weights(cfg: DictConfig) -> bool:

@@ -15,6 +15,7 @@ from admin_fairseq.files import (
     refuse_to_overwrite,
     replacing,
     replacing_folder,
+    write_all,
     write_json,
 )
 
@@ -255,3 +256,23 @@ def test_json_that_fits_is_returned(tmp_path):
     assert read_json(str(tmp_path / "x.json"), dict[str, float], "a letter") == {"a": 1, "b": 2.5}
     with pytest.raises(AdminError, match=r"x\.json: not numbers"):
         read_json(str(tmp_path / "x.json"), dict[str, int], "numbers")
+
+
+def test_files_are_written_all_or_none(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def fail_at_last(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    files = {name: name.encode() for name in "abc"}
+    monkeypatch.setattr(os, "fsync", fail_at_last)
+    with pytest.raises(AdminError, match="c: cannot be written: No space left on device"):
+        write_all(files, str(tmp_path), force=False)
+    assert not list(tmp_path.iterdir())
+    write_all(files, str(tmp_path), force=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    with pytest.raises(AdminError, match="already exists"):
+        write_all(files, str(tmp_path), force=False)

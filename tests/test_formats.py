@@ -1,14 +1,13 @@
 import csv
 import io
 import json
-import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin_fairseq.errors import AdminError, printable
-from admin_fairseq.formats import FORMULA, as_csv, as_html, as_json, as_markdown, write
+from admin_fairseq.errors import printable
+from admin_fairseq.formats import FORMULA, as_csv, as_html, as_json, as_markdown
 
 ANY = st.text(st.characters(), max_size=20)  # halves of surrogate pairs too
 
@@ -55,23 +54,3 @@ def test_every_format_holds_any_text_in_one_line(text):
 @given(ANY)
 def test_html_has_no_markup_of_a_name(text):
     assert not set("<>\"'") & set(as_html(text))
-
-
-def test_files_are_written_all_or_none(tmp_path, monkeypatch):
-    fsync, calls = os.fsync, []
-
-    def fail_at_last(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 3:
-            raise OSError(28, "No space left on device")
-        fsync(descriptor)
-
-    files = {name: name.encode() for name in "abc"}
-    monkeypatch.setattr(os, "fsync", fail_at_last)
-    with pytest.raises(AdminError, match="c: cannot be written: No space left on device"):
-        write(files, str(tmp_path), force=False)
-    assert not list(tmp_path.iterdir())
-    write(files, str(tmp_path), force=False)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
-    with pytest.raises(AdminError, match="already exists"):
-        write(files, str(tmp_path), force=False)

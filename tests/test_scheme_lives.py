@@ -8,7 +8,7 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.config import AdminTransformerConfig, resolve
 from admin_fairseq.schemes import SCHEMES
 
@@ -82,7 +82,7 @@ def test_saved_and_loaded_it_translates_as_before(lives, batch, task, name, dept
     torch.save(life.model.state_dict(), file)
     file.seek(0)
     weights = torch.load(file, weights_only=True)
-    loaded = compare.build(life.options, weights)
+    loaded = building.build(life.options, weights)
     source = {key: batch[key] for key in ("src_tokens", "src_lengths")}
     kept, again = (
         SequenceGenerator([model], task.target_dictionary, beam_size=3, max_len_b=10).generate(

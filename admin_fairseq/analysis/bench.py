@@ -25,7 +25,7 @@ from admin_fairseq import bounds
 from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.architectures import ARCHITECTURES, KINDS, MODELS, Model
 from admin_fairseq.bounds import SEED
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.dictionaries import data_bin
 from admin_fairseq.checkpoints.storage import (
     check_weights,
@@ -166,7 +166,7 @@ class Bench:
             criterion = task.build_criterion(run.criterion).to(self.conditions.device)
         ours = subject.words[0] in ARCHITECTURES
         profile = profiled(model, resolve(run.model), task, run) if ours else None
-        label, model = label_of(_flat(run.model)), compare.for_inference(model)
+        label, model = label_of(_flat(run.model)), building.for_inference(model)
         return Specimen(label, model, run, task, criterion, batch, profile)
 
     def _run(self, words: Sequence[str], depth: Optional[Depth], seed: int) -> DictConfig:
@@ -238,7 +238,7 @@ class Bench:
         options.update({name: value for name, value in FOR_HOOKS.items() if name in options})
         with blaming(path):
             check_weights(weights)
-            model = compare.build(options, weights)
+            model = building.build(options, weights)
         model = model.float().to(self.conditions.device)
         trained = run_options(state).get("task") or {}
         if isinstance(model, FairseqLanguageModel):

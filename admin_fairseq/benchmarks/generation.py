@@ -37,7 +37,7 @@ from admin_fairseq.benchmarks.sides import BOTH
 from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import counting
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, read_checkpoint
 from admin_fairseq.errors import AdminError, blaming
@@ -209,11 +209,11 @@ def _untrained(options: Options, task: FairseqTask) -> dict[str, BaseFairseqMode
     """Build a stock model with random weights for the seed, and our model with the same weights."""
     run = sides.stock(options.conditions).run
     torch.manual_seed(run.common.seed)
-    stock = compare.for_inference(build_model(run, task))
+    stock = building.for_inference(build_model(run, task))
     mine = sides.ours(options.conditions, words=options.our_words).run
-    ours = compare.for_inference(build_model(mine, task))
+    ours = building.for_inference(build_model(mine, task))
     with blaming(f"stock's weights in {options.conditions.arch}"):
-        compare.load_weights(ours, stock.state_dict())
+        building.load_weights(ours, stock.state_dict())
     return {"stock": stock, "ours": ours}
 
 
@@ -236,8 +236,8 @@ def _of_checkpoint(path: str, options: Options, task: FairseqTask) -> dict[str, 
     with blaming(path):
         folded, _ = fold_checkpoint(state)
         models = {
-            "stock": compare.build(model_options(folded), folded["model"]),
-            "ours": compare.build(ours, state["model"], ours["autocast"]),
+            "stock": building.build(model_options(folded), folded["model"]),
+            "ours": building.build(ours, state["model"], ours["autocast"]),
         }
     types = len(models["ours"].decoder.dictionary)
     if types != len(task.target_dictionary):

@@ -31,7 +31,7 @@ from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.bounds import Bounds
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, OutOfMemory, first_batches
-from admin_fairseq.studies.options import option, repeated, trailing_words, words
+from admin_fairseq.studies.options import option, repeated, split_words, trailing_words
 from admin_fairseq.studies.pictures import Bars, Picture, Series
 from admin_fairseq.studies.study import Row, Study
 
@@ -101,7 +101,7 @@ class Options(FairseqDataclass):
         None,
         f"options for our side only (default: {shlex.join(FASTEST)}; no graphs in fp32)",
         names=("--ours",),
-        type=words,
+        type=split_words,
         metavar="OPTIONS",
     )
     stock_words: Sequence[str] = common.stock()

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from admin_fairseq.benchmarks import peaks
 from admin_fairseq.benchmarks.sides import Side
 from admin_fairseq.benchmarks.turns import take_turns
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import blaming
 from admin_fairseq.fairseq_runs import Batch, build_model, naming_out_of_memory
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class TrainingBlock(NamedTuple):
     """Measurements of one model in one block of consecutive updates; ``words``: target tokens."""
 
-    words: int
+    target_words: int
     seconds: float
     skipped_updates: int  # gradients beyond float16's range
     parameters: int
@@ -45,7 +45,7 @@ class TrainingBlock(NamedTuple):
     @property
     def words_per_second(self) -> float:
         """Return the target tokens per second, as in fairseq's ``wps``."""
-        return self.words / self.seconds
+        return self.target_words / self.seconds
 
 
 def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] = None) -> Trainer:
@@ -58,7 +58,7 @@ def new_trainer(run: DictConfig, task: FairseqTask, weights: Optional[Weights] =
         model = build_model(run, task)
         if weights is not None:
             with blaming("weights to start from"):
-                compare.load_weights(model, weights)
+                building.load_weights(model, weights)
         trainer = Trainer(run, task, model, task.build_criterion(run.criterion))
     trainer.cuda_env = None  # with it, fairseq resets torch's peak memory at every update
     trainer.save_checkpoint = lambda *args, **kwargs: None  # would write crash.pt
@@ -127,7 +127,7 @@ def timed_block(trainer: Trainer, batches: list[Batch]) -> TrainingBlock:
     skipped = train(trainer, batches)
     seconds = time.perf_counter() - start
     return TrainingBlock(
-        words=sum(int(batch["ntokens"]) for batch in batches),
+        target_words=sum(int(batch["ntokens"]) for batch in batches),
         seconds=seconds,
         skipped_updates=skipped,
         parameters=sum(p.numel() for p in trainer.model.parameters()),

@@ -39,7 +39,7 @@ from admin_fairseq.benchmarks.trainers import (
 from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch, first_batches
-from admin_fairseq.studies.options import option, repeated, words
+from admin_fairseq.studies.options import option, repeated, split_words
 from admin_fairseq.studies.pictures import Bars, Picture
 from admin_fairseq.studies.study import Row, Study
 
@@ -75,7 +75,7 @@ def configuration(text: str) -> tuple[str, tuple[str, ...]]:
     if not colon or not name.strip():
         known = ", ".join(CONFIGURATIONS)
         raise ArgumentTypeError(f"{text!r} is neither 'NAME: OPTIONS' nor one of {known}")
-    return name.strip(), words(options)
+    return name.strip(), split_words(options)
 
 
 def _as_typed(one: tuple[str, Sequence[str]]) -> str:

@@ -28,7 +28,7 @@ from fairseq.modules import SinusoidalPositionalEmbedding
 from torch import Tensor
 
 from admin_fairseq.architectures import KINDS
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.storage import (
     Weights,
     check_weights,
@@ -80,7 +80,7 @@ def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) ->
     transformers.
     """
     check_weights(weights)
-    compare.check_sizes(options, weights)
+    building.check_sizes(options, weights)
     folding = _Folding(dict(weights), dict(options))
     for kind in ("omega", "alpha"):
         folding.check_all_or_none(kind, required=kind in scales)
@@ -97,7 +97,7 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     """
     options, scales = _stock_options(state)
     folded = fold(state["model"], options, scales)
-    compare.build(folded.options, folded.weights)
+    building.build(folded.options, folded.weights)  # raises if fairseq could not load it
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
@@ -120,14 +120,14 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
     if model not in KINDS:
         raise AdminError(f"cannot fold a model of architecture {name}")
     if model in CONFIGS:
-        config = compare.resolved(options)
+        config = building.resolved(options)
         if config.scheme.no_stock_form:
             raise AdminError(
                 f"{config.scheme.title} (--init-type {config.init_type}) has no stock "
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
-        scales = list(config.scheme.residual(1).state_dict())
+        scales = list(config.scheme.residual(1).state_dict())  # omega, alpha or nothing
     return {**options, "_name": KINDS[model].stock}, scales
 
 
@@ -330,8 +330,8 @@ def check(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
     ``state`` is the checkpoint before folding, ``stock`` the folded one. Raises AdminError if the
     difference is larger than rounding errors (``MORE_THAN_ROUNDING``).
     """
-    before = compare.build(model_options(state), state["model"])
-    after = compare.build(model_options(stock), stock["model"])
+    before = building.build(model_options(state), state["model"])
+    after = building.build(model_options(stock), stock["model"])
     difference = compare.largest_difference(before, after)
     if not difference <= MORE_THAN_ROUNDING:
         raise AdminError(f"the folded model differs by {difference:.2g} in log-probabilities")

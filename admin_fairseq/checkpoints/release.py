@@ -9,7 +9,7 @@ from typing import Any, Mapping
 
 from fairseq.tasks import TASK_REGISTRY
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.storage import (
     Weights,
@@ -89,7 +89,7 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     """
     data.check(state["model"])
     options = _options(state)
-    model = compare.empty_model(options, state["model"])
+    model = building.empty_model(options, state["model"])
     weights: Weights = dict(state["model"])
     for rename in RENAMES:
         weights = rename.apply(weights)
@@ -101,7 +101,7 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     if missing is not None:  # fairseq would fill it in when loading
         raise AdminError(f"damaged checkpoint: it has no counterpart of {missing}")
     check_weights(weights)
-    compare.load_weights(model, weights)
+    building.load_weights(model, weights)
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
 
     cfg = run_options(state)
@@ -138,4 +138,4 @@ def _options(state: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_embed_path": None,
         "activation_dropout": args.get("activation_dropout") or args.get("relu_dropout", 0),
     }
-    return dict(vars(compare.resolved(ours)))
+    return dict(vars(building.resolved(ours)))

@@ -8,8 +8,7 @@ from typing import Iterable
 
 from admin_fairseq.commands.command import Command
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import read_text
-from admin_fairseq.formats import write
+from admin_fairseq.files import read_text, write_all
 from admin_fairseq.recipes.rows import MADE, config_files
 
 
@@ -27,7 +26,7 @@ def _run(args: Namespace) -> Iterable[str]:
         path = os.path.join(args.folder, name)
         if os.path.lexists(path) and MADE not in read_text(path):
             raise AdminError(f"{path}: not made by this command; move it, or choose another folder")
-    write({name: text.encode() for name, text in files.items()}, args.folder, force=True)
+    write_all({name: text.encode() for name, text in files.items()}, args.folder, force=True)
     return [f"wrote {len(files)} files below {args.folder}"]
 
 

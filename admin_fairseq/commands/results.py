@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from argparse import ArgumentParser, Namespace
 from typing import Iterable, Sequence
 
 from admin_fairseq.commands.command import Command, add_force
-from admin_fairseq.files import refuse_to_overwrite
-from admin_fairseq.formats import as_csv, write
+from admin_fairseq.files import Files, write_all
+from admin_fairseq.formats import as_csv
 from admin_fairseq.results.runs import RULE, find_runs
 from admin_fairseq.results.table import COLUMNS, FORMATS, NOTE, Row, curves, rows_of
-from admin_fairseq.studies.files import drawing_or_none
-from admin_fairseq.studies.pictures import ENDINGS, Line, Panel
+from admin_fairseq.studies.files import check_folder, rendered
+from admin_fairseq.studies.pictures import ENDINGS, Line, Panel, Picture
 
 CURVES = {"training": "training loss", "validation": "validation loss"}
 UNIT = "loss (bits per token, without label smoothing)"
@@ -55,23 +54,19 @@ def _run(args: Namespace) -> Iterable[str]:
     if args.output_dir:
         names = [f"results.{ending}" for ending, _ in FORMATS.values()]
         names += [f"curves.{ending}" for ending in ("csv", *ENDINGS)]
-        for name in names:
-            refuse_to_overwrite(os.path.join(args.output_dir, name), args.force)
+        check_folder(args.output_dir, names, args.force)
     rows = rows_of(find_runs(args.folders), args.sort)
     if args.output_dir:
-        _write(rows, args.output_dir, args.force)
+        write_all(_files(rows), args.output_dir, args.force)
     return [FORMATS[args.format][1](rows)]
 
 
-def _write(rows: Sequence[Row], folder: str, force: bool) -> None:
-    """Write results.* in every format, curves.csv and, if matplotlib is there, curves.png, .svg."""
-    drawing = drawing_or_none()
+def _files(rows: Sequence[Row]) -> Files:
+    """Make results.* in every format, curves.csv and, if matplotlib is there, curves.png, .svg."""
     files = {f"results.{ending}": f"{text(rows)}\n".encode() for ending, text in FORMATS.values()}
     files["curves.csv"] = as_csv(curves(rows)).encode()
-    pictures = drawing.rendered(drawing.draw(_panels(rows))) if drawing else {}
-    for ending, picture in pictures.items():
-        files[f"curves.{ending}"] = picture
-    write(files, folder, force)
+    panels = _panels(rows)
+    return {**files, **rendered({"curves": Picture("", panels, columns=len(panels))})}
 
 
 def _panels(rows: Sequence[Row]) -> list[Panel]:

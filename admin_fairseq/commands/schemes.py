@@ -39,7 +39,7 @@ def _cells(scheme: Scheme) -> tuple[str, ...]:
     norm = "Post-LN or Pre-LN" if scheme.norm is Norm.EACH else scheme.norm.value
     folds = "no" if scheme.no_stock_form else "yes"
     return (
-        *(norm, scheme.extra or "none", PROFILES[scheme.profile], folds),
+        *(norm, scheme.extra or "none", PROFILES[scheme.profiling], folds),
         *(scheme.held_against, scheme.paper),
     )
 

@@ -15,13 +15,13 @@ from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.commands.command import Command, add_force, positive
 from admin_fairseq.fairseq_runs import naming_out_of_memory
-from admin_fairseq.formats import Files, write
+from admin_fairseq.files import Files, write_all
 from admin_fairseq.studies.files import check_folder, files_of, names_of
 from admin_fairseq.studies.options import add_options, command_line, values
 from admin_fairseq.studies.origin import origin
 from admin_fairseq.studies.study import Finding, Report, Study, Table
 
-EPILOG = "Arguments after -- are options of fairseq-train for every model: -- --dropout 0.3"
+EPILOG = "Arguments after -- are options of fairseq-train for all models: -- --dropout 0.3"
 
 
 def command(table: Table) -> Command:
@@ -34,8 +34,13 @@ def _add_options(table: Table, parser: ArgumentParser) -> None:
     whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     commands: dict[str, Union[Study, Report]] = {**table.studies, **table.reports}
     for what, asked in commands.items():
+        passed_on = "words" in asked.options.__dataclass_fields__
         sub = whats.add_parser(
-            what, help=asked.help, description=asked.help, allow_abbrev=False, epilog=EPILOG
+            what,
+            help=asked.help,
+            description=asked.help,
+            allow_abbrev=False,
+            epilog=EPILOG if passed_on else None,
         )
         add_options(sub, asked.options)
         sub.add_argument("--threads", type=positive, help="threads of torch (default: torch's own)")
@@ -59,11 +64,11 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
     if args.threads:
         torch.set_num_threads(args.threads)
     found = [_measured(table, args, options, what, part) for what, part in parts.items()]
-    found = [one for one in found if one.study.rows(one.result)]
+    found = [one for one in found if one.study.rows(one.result)]  # others have nothing to say
     files: Files = {name: file for one in found for name, file in files_of(one).items()}
     if report:
         files = {**files, report.page: report.written(found, files).encode()}
-    write(files, args.output_dir, args.force)
+    write_all(files, args.output_dir, args.force)
     for one in found:
         yield from one.study.read(one.result)
     yield f"written to {args.output_dir}: {', '.join(files)}"
@@ -81,13 +86,14 @@ def _measured(
     alone = (what, part) if type(part) is study.options else (args.what, options)
     made_with: dict[str, Any] = {
         table.key: what,
-        "command": _command(table.name, args.output_dir, *alone),
+        "command": _command(table.name, args, *alone),
         **origin(torch.cuda.is_available() and not getattr(args, "cpu", False)),
     }
     with naming_out_of_memory():
         return Finding(what, study, made_with, study.measure(part))
 
 
-def _command(table: str, folder: str, what: str, options: FairseqDataclass) -> str:
+def _command(table: str, args: Namespace, what: str, options: FairseqDataclass) -> str:
     """Return the command line that repeats a study, or the report that has run the study."""
-    return shlex.join(["admin-fairseq", table, what, "-o", folder, *command_line(options)])
+    given = ["-o", args.output_dir, *(["--threads", str(args.threads)] if args.threads else [])]
+    return shlex.join(["admin-fairseq", table, what, *given, *command_line(options)])

@@ -16,7 +16,7 @@ from admin_fairseq.schemes import SCHEMES, Profiling
 ALL = [
     name
     for name in SCHEME_NAMES
-    if name != "default" and (name not in SCHEMES or SCHEMES[name].profile is Profiling.NONE)
+    if name != "default" and (name not in SCHEMES or SCHEMES[name].profiling is Profiling.NONE)
 ]
 """The schemes that ``--schemes all`` selects, each model once: without ``default``, which is
 Post-LN or Pre-LN, and without the values of --init-type that are Admin by other names."""

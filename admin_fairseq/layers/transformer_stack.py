@@ -24,7 +24,7 @@ from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
 
-from admin_fairseq.config import SchemeOptions
+from admin_fairseq.config import PluginOptions
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fast.compiling import compile_for_training
 from admin_fairseq.fast.decoding import Memory, Past, Selection
@@ -54,7 +54,7 @@ class TransformerStack:
     layernorm_embedding: Optional[nn.Module]
     layer_norm: Optional[nn.Module]
     quant_noise: Optional[nn.Module]
-    project_in_dim: Optional[nn.Module] = None  # the decoder's
+    project_in_dim: Optional[nn.Module]
     padding_idx: int
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
@@ -118,6 +118,8 @@ class States(Sequence):
 
 class TransformerEncoder(TransformerStack, TransformerEncoderBase):
     """fairseq's transformer encoder, built of this plugin's layers, with a fast path."""
+
+    project_in_dim = None  # only fairseq's decoder has one
 
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
@@ -348,7 +350,7 @@ def on_reference_kernels(model: nn.Module) -> Iterator[None]:
             stack.reference_kernels = choice
 
 
-def shard_layers(model: nn.Module, cfg: SchemeOptions) -> None:
+def shard_layers(model: nn.Module, cfg: PluginOptions) -> None:
     """Shard every layer over the workers, if --ddp-backend is fully_sharded.
 
     fairseq shards a layer when it builds it, but sharded parameters can no longer be initialised or

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from admin_fairseq.architectures import ARCHITECTURES
-from admin_fairseq.config import CONFIGS, SchemeOptions, architecture
+from admin_fairseq.config import CONFIGS, PluginOptions, architecture
 from admin_fairseq.errors import AdminError
 from admin_fairseq.initialize import initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
@@ -38,7 +38,7 @@ class KeepsMode(nn.Module):
 
 
 def finish_building(
-    model: BaseFairseqModel, config: SchemeOptions, task: FairseqTask, cfg: Any
+    model: BaseFairseqModel, config: PluginOptions, task: FairseqTask, cfg: Any
 ) -> None:
     """Initialise the weights of ``model``, set ω in a new run, and shard the layers.
 
@@ -59,7 +59,7 @@ def finish_building(
     shard_layers(model, config)
 
 
-def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
+def forget_files_of_embeddings(config: PluginOptions, cfg: Any) -> None:
     """Remove the paths of pretrained embeddings from ``config`` if a run restores a checkpoint.
 
     The checkpoint has the embeddings, so the files need not exist any more. Changes ``config`` in
@@ -70,7 +70,7 @@ def forget_files_of_embeddings(config: SchemeOptions, cfg: Any) -> None:
         config.encoder_embed_path = config.decoder_embed_path = None
 
 
-def check_precision(config: SchemeOptions, run: Optional[DictConfig]) -> None:
+def check_precision(config: PluginOptions, run: Optional[DictConfig]) -> None:
     """Raise AdminError if ``run`` sets --fp16, --bf16 or --amp in addition to --autocast."""
     for other in ("fp16", "bf16", "amp"):
         if config.autocast and run is not None and run.common[other]:

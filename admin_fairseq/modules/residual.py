@@ -83,8 +83,10 @@ class PlainResidual(Residual):
         """Join input ``x`` and ``branch`` (both T x B x C)."""
         return x + branch
 
-    def norm(self, *inputs: Any) -> Tensor:
-        return _fused_norm(self, None, *inputs)
+    def norm(
+        self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
+    ) -> Tensor:
+        return _fused_norm(self, None, x, branch, norm, dropout)
 
 
 class ScaledResidual(Residual):
@@ -110,8 +112,10 @@ class ScaledResidual(Residual):
         x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
         return torch.addcmul(branch, x, omega)
 
-    def norm(self, *inputs: Any) -> Tensor:
-        return _fused_norm(self, self.omega, *inputs)
+    def norm(
+        self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
+    ) -> Tensor:
+        return _fused_norm(self, self.omega, x, branch, norm, dropout)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Add ω = 1 to a checkpoint's state that has none, such as one of fairseq's Post-LN model.

@@ -23,8 +23,7 @@ from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 from torch import nn
 
-from admin_fairseq import schemes
-from admin_fairseq.config import SchemeOptions
+from admin_fairseq.config import PluginOptions
 from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import check_batch, telling_of_data
 from admin_fairseq.hooks.recorder import (
@@ -40,12 +39,13 @@ from admin_fairseq.modules.residual import ScaledResidual
 from admin_fairseq.profiling.profile import Entry, Profile, read_profile
 from admin_fairseq.provenance import installed_versions
 from admin_fairseq.repairs.private import prepared
+from admin_fairseq.schemes import Profiling
 from admin_fairseq.starting import command_line, has_checkpoints
 
 logger = logging.getLogger(__name__)
 
 
-def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> None:
+def set_omegas(model: nn.Module, config: PluginOptions, task: FairseqTask, run: DictConfig) -> None:
     """Set Admin's residual scales ω of ``model`` by reading or measuring a profile.
 
     To be called if ``run`` starts from newly initialised weights; ``config`` says what the scheme
@@ -53,25 +53,25 @@ def set_omegas(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: 
     written to --profile-path, by default profile.json in --save-dir. With --init-type
     adaptive-profiling the process then ends with status 0.
     """
-    source = config.scheme.profile
-    if source is schemes.Profiling.NONE:
+    profiling = config.scheme.profiling
+    if profiling is Profiling.NONE:
         return
     path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
     sites = residual_sites(model)
-    reading = source is schemes.Profiling.READ
+    reading = profiling is Profiling.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
     _apply(profile, sites, config, path)
     if not reading:
         _refuse_to_replace(path, profile, sites, run)
         if distributed_utils.is_master(run.distributed_training):
             profile.write(path)
-    if source is schemes.Profiling.WRITE:
+    if profiling is Profiling.WRITE:
         _finish(path)
     logger.info(f"ω of {len(sites)} sub-layers set, profile: {path}")
 
 
 def profiled(
-    model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig
+    model: nn.Module, config: PluginOptions, task: FairseqTask, run: DictConfig
 ) -> Optional[Profile]:
     """Set Admin's residual scales ω as a training run would, but write no file.
 
@@ -79,7 +79,7 @@ def profiled(
     and measured otherwise. For a scheme (--init-type) that needs no profile nothing is done, and
     None is returned.
     """
-    if config.scheme.profile is schemes.Profiling.NONE:
+    if config.scheme.profiling is Profiling.NONE:
         return None
     sites, path = residual_sites(model), config.profile_path
     profile = _read(path, sites) if path else measure(model, config, task, run)
@@ -88,7 +88,7 @@ def profiled(
 
 
 def _apply(
-    profile: Profile, sites: dict[Site, ScaledResidual], config: SchemeOptions, path: str
+    profile: Profile, sites: dict[Site, ScaledResidual], config: PluginOptions, path: str
 ) -> None:
     """Set Admin's residual scale ω of each of ``sites`` to the value in ``profile``.
 
@@ -100,7 +100,7 @@ def _apply(
         set_omega(residual, omega)
 
 
-def _dims(config: SchemeOptions) -> dict[str, int]:
+def _dims(config: PluginOptions) -> dict[str, int]:
     """Return the model's dimensions that a profile depends on, besides the numbers of layers."""
     keys = [f"{s}_{dim}" for s in config.stacks for dim in ("embed_dim", "ffn_embed_dim")]
     return {key: getattr(config, key) for key in keys}
@@ -157,7 +157,7 @@ def _finish(path: str) -> None:
     raise SystemExit(0)
 
 
-def measure(model: nn.Module, config: SchemeOptions, task: FairseqTask, run: DictConfig) -> Profile:
+def measure(model: nn.Module, config: PluginOptions, task: FairseqTask, run: DictConfig) -> Profile:
     """Measure a profile (per-layer variances) on the first --profile-batches batches per worker.
 
     Batches, device and precision are those of the training run that follows, and every batch gets
@@ -253,7 +253,7 @@ def _add_up(values: torch.Tensor, device: torch.device) -> None:
 
 
 def _profile(
-    recorder: Recorder, config: SchemeOptions, run: DictConfig, batches: int, tokens: int
+    recorder: Recorder, config: PluginOptions, run: DictConfig, batches: int, tokens: int
 ) -> Profile:
     """Return the profile of what ``recorder`` measured: variances and residual scales ω.
 

@@ -121,7 +121,7 @@ def without(settings: Settings, section: str) -> Settings:
     return {key: settings[key] for key in settings if not key.startswith(f"{section}.")}
 
 
-def architecture(scheme: str, size: str) -> Settings:
+def model_settings(scheme: str, size: str) -> Settings:
     """Return the settings (--arch and perhaps --init-type) that select ``scheme``, a name of
     ``SCHEME_NAMES``; ``size`` is the suffix of the architecture's name, such as _wmt_en_de."""
     family = f"{scheme}_transformer"

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from admin_fairseq.corpora.datasets import DATASETS
-from admin_fairseq.recipes.recipe import Decoding, Settings, architecture
+from admin_fairseq.recipes.recipe import Decoding, Settings, model_settings
 
 START: Settings = {"common.user_dir": "admin_fairseq", "task._name": "translation"}
 CRITERION: Settings = {
@@ -26,7 +26,7 @@ def model_of(scheme: str, size: str, layers: tuple[int, int]) -> Settings:
     """Return the settings of a model: its architecture, scheme, and layers (encoder, decoder)."""
     encoder, decoder = layers
     depths = {"model.encoder_layers": encoder, "model.decoder_layers": decoder}
-    return {**architecture(scheme, size), **depths}
+    return {**model_settings(scheme, size), **depths}
 
 
 def languages_of(dataset: str) -> Settings:

@@ -1,5 +1,8 @@
 """Read the configuration and the losses of a run from the log of fairseq-train or
-fairseq-hydra-train."""
+fairseq-hydra-train, which ``repairs.run_log`` writes to train.log.
+
+train.jsonl, which has the losses alone, is for other programs.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ END_OF_EPOCH = re.compile(r"end of epoch (\d{1,9})\b")
 OVERFLOW = ("Minimum loss scale reached", "gradients are Nan/Inf")
 
 
-class Statistics(msgspec.Struct):
+class LossStatistics(msgspec.Struct):
     """The loss and its time in a line of fairseq's log; nll_loss is missing with the criterion
     cross_entropy, whose loss is not smoothed."""
 
@@ -162,7 +165,7 @@ def _take_point(
     after the point in ``points``.
     """
     try:
-        found = msgspec.convert(texts, Statistics, strict=False)
+        found = msgspec.convert(texts, LossStatistics, strict=False)
     except msgspec.ValidationError:
         return
     loss = found.loss if found.nll_loss is None else found.nll_loss

@@ -16,13 +16,14 @@ from admin_fairseq.config import apply_architecture
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.profiling.profile import read_profile
 from admin_fairseq.recipes.published import PUBLISHED
+from admin_fairseq.repairs import run_log
 from admin_fairseq.repairs.save_dir import is_taken
 from admin_fairseq.results.binarised import training_target, unigram_bits
 from admin_fairseq.results.evaluation import Evaluation, Score, read_evaluation
 from admin_fairseq.results.logs import Log, Point, read_log
 from admin_fairseq.schemes import SCHEMES, Profiling
 
-LOG, PROFILE, EVALUATION = "train.log", "profile.json", "evaluation.json"
+LOG, PROFILE, EVALUATION = run_log.NAME, "profile.json", "evaluation.json"
 LONGEST_NAME = 100  # characters; longer texts of a log are shortened in tables
 MOST_LAYERS = 1_000_000
 
@@ -113,7 +114,7 @@ class Run:
         name = _text(getattr(self.model, "init_type", None) or "default")
         if not self.log.config:
             return "?"
-        if name in SCHEMES and SCHEMES[name].profile is not Profiling.NONE:
+        if name in SCHEMES and SCHEMES[name].profiling is not Profiling.NONE:
             return "admin"
         if name != "default":
             return name
@@ -210,7 +211,7 @@ def _stuck(run: Run) -> bool:
 def _profile_only(run: Run) -> bool:
     """Whether the last start only measured the profile (--init-type adaptive-profiling)."""
     scheme = SCHEMES.get(str(getattr(run.model, "init_type", None)))
-    return scheme is not None and scheme.profile is Profiling.WRITE
+    return scheme is not None and scheme.profiling is Profiling.WRITE
 
 
 def _unreadable(run: Run) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from types import ModuleType
-from typing import Iterable, Optional, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import refuse_to_overwrite
-from admin_fairseq.formats import Files, as_csv, as_json
+from admin_fairseq.files import Files, refuse_to_overwrite
+from admin_fairseq.formats import as_csv, as_json
 from admin_fairseq.studies.pictures import ENDINGS, Picture
 from admin_fairseq.studies.study import Finding, Row, Study
 
@@ -46,24 +46,29 @@ def files_of(finding: Finding) -> Files:
         f"{name}.json": f"{as_json(finding.plain)}\n".encode(),
         f"{name}.csv": _table(study.rows(result)).encode(),
     }
-    drawing = drawing_or_none()
-    if drawing is not None:
-        for picture, described in study.draw(result).items():
-            files.update(_rendered(picture, described, drawing))
+    return {**files, **rendered(study.draw(result))}
+
+
+def rendered(pictures: Mapping[str, Picture]) -> Files:
+    """Draw pictures in every format; returns file name → content.
+
+    ``pictures`` are name → picture. One that cannot be drawn is left out, and the error is logged.
+    """
+    drawing = _drawing_or_none()
+    if drawing is None:
+        return {}
+    files: dict[str, bytes] = {}
+    for name, picture in pictures.items():
+        try:
+            found = drawing.rendered(drawing.draw(picture.panels, picture.columns, picture.share))
+        except Exception as error:  # numbers that took long must not be lost to a picture
+            logger.warning("cannot draw the picture %s: %s: %s", name, type(error).__name__, error)
+        else:
+            files.update({f"{name}.{ending}": content for ending, content in found.items()})
     return files
 
 
-def _rendered(name: str, picture: Picture, drawing: ModuleType) -> Files:
-    """Draw one picture in every format; if that fails, log the error and return no files."""
-    try:
-        pictures = drawing.rendered(drawing.draw(picture.panels, picture.columns, picture.share))
-    except Exception as error:  # numbers that took long must not be lost to a picture
-        logger.warning("cannot draw the picture %s: %s: %s", name, type(error).__name__, error)
-        return {}
-    return {f"{name}.{ending}": content for ending, content in pictures.items()}
-
-
-def drawing_or_none() -> Optional[ModuleType]:
+def _drawing_or_none() -> Optional[ModuleType]:
     """Import the module ``drawing``, which needs matplotlib, and return it.
 
     Returns None, with a log message, if matplotlib is missing.

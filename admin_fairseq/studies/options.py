@@ -69,7 +69,7 @@ def repeated(default: Sequence[Any], help: str, **argparse: Any) -> Any:
 def quoted(default: Sequence[str], help: str, **argparse: Any) -> Any:
     """Declare an option whose value is a quoted list of options: ``--ours "--criterion foo"``."""
     argparse = {"metavar": "OPTIONS", **argparse}
-    return option(tuple(default), help, type=words, written=shlex.join, **argparse)
+    return option(tuple(default), help, type=split_words, written=shlex.join, **argparse)
 
 
 def trailing_words(help: str) -> Any:
@@ -77,7 +77,7 @@ def trailing_words(help: str) -> Any:
     return option((), help, names=("words",), metavar="-- OPTION", nargs="*", type=str)
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_words(text: str) -> tuple[str, ...]:
     """Split ``text`` into arguments as a shell does; raises ArgumentTypeError if it cannot."""
     try:
         return tuple(shlex.split(text))

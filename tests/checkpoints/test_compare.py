@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.errors import AdminError
 
 from ..conftest import wants_more_than_torch_2_1
@@ -9,7 +9,7 @@ from ..conftest import wants_more_than_torch_2_1
 
 def test_a_model_is_rebuilt_from_its_options_and_weights(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
-    again = compare.build(options, model.state_dict())
+    again = building.build(options, model.state_dict())
     assert compare.largest_difference(model, again) == 0
     assert not again.training
 
@@ -18,9 +18,9 @@ def test_a_model_is_rebuilt_from_its_options_and_weights(trained):
 def test_the_precision_of_its_training_is_not_asked_for(trained):
     model, options = trained(encoder_layers=1, decoder_layers=1, dtype=torch.float32)
     options["autocast"] = "bfloat16"
-    again = compare.build(options, model.state_dict())
+    again = building.build(options, model.state_dict())
     assert compare.largest_difference(model, again) == 0
-    fast = compare.build(options, model.state_dict(), autocast="bfloat16")
+    fast = building.build(options, model.state_dict(), autocast="bfloat16")
     assert compare.largest_difference(model, fast) > 1e-4
 
 
@@ -29,7 +29,7 @@ def test_the_smallest_change_is_seen(trained):
     weights = dict(model.state_dict())
     name = "encoder.layers.0.fc1.bias"
     weights[name] = weights[name] + 1e-9
-    changed = compare.build(options, weights)
+    changed = building.build(options, weights)
     assert 1e-14 < compare.largest_difference(model, changed) < 1e-6
 
 
@@ -37,7 +37,7 @@ def test_vocabularies_of_different_sizes(trained):
     _, options = trained(encoder_layers=1, decoder_layers=1)
     sizes = {"encoder.embed_tokens.weight": 50, "decoder.embed_tokens.weight": 30}
     weights = {name: torch.zeros(rows, 64) for name, rows in sizes.items()}
-    model = compare.empty_model(options, weights)
+    model = building.empty_model(options, weights)
     found = {stack: len(getattr(model, stack).dictionary) for stack in ("encoder", "decoder")}
     assert found == {"encoder": 50, "decoder": 30}
 
@@ -45,14 +45,14 @@ def test_vocabularies_of_different_sizes(trained):
 def test_models_with_few_positions(trained):
     few = {"max_source_positions": 5, "max_target_positions": 3}
     model, options = trained(encoder_layers=1, decoder_layers=1, encoder_learned_pos=True, **few)
-    again = compare.build(options, model.state_dict())
+    again = building.build(options, model.state_dict())
     assert compare.largest_difference(model, again) == 0
 
 
 def test_options_of_which_no_model_can_be_built(trained):
     model, options = trained(encoder_layers=1, decoder_layers=1)
     with pytest.raises(AdminError, match=r"^no model can be built from its options"):
-        compare.build({**options, "activation_fn": "magic"}, model.state_dict())
+        building.build({**options, "activation_fn": "magic"}, model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_options_of_another_size_than_the_weights_are_told_before_anything_is_bu
     (name,) = change
     option = f"({name}|--{name.replace('_', '-')})"
     with pytest.raises(AdminError, match=rf"^damaged checkpoint: .*{option}"):
-        compare.check_sizes({**options, **change}, model.state_dict())
-    compare.check_sizes(options, model.state_dict())
+        building.check_sizes({**options, **change}, model.state_dict())
+    building.check_sizes(options, model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -95,5 +95,5 @@ def test_weights_that_do_not_fit_are_named(trained, change, message):
     weights = dict(model.state_dict())
     change(weights)
     with pytest.raises(AdminError, match=message) as error:
-        compare.build(options, weights)
+        building.build(options, weights)
     assert "\n" not in str(error.value) and len(str(error.value)) < 700

@@ -9,9 +9,9 @@ from fairseq.models.transformer_lm import TransformerLanguageModelConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
-from admin_fairseq.config import PLUGIN_OPTIONS, AdminTransformerConfig, SchemeOptions, resolve
+from admin_fairseq.config import PLUGIN_OPTIONS, AdminTransformerConfig, PluginOptions, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.layers.transformer_stack import TransformerDecoder
@@ -40,7 +40,7 @@ def stock_options(options):
 def folded_difference(model, options):
     """How far the folded model, built by fairseq itself, is from the one it was made of."""
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.build(folded.options, folded.weights)
+    stock = building.build(folded.options, folded.weights)
     assert type(stock).__module__ == "fairseq.models.transformer.transformer_legacy"
     with exact_softmax():
         return compare.largest_difference(model, stock)
@@ -64,7 +64,7 @@ def test_first_omega_passes_every_kind_of_embedding(trained, embeddings):
 def test_torchscript_reads_what_was_folded(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, dtype=torch.float32)
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.build(folded.options, folded.weights).eval()
+    stock = building.build(folded.options, folded.weights).eval()
     tokens, lengths = torch.randint(4, 20, (2, 5)), torch.tensor([5, 5])
     logits, _ = torch.jit.script(stock)(tokens, lengths, tokens)
     assert torch.allclose(logits, model(tokens, lengths, tokens)[0], atol=1e-5)
@@ -135,7 +135,7 @@ def test_negative_omegas_and_a_shut_gate(trained):
 def test_the_state_dict_is_exactly_the_stock_models(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1, share_all_embeddings=True)
     folded = fold(model.state_dict(), stock_options(options))
-    stock = compare.empty_model(folded.options, folded.weights)
+    stock = building.empty_model(folded.options, folded.weights)
     # fairseq 0.12.2 holds some weights twice, and fills in the second ones itself
     expected = {name for name in stock.state_dict() if not name.endswith(MIRRORED_WEIGHTS)}
     assert set(folded.weights) == expected
@@ -193,8 +193,8 @@ def test_half_precision_weights_are_folded_into_float32(trained):
     model, options = trained(encoder_layers=2, decoder_layers=1)
     half = {name: weight.half() for name, weight in model.state_dict().items()}
     folded = fold(half, stock_options(options))
-    before = compare.build(options, half)
-    after = compare.build(folded.options, folded.weights)
+    before = building.build(options, half)
+    after = building.build(folded.options, folded.weights)
     assert 0 < compare.largest_difference(before, after) <= 1e-5
     assert folded.weights["encoder.layers.0.fc1.weight"].dtype == torch.float32
     assert folded.weights["encoder.layers.0.fc2.weight"].dtype == torch.float16  # not touched
@@ -214,7 +214,7 @@ def test_decoder_only(task, scheme, shared, dim):
         "share_decoder_input_output_embed": shared,
         "max_target_positions": 50,
     }
-    ours = {**vars(SchemeOptions()), "init_type": scheme}
+    ours = {**vars(PluginOptions()), "init_type": scheme}
     cfg = TransformerConfig.from_namespace(Namespace(**{**ours, **options}))
     embeddings = torch.nn.Embedding(len(task.target_dictionary), dim, padding_idx=1)
     ours = FairseqLanguageModel(
@@ -223,7 +223,7 @@ def test_decoder_only(task, scheme, shared, dim):
     move(ours).double()
     stock = {k: v for k, v in vars(TransformerLanguageModelConfig()).items() if k != "_name"}
     folded = fold(ours.state_dict(), {**stock, **options, "_name": "transformer_lm"})
-    lm = compare.build(folded.options, folded.weights)
+    lm = building.build(folded.options, folded.weights)
     assert type(lm).__name__ == "TransformerLanguageModel"
     assert 0 < compare.largest_difference(ours, lm) <= 1e-10
     assert folded.changes[0] == "folded the scales of 6 decoder sub-layers"

@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.dictionaries import data_bin
 from admin_fairseq.checkpoints.release import INIT_TYPES, Rename, import_release
 from admin_fairseq.errors import AdminError
@@ -103,7 +103,7 @@ def test_every_scheme_computes_what_it_did(init_type, release, data):
     model, state = release(init_type)
     imported = import_release(state, data)
     options = imported["cfg"]["model"]
-    again = compare.build(options, imported["model"])
+    again = building.build(options, imported["model"])
     assert options["init_type"] == INIT_TYPES[init_type]
     most = 1e-4 if init_type == "deepnet" else 0  # its α stands above in six digits
     assert compare.largest_difference(model, again) <= most
@@ -113,7 +113,7 @@ def test_every_scheme_computes_what_it_did(init_type, release, data):
 def test_norm_placement_comes_along(release, data, norm):
     model, state = release("default", **norm)
     imported = import_release(state, data)
-    again = compare.build(imported["cfg"]["model"], imported["model"])
+    again = building.build(imported["cfg"]["model"], imported["model"])
     assert compare.largest_difference(model, again) == 0
 
 
@@ -138,7 +138,7 @@ def test_what_the_plugin_does_not_have_does_not_stop_it(release, data):
     state["args"].activation_dropout = 0.2  # goes before --relu-dropout
     imported = import_release(state, data)
     assert imported["cfg"]["model"]["activation_dropout"] == 0.2
-    again = compare.build(imported["cfg"]["model"], imported["model"])
+    again = building.build(imported["cfg"]["model"], imported["model"])
     assert compare.largest_difference(model, again) == 0
 
 

@@ -9,7 +9,7 @@ import torch
 from fairseq.models import build_model
 from fairseq.models.transformer_lm import TransformerLanguageModel, TransformerLanguageModelConfig
 
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.fold import check, fold_checkpoint
 from admin_fairseq.config import AdminLanguageModelConfig, resolve
 from admin_fairseq.hooks.recorder import residual_sites
@@ -128,5 +128,5 @@ def test_folds_into_fairseqs_own(build_lm, name, share):
     assert stock["cfg"]["model"]["_name"] == "transformer_lm"
     assert not any(".residuals." in key for key in stock["model"])
     assert check(state, stock) < 1e-9
-    lm = compare.build(stock["cfg"]["model"], stock["model"])
+    lm = building.build(stock["cfg"]["model"], stock["model"])
     assert type(lm) is TransformerLanguageModel

@@ -9,7 +9,7 @@ import sentencepiece
 import torch
 
 from admin_fairseq import cli
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.translate import TranslationOptions, translate
@@ -33,7 +33,7 @@ def options(model, **more):
 
 def test_every_step_takes_what_the_checkpoint_finds_likeliest(model, checkpoint, task):
     state = checkpoint(max_source_positions=12, max_target_positions=10)
-    original = compare.build(state["cfg"]["model"], state["model"])
+    original = building.build(state["cfg"]["model"], state["model"])
     dictionary = task.target_dictionary
     for line in filter(str.strip, LINES):
         source = dictionary.encode_line(line, add_if_not_exist=False).long().unsqueeze(0)

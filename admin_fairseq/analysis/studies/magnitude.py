@@ -24,7 +24,7 @@ from admin_fairseq.analysis.gradients import train_steps
 from admin_fairseq.analysis.options import Models
 from admin_fairseq.analysis.studies.gradients import training_updates
 from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
-from admin_fairseq.checkpoints import compare
+from admin_fairseq.checkpoints import building
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.trace import layers_of, stacks_of, traced
 from admin_fairseq.layers.transformer_layer import TransformerLayer
@@ -135,7 +135,7 @@ def _before_and_after(specimen: Specimen, updates: int) -> dict[str, Any]:
             train_steps(specimen, updates)
         except AdminError as error:
             return {**found, "error": error.message}
-        compare.for_inference(specimen.model)
+        building.for_inference(specimen.model)
         found["updated"] = _magnitudes(specimen)
     return found
 
