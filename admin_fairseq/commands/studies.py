@@ -17,7 +17,7 @@ from admin_fairseq.commands.command import Command, add_force, positive
 from admin_fairseq.fairseq_runs import naming_out_of_memory
 from admin_fairseq.files import Files, write_all
 from admin_fairseq.studies.files import check_folder, files_of, names_of
-from admin_fairseq.studies.options import add_options, command_line, values
+from admin_fairseq.studies.options import add_options, command_line, takes_trailing_words, values
 from admin_fairseq.studies.origin import origin
 from admin_fairseq.studies.study import Finding, Report, Study, Table
 
@@ -34,13 +34,12 @@ def _add_options(table: Table, parser: ArgumentParser) -> None:
     whats = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     commands: dict[str, Union[Study, Report]] = {**table.studies, **table.reports}
     for what, asked in commands.items():
-        passed_on = "words" in asked.options.__dataclass_fields__
         sub = whats.add_parser(
             what,
             help=asked.help,
             description=asked.help,
             allow_abbrev=False,
-            epilog=EPILOG if passed_on else None,
+            epilog=EPILOG if takes_trailing_words(asked.options) else None,
         )
         add_options(sub, asked.options)
         sub.add_argument("--threads", type=positive, help="threads of torch (default: torch's own)")

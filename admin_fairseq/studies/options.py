@@ -158,6 +158,11 @@ def _group(each: Field) -> Optional[type[FairseqDataclass]]:
     return None
 
 
+def takes_trailing_words(options: type[FairseqDataclass]) -> bool:
+    """Return whether a dataclass of options takes arguments after ``--``."""
+    return any(each.name == "words" for each in _leaves(options))
+
+
 def values(options: type[OptionsT], args: Namespace) -> OptionsT:
     """Build the dataclass ``options`` from parsed arguments.
 

@@ -320,3 +320,10 @@ def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
     assert old.read_text() == "old"
     analyze("dependency", "--depths", "2", "--force")
     assert old.read_text() != "old"
+
+
+@pytest.mark.parametrize(("what", "passed_on"), [("gradients", True), ("profile", False)])
+def test_help_speaks_of_fairseqs_options_where_they_are_passed_on(what, passed_on, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["analyze", what, "--help"])
+    assert ("Arguments after --" in capsys.readouterr().out) is passed_on

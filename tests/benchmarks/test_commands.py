@@ -22,7 +22,7 @@ def check_files(folder, name, result):
     assert result["command"].startswith(f"admin-fairseq benchmark {name} -o ")
     assert result["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert {"python", "torch", "numpy"} <= result["versions"].keys()
-    assert result["machine"]["threads"] == 1
+    assert result["machine"]["threads"] == 1 and "--threads 1" in result["command"]
 
 
 @pytest.fixture
