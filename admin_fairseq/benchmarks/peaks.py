@@ -59,10 +59,10 @@ def peak(on_gpu: bool) -> int:
 
 
 def grown(before: Optional[int], on_gpu: bool) -> Optional[int]:
-    """Return by how many bytes the peak exceeds ``before``, which ``reset_peak`` returned.
+    """Return by how many bytes the peak of memory exceeds ``before``, what ``reset_peak`` returned.
 
-    Returns None if that is unknown, as for a tiny model that fits into memory that the process
-    already had.
+    Returns None if no growth can be seen, as with a tiny model that fits into memory that the
+    process already had.
     """
     if before is None:
         return None

@@ -151,9 +151,9 @@ def _is_registered(option: tuple[str, Any]) -> bool:
 
 
 def without_training_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of the checkpoint ``state`` without what belongs to its exact parameters.
+    """Return a copy of the checkpoint ``state`` without what is valid only for exactly its weights.
 
-    Optimiser state, moving averages of the weights (EMA), and training statistics are left out.
+    That is the optimiser's state, moving averages of the weights (EMA) and training statistics.
     """
     kept = {key: value for key, value in state.items() if key != "last_optimizer_state"}
     extra = state.get("extra_state") or {}

@@ -100,7 +100,7 @@ def _panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _label(row: Row, with_dataset: bool) -> str:
-    """Return the legend of a row's curves."""
+    """Return the legend entry for a row's curves."""
     dataset, *words = row.name
     return " ".join(filter(None, [dataset if with_dataset else "", *words, row.settings]))
 

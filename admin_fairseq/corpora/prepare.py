@@ -366,7 +366,7 @@ class _Preparation:
         write_pairs(self.folder.test("words"), pairs(self.folder.words("test")))
 
     def _binarise(self) -> None:
-        """Run fairseq-preprocess on the files of pieces; replace bin/ only if it succeeds."""
+        """Run fairseq-preprocess on the subword pieces; replace bin/ only if it succeeds."""
         options = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
         options += [f"--{split}pref={self.folder.at(split)}" for split in SPLITS]
         if self.settings["joined_dictionary"]:

@@ -102,6 +102,7 @@ def encoder(kind: str, path: str) -> Callable[[str], str]:
 
 @lru_cache(maxsize=1)
 def _load(kind: str, path: str, changed: int) -> Callable[[str], str]:
-    """Load and cache the subwords in ``path``; ``changed``, the file's modification time, only
-    makes the cache miss when the file is replaced."""
+    """Return a function that splits text into the subwords of the file ``path``; cached.
+
+    ``changed``, the file's modification time, lets a file that was replaced be loaded anew."""
     return SUBWORDS[kind].encoder(path)

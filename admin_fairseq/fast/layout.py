@@ -37,10 +37,11 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, padding: Optional[Tensor], causal: bool = False) -> Layout:
-        """Return the layout of a batch with ``padding`` (B x T, True on padding; None: no padding).
+        """Return the layout of a batch: where its tokens are, and what attention may see.
 
-        Without padding there is no mask. Padding on the right needs none in causal attention, since
-        it comes after all tokens.
+        ``padding`` is B x T, True on padding; None: there is none. No mask is needed without
+        padding, nor in causal attention with padding on the right alone, as that comes after all
+        tokens.
         """
         if padding is None:
             return cls(causal=causal)

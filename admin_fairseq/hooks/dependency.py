@@ -112,10 +112,10 @@ def _start(stack: TracedStack, real: Tensor) -> Parts:
 
 
 def _through(sublayer: TracedSubLayer, parts: Parts, bottom: Parts, real: Tensor) -> Parts:
-    """Return the parts of a sub-layer's output, given its input's parts.
+    """Return a sub-layer's output as a sum of contributions, one for each earlier branch.
 
-    ``bottom`` are the parts of the layer's input, which B2T adds again. ``real`` (T x B) is False
-    on padding.
+    ``parts`` is that sum for the sub-layer's input, ``bottom`` for the layer's input, which B2T
+    adds again. ``real`` (T x B) is False on padding.
     """
     parts = parts.joined(sublayer, sublayer.branch[real])
     if sublayer.adds_bottom:

@@ -170,7 +170,8 @@ class GrowingResidual(GatedResidual):
     def set_num_updates(self, num_updates: int) -> None:
         """Raise α to its value after ``num_updates`` updates; called by fairseq before each update.
 
-        α never decreases: a model that is trained further, from update 0 on, keeps its branches.
+        α never decreases: if a trained model is trained further and updates are counted from 0
+        again, its branches keep their weight.
         """
         self.alpha.clamp_(min=min(1.0, num_updates / self.updates))
 

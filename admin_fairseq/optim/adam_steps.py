@@ -167,9 +167,9 @@ def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) 
 
 @functools.cache
 def has_fused_kernel(device: str, dtype: torch.dtype) -> bool:
-    """Return whether torch has a fused Adam kernel for the device; CPUs have since torch 2.4.
+    """Return whether torch has a fused Adam kernel for this device and dtype, by trying one.
 
-    This tries one, as torch has no public list.
+    torch publishes no list; CPUs have one since torch 2.4.
     """
     p = torch.zeros(1, device=device, dtype=dtype, requires_grad=True)
     p.grad = torch.zeros_like(p)

@@ -46,7 +46,7 @@ def _whole(write: Callable[..., None]) -> Callable[..., None]:
 
 
 def save_patiently(content: Any, file: BinaryIO) -> None:
-    """Write ``content`` to ``file`` by ``save``, at most TRIES times, each from the file's start.
+    """Write ``content`` to ``file`` with ``save``; try up to TRIES times, from the file's start.
 
     Raises OSError if the last attempt fails too.
     """

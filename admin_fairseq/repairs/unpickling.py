@@ -127,8 +127,8 @@ def _restricted_pickle() -> SimpleNamespace:
                 raise pickle.UnpicklingError("a state for something other than a value")
             super().load_build()
 
-        def load_bytearray8(self) -> None:  # would allocate whatever size the file says
-            """Refuse a bytearray: unpickling one would allocate whatever size the file says."""
+        def load_bytearray8(self) -> None:
+            """Refuse a bytearray: unpickling would allocate as many bytes as the file claims."""
             raise pickle.UnpicklingError("a bytearray, which no checkpoint has")
 
         dispatch: ClassVar = {

@@ -48,8 +48,9 @@ def found(program: str) -> Optional[str]:
 
 @contextmanager
 def output_file(path: str) -> Iterator[IO[bytes]]:
-    """Create a file, and its folder, for the output of a command; raise AdminError if that is
-    impossible."""
+    """Create a file, and its folder, for the output of a command, and yield it open for writing.
+
+    Raises AdminError if that is impossible."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         file = open(path, "wb")  # noqa: SIM115  closed below

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Study(Generic[OptionsT, ResultT]):
-    """One measurement: a WHAT of ``admin-fairseq analyze WHAT`` or ``benchmark WHAT``.
+    """One measurement, run as ``admin-fairseq analyze WHAT`` or ``admin-fairseq benchmark WHAT``.
 
     ``measure`` returns a dataclass of plain values, the result. The views read nothing else:
     ``rows`` returns the rows of the CSV file, ``draw`` the pictures by name (only names in
@@ -48,7 +48,7 @@ class Finding:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """Return the content of the study's JSON file."""
+        """Return the finding as plain values, as the study's JSON file has them."""
         return {**self.made_with, **plain(self.result)}
 
 

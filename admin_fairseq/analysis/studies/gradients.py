@@ -161,7 +161,7 @@ def _draw(result: Result) -> dict[str, Picture]:
 
 
 def _outputs(result: Result) -> Picture:
-    """Describe the picture of gradients at the start: a panel per stack, a line per model."""
+    """Describe the picture of gradients at initialisation: a panel per stack, a line per model."""
     stacks = stacks_in(result.models)
     panels = [
         Panel(
@@ -207,7 +207,7 @@ def _histograms(result: Result) -> Picture:
 
 
 def _histogram(norms: Sequence[float]) -> list[float]:
-    """Return the share of the norms, relative to the largest, in each of ``BINS``."""
+    """Divide the norms by the largest; return the fraction that falls into each of ``BINS``."""
     logs = np.log10(np.maximum(relative(norms), 10 ** BINS[0]))
     return (np.histogram(logs, BINS)[0] / len(norms)).tolist()
 
