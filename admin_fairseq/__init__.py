@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # from fairscale, which fairseq imports
     from fairseq import utils
 
-from admin_fairseq import starting  # noqa: E402
+from admin_fairseq import dynamics, starting  # noqa: E402
 from admin_fairseq.repairs import (  # noqa: E402
     attention_plans,
     broadcast,
@@ -59,6 +59,7 @@ for repair in (
     run_log,
     unfit_weights,
     starting,
+    dynamics,
 ):
     repair.apply()
 

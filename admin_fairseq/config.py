@@ -117,6 +117,7 @@ BOUNDS = {
     "quant_noise_pq_block_size": counting(1, WIDEST),
     "min_params_to_wrap": counting(0),
     "profile_batches": counting(1),
+    "log_dynamics": counting(0),
     **{o.name: o.bounds for scheme in SCHEMES.values() for o in scheme.options if o.bounds},
 }
 """Name of a numeric option → the range that its value must be in."""
@@ -210,6 +211,14 @@ class PluginOptions(OptionsOfOneScheme):
         metadata={
             "help": "compile the layers with torch.compile for training, which delays the first "
             "updates and needs a C++ compiler on a CPU, Triton on a GPU"
+        },
+    )
+    log_dynamics: int = field(
+        default=0,
+        metadata={
+            "help": "every N updates, write to dynamics.jsonl in --save-dir, for each sub-layer, "
+            "ω or α, variances of input and branch, and norms of weights, gradient and update; at "
+            "each validation the layer dependency β (0: do not)"
         },
     )
 

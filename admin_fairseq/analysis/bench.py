@@ -43,6 +43,7 @@ from admin_fairseq.fairseq_runs import (
     parse,
     telling_of_data,
 )
+from admin_fairseq.hooks.variances import real_tokens
 from admin_fairseq.profiling.profile import Profile
 from admin_fairseq.profiling.run import profiled
 from admin_fairseq.schemes import SCHEMES, Norm
@@ -117,10 +118,7 @@ class Specimen:
 
     def real(self, stack: str) -> Tensor:
         """Return a mask (T x B) that is True where the stack's input is not padding."""
-        inputs = self.batch["net_input"]
-        source = stack == "encoder" or "prev_output_tokens" not in inputs
-        tokens = inputs["src_tokens" if source else "prev_output_tokens"]
-        return tokens.t().ne(getattr(self.model, stack).dictionary.pad())
+        return real_tokens(self.model, stack, self.batch)
 
     def loss(self) -> Tensor:
         """Compute the criterion's loss of the batch, per token.

@@ -161,7 +161,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Speed:
-    """Training speed and memory of one side (stock fairseq or ours), summarised over its blocks.
+    """Training speed and memory of stock fairseq or of ours, summarised over blocks of updates.
 
     ``peak_memory`` is in bytes; ``share_of_peak`` is None if the device's peak rate is unknown.
     """

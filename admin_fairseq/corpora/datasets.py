@@ -158,7 +158,7 @@ WMT_TEST = ("straighten-apostrophes", "tokenise-aggressively")
 
 
 def _texts(source: str, target: str, *members: tuple[Archive, str]) -> tuple[Part, ...]:
-    """Describe parallel texts; the names of their two files differ only in the language suffix."""
+    """Describe parallel texts, each by its archive and its path there without language suffix."""
     return tuple(Part(a.name, f"{name}.{source}", f"{name}.{target}") for a, name in members)
 
 

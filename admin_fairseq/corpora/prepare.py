@@ -109,7 +109,10 @@ def _dataset(options: Options) -> Dataset:
 
 
 def _published(name: str, options: Options) -> Dataset:
-    """Look up a published data set; one that is not downloaded is read from --raw-dir."""
+    """Return the description of the published data set ``name``.
+
+    Raises AdminError if it is one that this command cannot download, and --raw-dir is not given.
+    """
     dataset = DATASETS[name]
     if not isinstance(dataset, TextFiles):
         return dataset

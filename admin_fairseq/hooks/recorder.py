@@ -71,7 +71,7 @@ class Recorder:
                 self.moments[row] += moments
                 omega = running[site.stack]
                 set_omega(residual, omega)
-                running[site.stack] = admin_next_omega(omega, *_variances(moments).tolist())
+                running[site.stack] = admin_next_omega(omega, *variances(moments).tolist())
 
             return record
 
@@ -87,7 +87,7 @@ class Recorder:
 
     def variances(self) -> Tensor:
         """Return the biased variances of input and branch over all batches (sub-layers x 2)."""
-        return _variances(self.moments)
+        return variances(self.moments)
 
 
 def pooled_omegas(sites: list[Site], variances: Tensor) -> list[float]:
@@ -132,7 +132,7 @@ def _moments(tensor: Tensor) -> Tensor:
     return torch.stack([flat.new_tensor(flat.numel()), flat.sum(), flat.dot(flat)])
 
 
-def _variances(moments: Tensor) -> Tensor:
+def variances(moments: Tensor) -> Tensor:
     """Compute biased variances from moments (last dimension: number, sum, sum of squares)."""
     count, total, squares = moments.unbind(-1)
     return (squares / count - (total / count) ** 2).clamp(min=0)  # rounding may take it below

@@ -17,6 +17,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from admin_fairseq import dynamics
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, PluginOptions, architecture
 from admin_fairseq.errors import AdminError
@@ -51,6 +52,8 @@ def finish_building(
     afresh = run is not None and starts_afresh(run, scheme)
     check_precision(config, run)
     _check_criterion(model, run)
+    if run is not None:
+        dynamics.check(config.log_dynamics, run.distributed_training.ddp_backend)
     if run is not None:
         batches.apply(task, run)
     initialize(model, scheme.starts_from + scheme.weights, *config.depths)

@@ -7,7 +7,7 @@ seventh of the time that a step of 6L-6L takes the host.
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def gradients_to_float32(self: Any) -> None:
     if not self._needs_sync:
         return
     gradients = [p.grad for p in self.fp16_params if p.requires_grad]
-    copies = _copies(self, "grad")
+    copies = float32_copies(self, "grad")
     if copies is None or any(g is None for g in gradients):
         fairseqs_gradients(self)
         return
@@ -40,7 +40,7 @@ def gradients_to_float32(self: Any) -> None:
 
 def weights_to_half(self: Any) -> None:
     """Copy the optimiser's float32 weights to the model's."""
-    copies = _copies(self, "data")
+    copies = float32_copies(self, "data")
     if copies is None:
         fairseqs_weights(self)
         return
@@ -48,11 +48,14 @@ def weights_to_half(self: Any) -> None:
         copy_to_each([p for p in self.fp16_params if p.requires_grad], copies)
 
 
-def _copies(self: Any, kind: str) -> Any:
-    """The float32 weights or gradients (``kind``), shaped like the trained weights of the model.
+def float32_copies(self: Any, kind: str) -> Optional[list[Tensor]]:
+    """Return an optimiser's float32 weights ("data") or gradients ("grad"), shaped as the model's.
 
-    None if fairseq has them on several devices, or not yet all of them.
+    Returns None if it keeps no such copies (as in float32), has them on several devices, lacks some
+    of them, or if some of the model's weights are frozen.
     """
+    if not hasattr(self, "fp16_params"):
+        return None
     parameters = [p for p in self.fp16_params if p.requires_grad]
     if len(parameters) < len(self.fp16_params):  # frozen ones have no part in the flat tensors
         return None

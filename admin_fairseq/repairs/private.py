@@ -155,6 +155,14 @@ HalfPrecisionOptimizer: Any = part(fp16_optimizer, "_FP16OptimizerMixin")
 """What --fp16 and --bf16 wrap the optimiser in."""
 
 
+def factor_of(optimizer: Any) -> Any:
+    """Return what --fp16 and --bf16 will multiply gradients by in the next step; 1 otherwise.
+
+    The factor undoes the loss scale, divides by the number of tokens, and clips.
+    """
+    return getattr(optimizer, "_multiply_factor", 1.0)
+
+
 def type_of_tokens(code: int) -> Optional[type[np.generic]]:
     """Return the number type that ``code`` in an .idx file's header means; None if unknown."""
     return part(indexed_dataset, "_code_to_dtype").get(code)

@@ -1,5 +1,7 @@
 """Log every training run to train.log, and its statistics to train.jsonl, in --save-dir.
 
+With --log-dynamics, dynamics.jsonl is written beside them (``admin_fairseq/dynamics.py``).
+
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1: --log-file gets the messages of
 ``fairseq_cli.train``, from every worker and without times, but not those of models, trainers and
 checkpoints. On a terminal, a progress bar shows training losses and they are not logged at all
@@ -21,7 +23,7 @@ from typing import Any, Callable, Iterator, Optional, Union, cast
 
 from fairseq.logging import progress_bar
 from fairseq.trainer import Trainer
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import private
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "train.log"
 STATISTICS = "train.jsonl"
+DYNAMICS = "dynamics.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq's own
 FORMATTER = logging.Formatter(FORMAT, "%Y-%m-%d %H:%M:%S")
@@ -49,6 +52,10 @@ class Statistics(dict):
 
     A type of its own, so that ``StatisticsLog`` writes these messages, and other logs do not.
     """
+
+
+class Dynamics(Statistics):
+    """The content of one line of dynamics.jsonl."""
 
 
 class RunLog(logging.FileHandler):
@@ -71,10 +78,14 @@ class RunLog(logging.FileHandler):
         """
         message: Any = record.msg
         if record.name == TRAINING and OmegaConf.is_config(message):
-            self.begun = not OmegaConf.select(message, "checkpoint.no_save")
+            self.begun = self.wanted(message)
             if self.begun and self.stream is None:
                 self.stream = self._opened()  # now, before any update
         return self.begun and self.takes(record) and super().filter(record)
+
+    def wanted(self, run: DictConfig) -> bool:
+        """Return whether the run, given its options, is to have this log."""
+        return not OmegaConf.select(run, "checkpoint.no_save")
 
     def takes(self, record: logging.LogRecord) -> bool:
         """Return whether this log writes messages like ``record``: all but statistics."""
@@ -112,12 +123,28 @@ class StatisticsLog(RunLog):
 
     def takes(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` holds statistics, the only messages that this log writes."""
-        return isinstance(record.msg, Statistics)
+        return type(record.msg) is Statistics
 
     def format(self, record: logging.LogRecord) -> str:
         """Format statistics as one line of JSON, with their time and the name of the logger."""
         time, statistics = FORMATTER.formatTime(record, FORMATTER.datefmt), cast(Any, record.msg)
         return json.dumps({"time": time, "log": record.name, **statistics}, ensure_ascii=False)
+
+
+class DynamicsLog(StatisticsLog):
+    """Log handler that appends a run's training dynamics to dynamics.jsonl, if it measures them."""
+
+    def wanted(self, run: DictConfig) -> bool:
+        """Return whether the run asks for --log-dynamics, and saves anything at all."""
+        return super().wanted(run) and bool(OmegaConf.select(run, "model.log_dynamics"))
+
+    def takes(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` holds dynamics, the only messages that this log writes."""
+        return isinstance(record.msg, Dynamics)
+
+
+LOGS: dict[str, type[RunLog]] = {NAME: RunLog, STATISTICS: StatisticsLog, DYNAMICS: DynamicsLog}
+"""Name of a file in --save-dir → the log handler that writes it."""
 
 
 def apply() -> None:
@@ -133,8 +160,8 @@ def apply() -> None:
 
 @contextmanager
 def kept_in(save_dir: str) -> Iterator[None]:
-    """Append what is logged inside the block to train.log and train.jsonl in ``save_dir``."""
-    logs = [RunLog(os.path.join(save_dir, NAME)), StatisticsLog(os.path.join(save_dir, STATISTICS))]
+    """Append what is logged inside the block to the files of ``LOGS`` in ``save_dir``."""
+    logs = [log(os.path.join(save_dir, name)) for name, log in LOGS.items()]
     for log in logs:
         logging.getLogger().addHandler(log)
     try:
@@ -154,7 +181,7 @@ def _ends_a_line(path: str) -> bool:
         return file.read() == b"\n"
 
 
-def _write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:
+def write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:
     """Write ``message`` to the run's logs only, not the screen, as if from the logger ``name``."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RunLog):
@@ -175,9 +202,9 @@ def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
             return
         texts = private.texts(bar, stats)
         if not logged:
-            _write(tag, f"{bar.prefix}: {private.in_one_line(bar, texts)}")
+            write(tag, f"{bar.prefix}: {private.in_one_line(bar, texts)}")
         numbers = {name: number(text) for name, text in texts.items()}
-        _write(tag, Statistics(epoch=bar.epoch, **numbers))
+        write(tag, Statistics(epoch=bar.epoch, **numbers))
 
     return shown
 
@@ -204,7 +231,7 @@ def _logging_errors(train_step: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return train_step(*args, **kwargs)
         except Exception as error:
-            _write(__name__, f"{type(error).__name__}: {error}", logging.ERROR)
+            write(__name__, f"{type(error).__name__}: {error}", logging.ERROR)
             raise
 
     return step

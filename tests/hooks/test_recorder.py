@@ -7,11 +7,11 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import (
     Recorder,
     _moments,
-    _variances,
     all_layers_kept,
     pooled_omegas,
     residual_sites,
     set_omega,
+    variances,
 )
 from admin_fairseq.modules.residual import ScaledResidual
 
@@ -86,7 +86,7 @@ def test_moments_of_parts_add_up(values, data):
     cut = data.draw(st.integers(1, len(values) - 1))
     whole = torch.tensor(values, dtype=torch.float64)
     added = _moments(whole[:cut]) + _moments(whole[cut:])
-    assert _variances(added).item() == pytest.approx(whole.var(unbiased=False).item(), abs=1e-8)
+    assert variances(added).item() == pytest.approx(whole.var(unbiased=False).item(), abs=1e-8)
 
 
 def test_recording_leaves_no_hook_and_no_trace_in_the_output(admin, batch):
@@ -126,7 +126,7 @@ def test_half_precision_omega_is_within_one_percent(dtype, build, batch):
 def test_moments_do_not_overflow_in_half_precision():
     large = torch.full((400, 30), 6e4, dtype=torch.float16)
     large[::2] *= -1
-    assert _variances(_moments(large)).item() == pytest.approx(6e4**2, rel=1e-3)
+    assert variances(_moments(large)).item() == pytest.approx(6e4**2, rel=1e-3)
 
 
 def test_omega_is_within_the_models_precision():

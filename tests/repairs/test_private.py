@@ -19,7 +19,7 @@ from ..integration.conftest import ROOT
 FILES = [ROOT / "admin_fairseq_cli.py", *sorted((ROOT / "admin_fairseq").rglob("*.py"))]
 DOCUMENTED = {"_asdict", "_exit", "_name", "_replace"}
 """Of named tuples, of ``os``, and of fairseq's options: public in spite of their names."""
-PATCH = ("repairs/", "starting.py")
+PATCH = ("repairs/", "starting.py", "dynamics.py")
 """What may change other packages."""
 
 

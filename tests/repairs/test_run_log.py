@@ -58,7 +58,7 @@ def test_a_full_disk_is_told_once(tmp_path, capsys, caplog):
     with kept_in(str(tmp_path)):
         TRAINING.info(options())
         for handler in logging.getLogger().handlers:
-            if isinstance(handler, RunLog):
+            if isinstance(handler, RunLog) and handler.stream:
                 handler.stream.close()
                 handler.stream = open("/dev/full", "w")  # noqa: SIM115  the handler closes it
         for _ in range(3):

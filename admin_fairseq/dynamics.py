@@ -1,0 +1,264 @@
+"""Log what happens inside a model while it trains (--log-dynamics N): dynamics.jsonl in --save-dir.
+
+Every N updates, for each residual sub-layer: its scale (Admin's ω, or the α of a gated branch), the
+variances of its input and branch before the update, and the norms of its weights, of their gradient
+and of their change. At every validation: the layer dependency β (Liu et al. 2020, section 4.1) in
+the first validation batch.
+
+Measuring changes no result: variances and β come from further forward passes, which have no dropout
+and draw no random numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
+
+import torch
+import torch.distributed as dist
+from fairseq.distributed import utils as distributed_utils
+from fairseq.trainer import Trainer
+from torch import Tensor, nn
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.hooks.dependency import dependencies
+from admin_fairseq.hooks.recorder import Site, variances
+from admin_fairseq.hooks.trace import traced
+from admin_fairseq.hooks.variances import moments_of, real_tokens
+from admin_fairseq.repairs import private
+from admin_fairseq.repairs.half_copies import float32_copies
+from admin_fairseq.repairs.run_log import Dynamics, write
+
+OWNER = re.compile(
+    r"(encoder|decoder)\.layers\.(\d+)\.(?:residuals\.)?"
+    r"(self_attn|encoder_attn|fc1|fc2|final_layer_norm|ffn)"
+)
+"""Matches the name of a parameter of a layer; the last group begins its sub-layer's name."""
+
+FEED_FORWARD = ("fc1", "fc2", "final_layer_norm")
+
+
+def apply() -> None:
+    """Patch fairseq's trainer to measure the updates and validations of runs that ask for it."""
+    Trainer.train_step = _measuring_updates(Trainer.train_step)
+    Trainer.valid_step = _measuring_validations(Trainer.valid_step)
+
+
+def check(interval: int, ddp_backend: str) -> None:
+    """Raise AdminError if --log-dynamics cannot work with the run's --ddp-backend."""
+    if interval and ddp_backend == "fully_sharded":
+        raise AdminError(
+            "--log-dynamics does not work with weights sharded by --ddp-backend fully_sharded; "
+            "leave one of them out"
+        )
+
+
+def _interval(trainer: Trainer) -> int:
+    """Return --log-dynamics; 0 for models that have no such option."""
+    return getattr(trainer.cfg.model, "log_dynamics", 0) or 0
+
+
+def _measuring_updates(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Trainer.train_step`` to log every N-th update."""
+
+    @functools.wraps(train_step)
+    def step(trainer: Trainer, samples: list[Any], *args: Any, **kwargs: Any) -> Any:
+        interval, update = _interval(trainer), trainer.get_num_updates() + 1
+        if not interval or update % interval:
+            return train_step(trainer, samples, *args, **kwargs)
+        spreads = _variances(trainer, samples[0])
+        scales = _scales(trainer.get_model())
+        with _norms(trainer) as norms:
+            result = train_step(trainer, samples, *args, **kwargs)
+        if norms:  # else the update was skipped: its gradients are beyond float16's range
+            _log(trainer, _entry(update, spreads, scales, norms))
+        return result
+
+    return step
+
+
+def _measuring_validations(valid_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Trainer.valid_step`` to log β of the first batch of every validation."""
+
+    @functools.wraps(valid_step)
+    def step(trainer: Trainer, sample: Any, *args: Any, **kwargs: Any) -> Any:
+        update = trainer.get_num_updates()
+        if _interval(trainer) and _is_master(trainer) and trainer.__dict__.get("seen") != update:
+            trainer.seen = update
+            _log(trainer, {"update": update, "dependency": _dependency(trainer, sample)})
+        return valid_step(trainer, sample, *args, **kwargs)
+
+    return step
+
+
+@torch.no_grad()
+def _variances(trainer: Trainer, sample: Any) -> dict[Site, list[float]]:
+    """Return the variances of each sub-layer's input and branch in ``sample``, over all workers."""
+    batch, is_dummy = private.prepared(trainer, sample)
+    model = trainer.get_model()
+    with _evaluating(model), moments_of(model, batch) as found:
+        model(**batch["net_input"])
+    moments = torch.stack(list(found.values())) * (not is_dummy)
+    if trainer.data_parallel_world_size > 1:
+        dist.all_reduce(moments, group=trainer.data_parallel_process_group)
+    return dict(zip(found, variances(moments).tolist()))
+
+
+def _scales(model: nn.Module) -> dict[Site, Tensor]:
+    """Return ω or α of each sub-layer that has one; sub-layers of a layer may share α."""
+    found = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        owner = _owner(f"{name}.")
+        for scale in ("omega", "alpha"):
+            value = getattr(module, scale, None)
+            if ".residuals." in name and owner is not None and isinstance(value, Tensor):
+                found[owner] = value.detach().float().clone()
+    return found
+
+
+def _owner(parameter: str) -> Optional[Site]:
+    """Return the sub-layer that a parameter belongs to; None for embeddings and the like."""
+    place = OWNER.match(parameter)
+    if place is None:
+        return None
+    stack, layer, begin = place.groups()
+    return Site(stack, int(layer), "ffn" if begin in FEED_FORWARD else begin)
+
+
+class _Norms(NamedTuple):
+    """Norms of the trained parameters of one sub-layer, or of all that belong to none."""
+
+    weights: float
+    gradient: float  # as the optimiser uses it: clipped, and without the loss scale
+    update: float
+
+
+@contextmanager
+def _norms(trainer: Trainer) -> Iterator[dict[Optional[Site], _Norms]]:
+    """Measure the optimiser's step inside the block; yield sub-layer → its norms (None: others).
+
+    The dictionary stays empty if the update is skipped.
+    """
+    task, fairseqs = trainer.task, trainer.task.optimizer_step
+    found: dict[Optional[Site], _Norms] = {}
+
+    def optimizer_step(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        names, weights, gradients = _parameters(trainer.get_model(), optimizer)
+        before = [weight.detach().clone() for weight in weights]
+        factor, nothing = private.factor_of(optimizer), before[0].new_zeros(())
+        slopes = [nothing if g is None else _norm(g) * factor for g in gradients]
+        fairseqs(optimizer, *args, **kwargs)
+        changes = [_norm(new.detach() - old) for new, old in zip(weights, before)]
+        found.update(_by_owner(names, [*map(_norm, before)], slopes, changes))
+
+    task.optimizer_step = optimizer_step
+    try:
+        yield found
+    finally:
+        del task.optimizer_step
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    """Return the Euclidean norm of a tensor, in float32."""
+    return tensor.detach().float().norm()
+
+
+def _parameters(
+    model: nn.Module, optimizer: Any
+) -> tuple[list[str], Sequence[Tensor], Sequence[Optional[Tensor]]]:
+    """Return names, weights and gradients of the trained parameters.
+
+    In half precision these are the optimiser's float32 copies, where it has such.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    weights, gradients = (float32_copies(optimizer, kind) for kind in ("data", "grad"))
+    if weights is None or gradients is None:
+        return list(trained), list(trained.values()), [p.grad for p in trained.values()]
+    names = {id(parameter): name for name, parameter in trained.items()}
+    return [names[id(p)] for p in optimizer.fp16_params], weights, gradients
+
+
+def _by_owner(names: list[str], *norms: list[Tensor]) -> dict[Optional[Site], _Norms]:
+    """Combine norms of parameters (of their weights, gradients, updates) to those of sub-layers."""
+    squares: dict[Optional[Site], list[float]] = {}
+    table = torch.stack([torch.stack(kind).double().square().cpu() for kind in norms], dim=1)
+    for name, row in zip(names, table.tolist()):
+        sums = squares.setdefault(_owner(name), [0.0, 0.0, 0.0])
+        sums[:] = map(sum, zip(sums, row))
+    return {owner: _Norms(*map(math.sqrt, sums)) for owner, sums in squares.items()}
+
+
+def _entry(
+    update: int,
+    spreads: Mapping[Site, Sequence[float]],
+    scales: Mapping[Site, Tensor],
+    norms: Mapping[Optional[Site], _Norms],
+) -> dict[str, Any]:
+    """Put one update's measurements together as a line of dynamics.jsonl."""
+    nothing = _Norms(0.0, 0.0, 0.0)  # of a sub-layer whose parameters are all another's
+    sublayers = [
+        {
+            **site._asdict(),
+            "scale": _range(scales[site]) if site in scales else None,
+            "input_variance": of_input,
+            "branch_variance": of_branch,
+            **norms.get(site, nothing)._asdict(),
+        }
+        for site, (of_input, of_branch) in spreads.items()
+    ]
+    return {"update": update, "sublayers": sublayers, "others": norms[None]._asdict()}
+
+
+def _range(scale: Tensor) -> dict[str, float]:
+    """Return the least, mean and greatest element of ω or α."""
+    return {"min": scale.min().item(), "mean": scale.mean().item(), "max": scale.max().item()}
+
+
+@torch.no_grad()
+def _dependency(trainer: Trainer, sample: Any) -> dict[str, Any]:
+    """Return, for each stack, β of the batch: a row for each sub-layer's output.
+
+    ``own`` is Σ β_ii², the share of the branches in the outputs that they are added to.
+    """
+    batch, _ = private.prepared(trainer, sample)
+    model, found = trainer.get_model(), {}
+    with _evaluating(model), traced(model) as stacks:
+        model(**batch["net_input"])
+    for name, stack in stacks.items():
+        beta = dependencies(stack, real_tokens(model, name, batch))
+        rows = [[round(b, 6) for b in row[: i + 1]] for i, row in enumerate(beta.tolist())]
+        found[name] = {"own": beta.diagonal()[1:].square().sum().item(), "beta": rows}
+    return found
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Set the model to eval mode inside the block, without LayerDrop and dropout."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _is_master(trainer: Trainer) -> bool:
+    return distributed_utils.is_master(trainer.cfg.distributed_training)
+
+
+def _log(trainer: Trainer, entry: dict[str, Any]) -> None:
+    """Write a line of dynamics.jsonl, from the first worker; numbers that JSON lacks are null."""
+    if _is_master(trainer):
+        write("dynamics", Dynamics(_finite(entry)))
+
+
+def _finite(value: Any) -> Any:
+    """Return ``value`` with None in place of infinite numbers and NaN, at any depth."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
