@@ -512,6 +512,17 @@ MULTI30K = Published(
                 "lr_scheduler._name": "inverse_sqrt_nowarmup",
             },
         ),
+        replace(
+            MULTI30K_WARMUP,
+            name="long",
+            about="Our own, of no paper: a deep small model for hours of a CPU, and its dynamics.",
+            settings={
+                **MULTI30K_WARMUP.settings,
+                "model.log_dynamics": 100,
+                "criterion._name": "label_smoothed_cross_entropy_chunked",
+                "optimization.max_update": 3000,
+            },
+        ),
     ),
 )
 

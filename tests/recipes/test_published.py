@@ -71,6 +71,22 @@ def test_multi30k_trains_with_the_settings_of_the_readmes_numbers(dry):
     assert found == expected
 
 
+def test_the_long_runs_of_multi30k_differ_in_length_and_in_what_they_log(dry):
+    found, usual = (
+        vars(parse_args_and_arch(get_training_parser(), command[1:]))
+        for words in (["--recipe", "long"], [])
+        for command in dry("train", "multi30k", "--cpu", *words)
+    )
+    assert {key: found[key] for key in found if found[key] != usual.get(key)} == {
+        "criterion": "label_smoothed_cross_entropy_chunked",
+        "chunk_tokens": 1024,
+        "cuda_graphs": False,
+        "log_dynamics": 100,
+        "max_update": 3000,
+        "save_dir": "runs/multi30k/admin-long-6l-6l-seed1",
+    }
+
+
 RECIPES = PUBLISHED["recipes"]
 DEEP = ["--encoder-layers", 100, "--decoder-layers", 100]
 TORCH = ["--scheme", "admin-torch"]
