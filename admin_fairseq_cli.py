@@ -37,7 +37,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     words = sys.argv[1:] if argv is None else list(argv)
     if words in (["-h"], ["--help"], ["--version"]):
         parser_of(ArgumentParser)[0].parse_args(words)
-    from admin_fairseq import cli  # not above: it takes seconds
+    try:
+        from admin_fairseq import cli  # not above: it takes seconds
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as in shells
 
     cli.main(words)
 

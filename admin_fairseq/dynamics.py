@@ -11,7 +11,9 @@ and draw no random numbers.
 
 from __future__ import annotations
 
+import copy
 import functools
+import logging
 import math
 import re
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ from admin_fairseq.hooks.variances import moments_of, real_tokens
 from admin_fairseq.repairs import private
 from admin_fairseq.repairs.half_copies import float32_copies
 from admin_fairseq.repairs.run_log import Dynamics, write
+
+logger = logging.getLogger(__name__)
 
 OWNER = re.compile(
     r"(encoder|decoder)\.layers\.(\d+)\.(?:residuals\.)?"
@@ -214,24 +218,41 @@ def _entry(
 
 def _range(scale: Tensor) -> dict[str, float]:
     """Return the least, mean and greatest element of ω or α."""
-    return {"min": scale.min().item(), "mean": scale.mean().item(), "max": scale.max().item()}
+    mean = scale.double().mean().item()  # in float32 it might be rounded out of the range
+    return {"min": scale.min().item(), "mean": mean, "max": scale.max().item()}
 
 
 @torch.no_grad()
 def _dependency(trainer: Trainer, sample: Any) -> dict[str, Any]:
     """Return, for each stack, β of the batch: a row for each sub-layer's output.
 
-    ``own`` is Σ β_ii², the share of the branches in the outputs that they are added to.
+    ``own`` is Σ β_ii², the share of the branches in the outputs that they are added to. A stack
+    whose β cannot be computed is left out, with a warning.
     """
     batch, _ = private.prepared(trainer, sample)
-    model, found = trainer.get_model(), {}
+    model, found = _in_float32(trainer.get_model()), {}
     with _evaluating(model), traced(model) as stacks:
         model(**batch["net_input"])
     for name, stack in stacks.items():
-        beta = dependencies(stack, real_tokens(model, name, batch))
+        try:
+            beta = dependencies(stack, real_tokens(model, name, batch))
+        except AdminError as error:  # weights that diverge, say: no reason to end the run
+            logger.warning("no layer dependency: %s", error.message)
+            continue
         rows = [[round(b, 6) for b in row[: i + 1]] for i, row in enumerate(beta.tolist())]
         found[name] = {"own": beta.diagonal()[1:].square().sum().item(), "beta": rows}
     return found
+
+
+def _in_float32(model: nn.Module) -> nn.Module:
+    """Return ``model``, or a copy in float32 if it is in half precision.
+
+    β is a sum that must come out exactly, and the hooks do not see layer norms that read a float32
+    sum with half precision weights.
+    """
+    if all(p.element_size() >= 4 for p in model.parameters()):
+        return model
+    return copy.deepcopy(model).float()
 
 
 @contextmanager

@@ -102,8 +102,11 @@ def check_run(run: DictConfig) -> None:
 def on_cpu(argv: list[str]) -> list[str]:
     """Return the command line ``argv`` changed to train in full precision on the CPU."""
     kept = [word for word in argv if not re.fullmatch(ASKS_FOR_FP16, word)]
-    cpu = "common.cpu=true" if "hydra" in os.path.basename(argv[0]) else "--cpu"
-    return kept if cpu in kept else [*kept, cpu]
+    if "hydra" in os.path.basename(argv[0]):  # fp16 may also come from a configuration file
+        wanted = ["common.fp16=false", "common.cpu=true"]
+    else:
+        wanted = ["--cpu"]
+    return [*kept, *(word for word in wanted if word not in kept)]
 
 
 def run_of(cfg: Any) -> Optional[DictConfig]:

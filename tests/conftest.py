@@ -1,5 +1,6 @@
 """Fixtures that several tests share."""
 
+import gc
 import os
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ from admin_fairseq.fast import graphs
 if not torch.cuda.is_available():
     # Triton reads this when it is first imported; its kernels then run on a CPU, if slowly
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+gc.freeze()  # what is imported stays: collections need not look at it again
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 HALF = [torch.bfloat16]

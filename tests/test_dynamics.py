@@ -135,8 +135,12 @@ def test_scales_variances_and_norms_are_those_of_the_model(trainer_of, samples, 
         }
 
 
-def test_each_validation_has_the_dependency_of_its_first_batch(trainer_of, samples, lines):
-    trainer = trainer_of("default", interval=100)
+@pytest.mark.parametrize("words", [(), ("--bf16",)], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("scheme", ["default", "adaptive", "subln", "b2t", "rezero"])
+def test_each_validation_has_the_dependency_of_its_first_batch(
+    scheme, words, trainer_of, samples, lines
+):
+    trainer = trainer_of(scheme, *words, interval=100)
     for sample in samples:
         sample["nsentences"] = len(sample["target"])
     for _ in range(2):
@@ -161,3 +165,16 @@ def test_sharded_weights_are_refused():
         dynamics.check(10, "fully_sharded")
     dynamics.check(0, "fully_sharded")
     dynamics.check(10, "legacy_ddp")
+
+
+def test_a_dependency_that_cannot_be_computed_ends_no_run(
+    trainer_of, samples, lines, monkeypatch, caplog
+):
+    def refuse(*args):
+        raise AdminError("not the sum")
+
+    monkeypatch.setattr(dynamics, "dependencies", refuse)
+    samples[0]["nsentences"] = 3
+    trainer_of("default").valid_step(samples[0])
+    assert lines == [{"update": 0, "dependency": {}}]
+    assert "no layer dependency: not the sum" in caplog.text

@@ -1,6 +1,7 @@
 """Imports run one way: a room imports those that CONTRIBUTING names before it, and itself."""
 
 import ast
+import importlib
 import re
 
 import pytest
@@ -44,3 +45,16 @@ def test_no_arrow_goes_back(path):
         return
     for other, line in imported(path):
         assert other == room or RANK[other] < RANK[room], f"{path}:{line} imports {other}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_scripts_import_what_there_is(path):
+    """Those of the quick start need packages that the tests do not install."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == PACKAGE:
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")

@@ -260,7 +260,10 @@ def test_runs_of_other_models_are_theirs(run):
         ("fairseq-train data --fp16 --lr 1", "fairseq-train data --lr 1 --cpu"),
         ("fairseq-train --memory-efficient-fp16 --cpu", "fairseq-train --cpu"),
         ("fairseq-train --fp16-scale-window 256", "fairseq-train --fp16-scale-window 256 --cpu"),
-        ("fairseq-hydra-train common.fp16=true a=1", "fairseq-hydra-train a=1 common.cpu=true"),
+        (
+            "fairseq-hydra-train common.fp16=true a=1",
+            "fairseq-hydra-train a=1 common.fp16=false common.cpu=true",
+        ),
     ],
 )
 def test_the_command_for_the_cpu(given, expected):

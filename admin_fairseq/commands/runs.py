@@ -18,10 +18,10 @@ RECIPES = "; ".join(
 
 
 def numbers(text: str) -> list[int]:
-    """Parse an option's value such as ``"1 2"`` into a list of whole numbers (an argparse type)."""
+    """Parse an option's value such as ``"1 2"`` into whole numbers, each once; an argparse type."""
     if not re.fullmatch(r" *[0-9]{1,9}( +[0-9]{1,9})* *", text):
         raise ArgumentTypeError(f"{shortened(text, 100)!r}: use numbers with spaces between them")
-    return list(map(int, text.split()))
+    return list(dict.fromkeys(map(int, text.split())))
 
 
 def add_data_set(parser: ArgumentParser) -> None:

@@ -59,7 +59,8 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
     options = values((report or table.studies[args.what]).options, args)
     parts = report.parts(options) if report else {args.what: options}
     names = [name for what in parts for name in names_of(what, table.studies[what])]
-    check_folder(args.output_dir, [*names, *([report.page] if report else [])], args.force)
+    names += [report.page] if report else []
+    check_folder(args.output_dir, names, args.force, getattr(options, "profiles", ()))
     if args.threads:
         torch.set_num_threads(args.threads)
     found = [_measured(table, args, options, what, part) for what, part in parts.items()]

@@ -31,7 +31,7 @@ def _schemes(text: str) -> list[str]:
             f"{shortened(text, 100)!r}: use all, or names with spaces between them: "
             + ", ".join(SCHEME_NAMES)
         )
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _depths(text: str) -> list[tuple[int, int]]:
@@ -41,7 +41,8 @@ def _depths(text: str) -> list[tuple[int, int]]:
         raise ArgumentTypeError(
             f"{shortened(text, 100)!r}: use numbers with spaces between them, such as 6 18 60-12"
         )
-    return [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    depths = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    return list(dict.fromkeys(depths))
 
 
 def _add_options(parser: ArgumentParser) -> None:

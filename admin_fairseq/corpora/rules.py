@@ -132,7 +132,5 @@ def _sacremoses():
     try:
         import sacremoses
     except ImportError:
-        raise AdminError(
-            "sacremoses is missing; run: pip install 'admin-fairseq[prepare]'"
-        ) from None
+        raise AdminError("sacremoses is missing; run: pip install sacremoses") from None
     return sacremoses

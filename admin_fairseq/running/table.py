@@ -8,14 +8,15 @@ import logging
 import os
 import subprocess
 from dataclasses import asdict, dataclass
-from itertools import chain, product
+from itertools import product
 from typing import Iterator, Optional
 
+from admin_fairseq.results.logs import read_log
 from admin_fairseq.results.runs import find_runs
 from admin_fairseq.results.table import FORMATS, rows_of
-from admin_fairseq.running.processes import output_file, run_beside
+from admin_fairseq.running.processes import as_line, output_file, run_beside
 from admin_fairseq.running.runs import Runs
-from admin_fairseq.running.training import TrainOptions, train
+from admin_fairseq.running.training import TrainOptions, longest, train
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,18 @@ class TableOptions:
 def table(asked: TableOptions) -> Iterator[str]:
     """Train and evaluate the runs, ``asked.jobs`` at a time, then yield the table of their scores.
 
-    Runs that have an evaluation.json are skipped. With ``dry_run``, yields the training commands
-    and runs none. Raises SystemExit after the table if a run failed.
+    Runs that are trained to their end and have an evaluation.json are skipped. With ``dry_run``,
+    yields the commands and runs none. Raises AdminError if a folder has a run with other settings,
+    and SystemExit after the table if a run failed.
     """
     runs = list(_runs(asked))
     if asked.dry_run:
-        yield from chain.from_iterable(map(train, runs))
+        for run in runs:
+            yield from train(run)
+            yield as_line(_words("evaluate", run))
         return
-    done = asyncio.run(_all(runs, asked.jobs))
+    remaining = [run for run in runs if not _is_done(run)]
+    done = asyncio.run(_all(remaining, asked.jobs))
     yield FORMATS["markdown"][1](rows_of(find_runs([Runs(runs[0]).save_dir])))
     if not all(done):
         raise SystemExit(1)
@@ -69,6 +74,20 @@ def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
         )
 
 
+def _is_done(run: TrainOptions) -> bool:
+    """Return whether the run is scored, and trained for as many updates as it is to be.
+
+    Raises AdminError if its folder has a run with other settings.
+    """
+    [folder] = Runs(run).folders
+    updates = longest(run)
+    if not os.path.exists(os.path.join(folder, "evaluation.json")):
+        return False
+    log = read_log(os.path.join(folder, "train.log"))
+    same = log.config.get("optimization", {}).get("max_update") in (updates, None)
+    return log.updates >= updates or (log.complete and same)
+
+
 async def _all(runs: list[TrainOptions], at_once: int) -> list[bool]:
     """Train and evaluate all runs, ``at_once`` at a time; return for each run whether both
     succeeded."""
@@ -82,11 +101,9 @@ async def _all(runs: list[TrainOptions], at_once: int) -> list[bool]:
 async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str, str]) -> bool:
     """Train and evaluate one run when the semaphore ``free`` allows; return whether both succeeded.
 
-    Its output goes to the file FOLDER.log. A run that has an evaluation.json is skipped.
+    Its output goes to the file FOLDER.log.
     """
     [folder] = Runs(run).folders
-    if os.path.exists(os.path.join(folder, "evaluation.json")):
-        return True
     async with free:
         logger.info("%s ...", folder)
         with output_file(f"{folder}.log") as log:

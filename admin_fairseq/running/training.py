@@ -34,8 +34,9 @@ PORT = 29500  # the port on which the workers of a Slurm job meet
 FREE = (
     *("--max-update", "--max-epoch"),  # the length of a run
     *("--distributed-world-size", "--distributed-port", "--update-freq"),  # the division of work
+    *("--log-interval", "--log-format", "--log-dynamics"),  # what is written of it
 )
-"""Options that the user can change when a run is resumed."""
+"""Options, each with a value, that the user can change when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,10 @@ def train(asked: TrainOptions) -> Iterator[str]:
     fails.
     """
     runs = Runs(asked)
-    workers = _workers(asked, runs)
+    commands = _commands(asked, runs)
     if not asked.dry_run:
         _require_data(runs)
-    for seed in runs.seeds:
-        settings = options(_settings(runs, seed, workers))
-        words = [*workers.launch, runs.data_bin, *settings, *asked.words]
+    for seed, words in commands.items():
         if asked.dry_run:
             yield as_line(words)
             continue
@@ -73,6 +72,33 @@ def train(asked: TrainOptions) -> Iterator[str]:
         status = run(words, stderr=subprocess.STDOUT)
         if status:
             raise SystemExit(status)
+
+
+def _commands(asked: TrainOptions, runs: Runs) -> dict[int, list[str]]:
+    """Return seed → the command that trains its run."""
+    workers = _workers(asked, runs)
+    return {
+        seed: [
+            *(*workers.launch, runs.data_bin),
+            *(*options(_settings(runs, seed, workers)), *asked.words),
+        ]
+        for seed in runs.seeds
+    }
+
+
+def longest(asked: TrainOptions) -> int:
+    """Return the --max-update of the runs, 0 without one.
+
+    Raises AdminError if the folder of one of them has a run with other settings.
+    """
+    runs, found = Runs(asked), 0
+    for seed, words in _commands(asked, runs).items():
+        _check_settings(runs.folder(seed), words)
+        for word, value in zip(words, [*words[1:], ""]):
+            name, _, own = word.partition("=")
+            if name == "--max-update" and (own or value).isdigit():
+                found = int(own or value)
+    return found
 
 
 def _require_data(runs: Runs) -> None:
@@ -196,17 +222,21 @@ LAUNCHERS: dict[str, tuple[Callable[[TrainOptions, int], list[str]], Optional[in
 """The values of --launcher: value → (function that returns the command, port of the workers)."""
 
 
-def _record_settings(folder: str, words: list[str]) -> None:
-    """Write the run's settings to the file ``settings`` in its folder; raise AdminError if the
-    folder has a run with other settings, from whose checkpoint fairseq-train would go on.
+def _check_settings(folder: str, words: list[str]) -> None:
+    """Raise AdminError if the folder has a run with other settings than the command ``words``.
 
-    ``words`` is the command that trains.
+    fairseq-train would go on from its checkpoint.
     """
     path = os.path.join(folder, "settings")
-    settings = _fixed_arguments(words)
-    if os.path.exists(path) and shlex.split(read_text(path)) != settings:
+    if os.path.exists(path) and shlex.split(read_text(path)) != _fixed_arguments(words):
         raise AdminError(f"{folder}: has a run with other settings; choose another --save-dir")
-    with replacing(path) as file:  # other nodes may be reading it
+
+
+def _record_settings(folder: str, words: list[str]) -> None:
+    """Write the settings of the command ``words`` to the file ``settings`` in the run's folder."""
+    _check_settings(folder, words)
+    settings = _fixed_arguments(words)
+    with replacing(os.path.join(folder, "settings")) as file:  # other nodes may be reading it
         file.write(f"{as_line(settings)}\n".encode())
 
 
@@ -219,8 +249,9 @@ def _fixed_arguments(words: list[str]) -> list[str]:
     start = next(i for i, word in enumerate(words) if os.path.basename(word) == "fairseq-train")
     kept, rest = ["fairseq-train"], iter(words[start + 1 :])
     for word in rest:
-        if word in FREE:
-            next(rest, None)
-        else:
+        name, _, value = word.partition("=")
+        if name not in FREE:
             kept.append(word)
+        elif not value:
+            next(rest, None)
     return kept

@@ -48,9 +48,7 @@ def ctranslate2() -> ModuleType:
     try:
         import ctranslate2
     except ImportError:
-        raise AdminError(
-            "CTranslate2 is not installed; pip install 'admin-fairseq[ctranslate2]'"
-        ) from None
+        raise AdminError("CTranslate2 is not installed; pip install ctranslate2") from None
     return ctranslate2
 
 

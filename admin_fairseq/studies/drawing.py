@@ -27,7 +27,7 @@ try:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 except ImportError:
-    raise AdminError("pictures need matplotlib: pip install 'admin-fairseq[analysis]'") from None
+    raise AdminError("pictures need matplotlib: pip install matplotlib") from None
 
 Framed = Union[Panel, HeatMap]
 """A panel with x and y axes, which is placed in a grid; bars are not."""

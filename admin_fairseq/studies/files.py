@@ -22,18 +22,27 @@ def names_of(name: str, study: Study) -> list[str]:
     return [f"{name}.json", f"{name}.csv", *pictures]
 
 
-def check_folder(folder: str, names: Iterable[str], force: bool) -> None:
+def check_folder(
+    folder: str, names: Iterable[str], force: bool, inputs: Iterable[str] = ()
+) -> None:
     """Raise AdminError if files cannot be written to ``folder``, or exist without ``force``.
 
-    ``names`` are the files' names. The folder itself may be missing, as long as it can be created.
+    ``names`` are the files' names; none may be one of ``inputs``, the files that are read. The
+    folder itself may be missing, as long as it can be created.
     """
+    if not folder:
+        raise AdminError("--output-dir is empty; name a folder")
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
     if not os.path.isdir(there) or not os.access(there, os.W_OK):
         raise AdminError(f"{folder}: cannot be written to ({there} is not a writable folder)")
+    read = {os.path.realpath(path) for path in inputs}
     for name in names:
-        refuse_to_overwrite(os.path.join(folder, name), force)
+        path = os.path.join(folder, name)
+        if os.path.realpath(path) in read:
+            raise AdminError(f"{path}: would be replaced, and is read; choose another --output-dir")
+        refuse_to_overwrite(path, force)
 
 
 def files_of(finding: Finding) -> Files:

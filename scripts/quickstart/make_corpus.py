@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from admin_fairseq.bounds import counting
 from admin_fairseq.errors import exit_in_one_line
-from admin_fairseq.formats import write
+from admin_fairseq.files import write_all
 
 try:
     from num2words import num2words
@@ -426,7 +426,7 @@ def main() -> None:
     sizes = vars(parser.parse_args())
     folder, seed = sizes.pop("output_dir"), sizes.pop("seed")
     with exit_in_one_line():
-        write(corpus(sizes, seed), folder, force=True)
+        write_all(corpus(sizes, seed), folder, force=True)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def test_without_matplotlib_tables_are_written(make, tmp_path, monkeypatch, caps
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == [name for name in FILES if not name.endswith((".png", ".svg"))]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "no pictures" in line and "pip install 'admin-fairseq[analysis]'" in line
+    assert "no pictures" in line and "pip install matplotlib" in line
 
 
 @pytest.mark.parametrize("words", [["nowhere"], [".", "--sort", "beauty"], []])

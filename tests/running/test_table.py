@@ -20,7 +20,8 @@ for word in "$@"; do
 done
 [ "$scheme" != preln ] || exit 3
 mkdir -p "$folder/$scheme-2l-2l-seed1"
-touch "$folder/$scheme-2l-2l-seed1/train.log"
+log="| INFO | train_inner | loss=1, nll_loss=1, num_updates=600, wall=1"
+echo "$log" > "$folder/$scheme-2l-2l-seed1/train.log"
 [ "$1" = train ] || touch "$folder/$scheme-2l-2l-seed1/evaluation.json"
 """
 WORDS = ["--cpu", "--depths", "2", "--seeds", "1"]
@@ -44,7 +45,7 @@ def test_every_run_is_told(dry):
     """Also of those that are done."""
     words = ["--cpu", "--schemes", "admin preln", "--depths", "6 18-3", "--seeds", "1 2"]
     commands = dry("table", "multi30k", *words, "--", "--lr", "1")
-    found = [options(command) for command in commands]
+    found = [options(command) for command in commands if command[0] == "fairseq-train"]
     names = ("--arch", "--encoder-layers", "--decoder-layers", "--seed")
     assert [tuple(options[name] for name in names) for options in found] == [
         (f"{scheme}_transformer", encoder, decoder, seed)
@@ -52,12 +53,14 @@ def test_every_run_is_told(dry):
         for encoder, decoder in (("6", "6"), ("18", "3"))
         for scheme in ("admin", "preln")
     ]
-    assert all(command[-2:] == ["--lr", "1"] for command in commands)
+    trains, evaluates = commands[::2], commands[1::2]
+    assert all(command[-2:] == ["--lr", "1"] for command in trains)
+    assert all(command[:3] == ["admin-fairseq", "evaluate", "multi30k"] for command in evaluates)
 
 
 def test_all_has_every_scheme_once(dry):
     commands = dry("table", "multi30k", "--schemes", "all", *WORDS)
-    assert len(commands) == len(ALL) == len(set(ALL))
+    assert len(commands) == 2 * len(ALL) == 2 * len(set(ALL))
     assert {"admin", "postln", "preln", "branchnorm"} <= set(ALL)
     assert not {"default", "adaptive", "adaptive-auto", "adaptive-profiling"} & set(ALL)
 
@@ -71,6 +74,25 @@ def test_it_goes_on_where_it_stopped(table, tmp_path):
     log.unlink()
     table("--schemes", "admin")
     assert not log.exists()
+    table("--schemes", "admin", "--", "--max-update", "600")
+    assert not log.exists()
+    table("--schemes", "admin", "--", "--max-update=601")  # is to be trained further
+    assert log.exists()
+
+
+def test_a_run_with_other_settings_is_refused_before_any_is_trained(table, tmp_path):
+    table("--schemes", "admin")
+    folder = tmp_path / "runs" / "admin-2l-2l-seed1"
+    (folder / "settings").write_text("fairseq-train --dropout 0.9\n")
+    with pytest.raises(SystemExit) as error:
+        table("--schemes", "tfixup admin")
+    assert f"{folder}: has a run with other settings" in str(error.value)
+    assert not (tmp_path / "runs" / "tfixup-2l-2l-seed1.log").exists()
+
+
+def test_each_run_is_made_once(dry):
+    words = ["--schemes", "admin admin", "--depths", "2 2-2", "--seeds", "1 1"]
+    assert len(dry("table", "multi30k", "--cpu", *words)) == 2
 
 
 def test_a_run_that_fails_stops_no_other(table, tmp_path, capsys):

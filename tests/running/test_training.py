@@ -6,6 +6,7 @@ import os
 import pytest
 
 from admin_fairseq import cli
+from admin_fairseq.running.training import _fixed_arguments
 
 from .conftest import options
 
@@ -132,3 +133,9 @@ def test_an_interrupted_preparation_is_not_trained_on(train, tmp_path):
     with pytest.raises(SystemExit, match="first run: admin-fairseq prepare wmt14_en_de --data-dir"):
         train("--gpus", "4")
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_may_change_when_a_run_goes_on_is_no_setting():
+    words = ["launch", "fairseq-train", "data", "--max-update=3", "--log-interval", "5"]
+    words += ["--lr", "1", "--max-epoch", "9", "--log-dynamics=7", "--clip-norm=0"]
+    assert _fixed_arguments(words) == ["fairseq-train", "data", "--lr", "1", "--clip-norm=0"]

@@ -48,8 +48,10 @@ def specimens(
         for depth in ([None] if one_depth or subject.has_layers else options.depths)
         for seed in range(first, first + (1 if subject.path else seeds))
     ]
-    layers = ",".join(map(str, options.depths))
-    logger.info("%s: %d models, layers %s ...", study, len(subjects), layers)
+    depths = list(dict.fromkeys(str(depth) for _, depth, _ in jobs if depth is not None))
+    layers = [f"layers {','.join(depths)}"] if depths else []
+    counted = f"{study}: {len(subjects)} model{'s' if len(subjects) > 1 else ''}"
+    logger.info("%s ...", ", ".join([counted, *layers]))
     for subject, depth, seed in tqdm(jobs, study, unit="model", disable=None, leave=False):
         specimen = bench.put(subject, depth, seed)
         about = {
