@@ -1,7 +1,14 @@
 """List the studies of ``admin-fairseq analyze WHAT``."""
 
 from admin_fairseq.analysis import report
-from admin_fairseq.analysis.studies import amplification, dependency, gradients, magnitude, profile
+from admin_fairseq.analysis.studies import (
+    amplification,
+    dependency,
+    gradients,
+    magnitude,
+    profile,
+    training,
+)
 from admin_fairseq.studies.study import Table
 
 TABLE = Table(
@@ -13,6 +20,7 @@ TABLE = Table(
         "gradients": gradients.STUDY,
         "magnitude": magnitude.STUDY,
         "profile": profile.STUDY,
+        "training": training.STUDY,
     },
     reports={"report": report.REPORT},
 )

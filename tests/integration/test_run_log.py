@@ -88,7 +88,7 @@ def test_the_first_worker_logs(run, data, tmp_path):
 
 
 def test_nothing_is_written_without_saving(run, data, tmp_path):
-    run.train(data, tmp_path / "none", *SHORT, "--no-save", "--distributed-world-size", "2")
+    run.train(data, tmp_path / "none", *SHORT, "--no-save")
     assert not list((tmp_path / "none").glob("train.*"))
 
 

@@ -9,13 +9,24 @@ from admin_fairseq.recipes.published import PUBLISHED
 from .conftest import ROOT, finish, start
 
 
-@pytest.mark.parametrize("dataset", PUBLISHED)
-def test_scripts_work_in_the_clone_and_pass_their_words_on(tmp_path, dataset):
+@pytest.mark.parametrize(
+    "script", [*(f"{dataset}/train.sh" for dataset in PUBLISHED), "wmt14_en_de/evaluate.sh"]
+)
+def test_scripts_work_in_the_clone_and_pass_their_words_on(tmp_path, script):
     words = ["--cpu", "--dry-run", "--seeds", "7", "--save-dir", "elsewhere", "--", "--x", "a b"]
-    for script in ("train.sh", "evaluate.sh"):
-        output, _ = finish(start(f"{dataset}/{script}", *words, cwd=tmp_path))
-        commands = [shlex.split(line) for line in output.splitlines()]
-        (command,) = (c for c in commands if c[0] in ("fairseq-train", "fairseq-generate"))
-        assert command[1] == f"{ROOT}/data/{dataset}/bin"
-        assert command[-2:] == ["--x", "a b"] and "elsewhere/" in " ".join(command)
+    output, _ = finish(start(script, *words, cwd=tmp_path))
+    commands = [shlex.split(line) for line in output.splitlines()]
+    (command,) = (c for c in commands if c[0] in ("fairseq-train", "fairseq-generate"))
+    assert command[1] == f"{ROOT}/data/{script.split('/')[0]}/bin"
+    assert command[-2:] == ["--x", "a b"] and "elsewhere/" in " ".join(command)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_data_set_has_its_scripts():
+    """Which differ in their names alone."""
+    for name in ("train.sh", "evaluate.sh", "prepare.sh"):
+        texts = {
+            (ROOT / "scripts" / dataset / name).read_text().splitlines()[-1].replace(dataset, "")
+            for dataset in PUBLISHED
+        }
+        assert len(texts) == 1, name
