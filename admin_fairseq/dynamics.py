@@ -112,7 +112,10 @@ def _variances(trainer: Trainer, sample: Any) -> dict[Site, list[float]]:
 
 
 def _scales(model: nn.Module) -> dict[Site, Tensor]:
-    """Return ω or α of each sub-layer that has one; sub-layers of a layer may share α."""
+    """Return each sub-layer's scale, where it has one: ω of the input, or α of the branch.
+
+    With ReZero, the sub-layers of a layer share one α.
+    """
     found = {}
     for name, module in model.named_modules(remove_duplicate=False):
         owner = _owner(f"{name}.")

@@ -213,9 +213,9 @@ def _admin(profiling: Profiling) -> Scheme:
 
 
 def _admin_torch(scheme: Scheme, options: Any) -> Scheme:
-    """Return admin-torch with residual scales ω by --output-change-scale.
+    """Return the scheme admin-torch as the options complete it.
 
-    With --omega-trainable they are trained.
+    Its residual scales ω follow from --output-change-scale, and with --omega-trainable are trained.
     """
     omega = formulas.ADMIN_TORCH[options.output_change_scale]
     return replace(

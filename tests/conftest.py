@@ -99,7 +99,7 @@ def other_batch(task):
 def pytest_collection_modifyitems(items):
     """What runs real commands is slow: each of them takes seconds to start."""
     for item in items:
-        if "integration" in item.path.parts:
+        if {"integration", "scripts"} & set(item.path.parts[-3:]):
             item.add_marker("slow")
 
 

@@ -95,7 +95,12 @@ class Attention(MultiheadAttention):
         return mine.pack(out.permute(2, 0, 1, 3).flatten(2)), weights
 
     def _in_row(self, query: Tensor, key: Tensor, mine: Row, theirs: Row, causal: bool) -> Tensor:
-        """query: N x 1 x C; key: M x 1 x C. Returns N x 1 x C."""
+        """Attend among sentences that follow one another in a row, without padding.
+
+        query: N x 1 x C; key: M x 1 x C; ``mine`` and ``theirs`` say where the sentences of queries
+        and of keys begin. A query sees the keys of its own sentence; if ``causal``, none after it.
+        Returns N x 1 x C.
+        """
         if self.self_attention:
             q, k, v = join(self.q_proj, self.k_proj, self.v_proj)(query).chunk(3, dim=-1)
         else:

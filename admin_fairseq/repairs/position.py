@@ -18,9 +18,10 @@ fairseqs_load_state_dict = EpochBatchIterator.load_state_dict
 
 
 def apply() -> None:
-    """Patch checkpoints to record the number of workers, and resuming to convert the position.
+    """Patch fairseq so that a run can be resumed in mid-epoch with another number of workers.
 
-    For a checkpoint without that number, the present number of workers is assumed.
+    Checkpoints record the number of workers (GPUs), from which the number of batches that each has
+    had is converted. One without that number is taken to be from as many workers as now.
     """
     EpochBatchIterator.state_dict = state_dict
     EpochBatchIterator.load_state_dict = load_state_dict

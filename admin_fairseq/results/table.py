@@ -140,10 +140,10 @@ def _agree(a: Run, b: Run) -> bool:
 
 
 def _differences(row: Row, alike: Sequence[Row]) -> str:
-    """List the options, as "name=value …", in which ``row`` differs from the rows ``alike``.
+    """List, as "name=value …", the options of ``row`` that differ from those of a row ``alike``.
 
-    If the rows have different optimisers (or another section has different names), only the name is
-    listed, not the options of that optimiser.
+    ``alike`` are rows of the same scheme and depth, with ``row``. If they have different optimisers
+    (or schedules, …), the optimiser's name alone is listed, not its options.
     """
     words = []
     for option, value in row.first.settings.items():

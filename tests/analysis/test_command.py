@@ -184,6 +184,7 @@ def test_profiles(analyze, capsys):
     assert "a/profile.json, encoder: ω from 1 to 1.5 over 2 sub-layers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_report(data, capsys):
     words = ["--depths", "2,3", "--at-depth", "2", "--seeds", "1", "--draws", "1", "--updates", "1"]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
@@ -200,6 +201,7 @@ def test_report(data, capsys):
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
 
 
+@pytest.mark.slow
 def test_a_reports_depths_bind_all_of_it_and_it_says_where_it_is(data, capsys):
     words = ["--depths", "2,3", "--seeds", "1", "--draws", "1", "--updates", "0"]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])

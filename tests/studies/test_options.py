@@ -42,7 +42,8 @@ def test_what_is_no_depth(text):
 @pytest.mark.parametrize("name", EVERY)
 def test_defaults_need_no_words(name):
     """But for what must be given."""
-    needed = {"analyze profile": ["a"]}.get(name, ["--data", "d"])
+    positional = {"analyze profile": ["a"], "analyze training": ["a"]}
+    needed = positional.get(name, ["--data", "d"])
     needed = needed if name.startswith("analyze") else []
     made = parsed(EVERY[name], needed)
     assert parsed(EVERY[name], command_line(made)) == made
