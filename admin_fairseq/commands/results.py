@@ -40,6 +40,13 @@ def _add_options(parser: ArgumentParser) -> None:
         + ", ".join(COLUMNS),
     )
     parser.add_argument(
+        "--baseline",
+        metavar="SCHEME",
+        help="compare the other rows with the one of this scheme, at the same data set and depth: "
+        "updates until its validation loss is reached, and the significance of the difference in "
+        "detokenised BLEU",
+    )
+    parser.add_argument(
         "-o",
         "--output-dir",
         metavar="OUTDIR",
@@ -55,7 +62,7 @@ def _run(args: Namespace) -> Iterable[str]:
         names = [f"results.{ending}" for ending, _ in FORMATS.values()]
         names += [f"curves.{ending}" for ending in ("csv", *ENDINGS)]
         check_folder(args.output_dir, names, args.force)
-    rows = rows_of(find_runs(args.folders), args.sort)
+    rows = rows_of(find_runs(args.folders), args.sort, args.baseline)
     if args.output_dir:
         write_all(_files(rows), args.output_dir, args.force)
     return [FORMATS[args.format][1](rows)]

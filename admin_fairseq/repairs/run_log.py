@@ -198,7 +198,7 @@ def _recorded(show: Callable[..., None], logged: bool) -> Callable[..., None]:
     @functools.wraps(show)
     def shown(bar: Any, stats: Any, tag: Optional[str] = None, step: Optional[int] = None) -> None:
         show(bar, stats, tag, step)
-        if tag is None:
+        if tag is None or isinstance(stats, Dynamics):  # the latter are in dynamics.jsonl
             return
         texts = private.texts(bar, stats)
         if not logged:

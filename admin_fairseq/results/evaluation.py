@@ -1,4 +1,4 @@
-"""evaluation.json, the BLEU scores of a model: ``admin-fairseq score`` writes the file, and
+"""evaluation.json, the scores of a model: ``admin-fairseq score`` writes the file, and
 ``admin-fairseq results`` reads it."""
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ Text = Annotated[str, Meta(max_length=4096)]  # room for any path
 
 @dataclass(frozen=True)
 class Score:
-    """A BLEU score from 0 to 100 (up to 100.01 by rounding errors), with sacreBLEU's signature."""
+    """A BLEU or chrF2 score from 0 to 100 (up to 100.01 by rounding errors), with sacreBLEU's
+    signature."""
 
     score: Annotated[float, Meta(ge=0, le=100.01)]
     signature: Text = ""  # sacreBLEU's description of how the score was computed
@@ -23,7 +24,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The content of evaluation.json: BLEU scores, and the model and test set they belong to."""
+    """The content of evaluation.json: scores, and the model and test set they belong to."""
 
     dataset: Optional[Text] = None
     subset: Text = "test"
@@ -32,6 +33,7 @@ class Evaluation:
     options: dict[str, Union[int, float, str, None]] = field(default_factory=dict)  # beam, lenpen
     # kind (tokenised, compound split, detokenised) → score
     bleu: Annotated[dict[Text, Score], Meta(max_length=100)] = field(default_factory=dict)
+    chrf: Optional[Score] = None  # chrF2; files of earlier versions have none
 
     def write(self, path: str, force: bool) -> None:
         """Write the scores to a JSON file, completely or not at all; ``force`` replaces a file."""

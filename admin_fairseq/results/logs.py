@@ -100,6 +100,12 @@ class Log:
                 first = point
         return statistics.median(times) if times else None
 
+    @property
+    def hours(self) -> Optional[float]:
+        """The time of all updates in hours, without validations; None for a very short run."""
+        seconds = self.seconds_per_update
+        return None if seconds is None else seconds * self.updates / 3600
+
 
 def read_log(path: str) -> Log:
     """Read the log file of a run; raise AdminError if the file cannot be read, or is larger than

@@ -24,6 +24,7 @@ from admin_fairseq.results.logs import Log, Point, read_log
 from admin_fairseq.schemes import SCHEMES, Profiling
 
 LOG, PROFILE, EVALUATION = run_log.NAME, "profile.json", "evaluation.json"
+TRANSLATIONS = "test.hyp"
 LONGEST_NAME = 100  # characters; longer texts of a log are shortened in tables
 MOST_LAYERS = 1_000_000
 
@@ -151,13 +152,21 @@ class Run:
         finite = (point for point in self.log.validation if math.isfinite(point.loss))
         return min(finite, key=lambda point: point.loss, default=None)
 
+    def updates_to(self, loss: float) -> Optional[int]:
+        """The first update after which the validation loss is at most ``loss``; None if none is."""
+        return next((point.update for point in self.log.validation if point.loss <= loss), None)
+
     @property
     def scores(self) -> Mapping[str, Score]:
-        """The BLEU scores by kind; empty if the run was not evaluated."""
-        return self.evaluation.bleu if self.evaluation else {}
+        """The scores by kind: tokenised, compound split and detokenised BLEU, and chrF2; empty if
+        the run was not evaluated."""
+        if self.evaluation is None:
+            return {}
+        chrf = self.evaluation.chrf
+        return {**self.evaluation.bleu, **({"chrF2": chrf} if chrf else {})}
 
-    def bleu(self, kind: str) -> Optional[float]:
-        """The BLEU score of a kind (tokenised, compound split, detokenised); None if unknown."""
+    def score(self, kind: str) -> Optional[float]:
+        """The score of a kind; None if unknown."""
         return self.scores[kind].score if kind in self.scores else None
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Compute BLEU in the three ways that papers report it, each with sacreBLEU's signature.
+"""Compute BLEU in the three ways that papers report it, and chrF2, with sacreBLEU's signatures.
 
 tokenised: computed on Moses' tokens, with the BPE pieces joined, as in the papers' tables.
 compound split: as tokenised, with hyphenated words split, as fairseq's ``compound_split_bleu.sh``
@@ -9,14 +9,20 @@ compared across papers.
 from __future__ import annotations
 
 import re
-from typing import Any, Sequence
+from typing import Any, Sequence, Union
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.results.evaluation import Score
 
 _HYPHEN = re.compile(r"(\S)-(\S)")
+
+SAMPLES = 1000
+BOOTSTRAP = f"sacreBLEU's paired bootstrap with {SAMPLES:,} samples"
+MOST_COMPARED = 20_000
+"""The most sentences of a bootstrap, which needs 80 kB of memory for each of them."""
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -> Score:
@@ -24,6 +30,28 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -
 
     Raises AdminError if the numbers of lines differ or are 0.
     """
+    return _score(BLEU(**options), hypotheses, references)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False) -> Score:
+    """Compute chrF2 (Popović 2016): the F-score, recall counting twice, of character 1- to 6-grams.
+
+    Raises AdminError if the numbers of lines differ or are 0.
+    """
+    return _score(CHRF(lowercase=lowercase), hypotheses, references)
+
+
+def _score(
+    metric: Union[BLEU, CHRF], hypotheses: Sequence[str], references: Sequence[str]
+) -> Score:
+    """Compute a corpus score; raise AdminError if the numbers of lines differ or are 0."""
+    _check(hypotheses, references)
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return Score(score, str(metric.get_signature()))
+
+
+def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Raise AdminError if the numbers of lines differ or are 0."""
     if len(hypotheses) != len(references):
         raise AdminError(
             f"{len(hypotheses)} translations for {len(references)} references; "
@@ -31,9 +59,32 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], **options: Any) -
         )
     if not references:
         raise AdminError("there is nothing to score: the references are empty")
-    metric = BLEU(**options)
-    score = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return Score(score, str(metric.get_signature()))
+
+
+def p_value(
+    hypotheses: Sequence[str],
+    baseline: Sequence[str],
+    references: Sequence[str],
+    lowercase: bool = False,
+) -> float:
+    """Return how probable so large a difference in BLEU is between systems that are equally good.
+
+    By paired bootstrap resampling of the sentences (Koehn 2004), as sacreBLEU does it. Raises
+    AdminError if the numbers of lines differ or are 0, or above 20,000.
+    """
+    for system in (hypotheses, baseline):
+        _check(system, references)
+    if len(references) > MOST_COMPARED:
+        raise AdminError(
+            f"{len(references):,} sentences: a paired bootstrap takes at most {MOST_COMPARED:,}"
+        )
+    systems: list[tuple[str, Sequence[str]]] = [("baseline", baseline), ("system", hypotheses)]
+    metrics = {"BLEU": BLEU(lowercase=lowercase, force=True)}
+    test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=SAMPLES)
+    results: Any = test()[1]["BLEU"]
+    theirs, ours = results
+    # sacreBLEU counts differences above the real one, so that equal scores would get 1 / 1001
+    return 1.0 if ours.score == theirs.score else ours.p_value
 
 
 def tokenised(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

@@ -8,12 +8,15 @@ import statistics
 import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Union
 
-from admin_fairseq.errors import printable, shortened
+from admin_fairseq.errors import AdminError, printable, shortened
 from admin_fairseq.formats import as_csv, as_json, as_markdown
 from admin_fairseq.recipes import scores
 from admin_fairseq.results.runs import RULE, VERDICTS, Run
+from admin_fairseq.results.scoring import BOOTSTRAP
+from admin_fairseq.results.significance import significance
 
 NOTE = (
     "Losses are in bits per token, without label smoothing: the training loss of the last log "
@@ -49,6 +52,7 @@ class Row:
 
     runs: list[Run]
     settings: str = ""  # options that differ from rows of the same data set, scheme and depth
+    baseline: Optional[Row] = None  # the row to compare with, of the same data set and depth
 
     @property
     def first(self) -> Run:
@@ -63,9 +67,25 @@ class Row:
         sound = [run for run in self.runs if run.verdict != "diverged"]
         return summary(map(value, sound or self.runs))
 
-    def bleu(self, kind: str) -> Optional[Number]:
-        """Average a kind of BLEU over the runs that did not diverge."""
-        return summary(run.bleu(kind) for run in self.runs if run.verdict != "diverged")
+    def score(self, kind: str) -> Optional[Number]:
+        """Average a kind of score over the runs that did not diverge."""
+        return summary(run.score(kind) for run in self.runs if run.verdict != "diverged")
+
+    @property
+    def updates_to_baseline(self) -> Optional[Number]:
+        """The updates until the validation loss is as low as the baseline's lowest."""
+        lowest = self.baseline and self.baseline.mean(lambda run: run.best and run.best.loss)
+        return self.mean(lambda run: run.updates_to(lowest.mean)) if lowest else None
+
+    @cached_property
+    def p_values(self) -> str:
+        """The significance of the difference to the baseline in BLEU, a number for each seed."""
+        if self.baseline is None or self.baseline is self:
+            return ""
+        theirs = {run.seed: run for run in self.baseline.runs}
+        pairs = ((run, theirs[run.seed]) for run in self.runs if run.seed in theirs)
+        found = (significance(run, other) for run, other in pairs)
+        return " ".join(f"{p:.3f}" for p in found if p is not None)
 
     @property
     def published(self) -> Optional[dict[str, Any]]:
@@ -103,20 +123,30 @@ COLUMNS = {
     "training loss": Column(lambda row: row.mean(lambda run: run.last_loss)),
     "validation loss": Column(lambda row: row.mean(lambda run: run.best and run.best.loss)),
     "at update": Column(lambda row: row.mean(lambda run: run.best and run.best.update), digits=0),
-    "BLEU tokenised": Column(lambda row: row.bleu("tokenised")),
-    "BLEU compound split": Column(lambda row: row.bleu("compound split")),
-    "sacreBLEU detokenised": Column(lambda row: row.bleu("detokenised")),
+    "updates to baseline": Column(lambda row: row.updates_to_baseline, digits=0),
+    "BLEU tokenised": Column(lambda row: row.score("tokenised")),
+    "BLEU compound split": Column(lambda row: row.score("compound split")),
+    "sacreBLEU detokenised": Column(lambda row: row.score("detokenised")),
+    "p": Column(lambda row: row.p_values),
+    "chrF2": Column(lambda row: row.score("chrF2")),
     "published BLEU": Column(lambda row: scores.text(row.published)),
     "seconds/update": Column(lambda row: row.mean(lambda run: run.log.seconds_per_update), 3),
+    "hours": Column(lambda row: row.mean(lambda run: run.log.hours)),
     "verdict": Column(lambda row: row.verdict),
 }
 ALWAYS = ("dataset", "scheme", "depth", "seeds", "training loss", "verdict")
 """Columns that the table shows even if all their cells are empty."""
 
 
-def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
+def rows_of(
+    runs: Iterable[Run], sort: Optional[str] = None, baseline: Optional[str] = None
+) -> list[Row]:
     """Group runs into rows; sort the rows by data set and depth, or by the column ``sort``: lowest
-    value first, NaN and empty cells last."""
+    value first, NaN and empty cells last.
+
+    ``baseline`` is the scheme to compare the others with, at each data set and depth. Raises
+    AdminError if no row has it, or more than one at the same data set and depth.
+    """
     rows: list[Row] = []
     for run in runs:
         row = next((row for row in rows if _agree(row.first, run)), Row([]))
@@ -126,11 +156,29 @@ def rows_of(runs: Iterable[Run], sort: Optional[str] = None) -> list[Row]:
     for row in rows:
         row.runs.sort(key=lambda run: str(run.seed))
         row.settings = _differences(row, [other for other in rows if other.name == row.name])
+    if baseline is not None:
+        _compare(rows, baseline)
     schemes = list(dict.fromkeys(row.first.scheme for row in rows))
     rows.sort(
         key=lambda row: (row.first.dataset, row.first.depths, schemes.index(row.first.scheme))
     )
     return sorted(rows, key=lambda row: _rank(COLUMNS[sort].value(row))) if sort else rows
+
+
+def _compare(rows: Sequence[Row], scheme: str) -> None:
+    """Set the baseline of each row: the one of this scheme at the row's data set and depth."""
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        dataset, name, depth = row.name
+        if name == scheme and found.setdefault((dataset, depth), row) is not row:
+            raise AdminError(
+                f"--baseline {scheme}: several rows of {dataset}, {depth}, are of this scheme; "
+                "give the folders of those to compare"
+            )
+    if not found:
+        raise AdminError(f"--baseline {scheme}: no run is of this scheme")
+    for row in rows:
+        row.baseline = found.get((row.first.dataset, row.first.depth))
 
 
 def _agree(a: Run, b: Run) -> bool:
@@ -194,15 +242,27 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for kind, score in run.scores.items()
         if score.signature
     }
+    baselines = sorted({row.baseline.first.scheme for row in rows if row.baseline})
     return [
         NOTE,
         f"Verdict, the first that holds: {RULE}.",
         *(f"Signature, {signature}" for signature in signatures),
+        *(_about(baselines) if baselines else []),
         *(
             [f"Published, for the same data set, scheme and depth: {'; '.join(sources)}."]
             if sources
             else []
         ),
+    ]
+
+
+def _about(baselines: Sequence[str]) -> list[str]:
+    """Return the notes on the columns that compare with a baseline."""
+    return [
+        f"Baseline: {', '.join(baselines)}, at the same data set and depth. Updates to baseline: "
+        "until the validation loss is as low as its lowest. p: how probable so large a difference "
+        f"in detokenised BLEU is between equally good systems, for each seed ({BOOTSTRAP}); empty "
+        "where the translations (test.hyp) or the prepared data are missing."
     ]
 
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from .test_resuming import SAVING
 from .test_workers import train_on_two
 
@@ -47,3 +49,25 @@ def test_two_workers_write_one_file_of_both_their_batches(run, data, tmp_path):
 def test_without_the_option_nothing_is_written(run, data, tmp_path):
     run.train(data, tmp_path, "--max-update", 2)
     assert (tmp_path / "train.jsonl").exists() and not (tmp_path / "dynamics.jsonl").exists()
+
+
+def test_tensorboard_gets_the_same_numbers(run, data, tmp_path):
+    """In a run of their own; its losses are where fairseq puts them."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    board = tmp_path / "board"
+    words = ["--max-update", 2, "--tensorboard-logdir", board, "--log-interval", 1]
+    done = run.train(data, tmp_path, *DYNAMICS, *words, validate=True)
+    assert "gradient/" not in done and "dynamics" not in (tmp_path / "train.jsonl").read_text()
+    events = event_accumulator.EventAccumulator(str(board / "dynamics")).Reload()
+    found = lines(tmp_path)
+    for measured in found[2, False]["sublayers"]:
+        place = f"{measured['stack']}.{measured['layer']}.{measured['sublayer']}"
+        for name in ("gradient", "update", "weights", "input_variance", "branch_variance"):
+            (event,) = events.Scalars(f"{name}/{place}")
+            assert (event.step, event.value) == (2, pytest.approx(measured[name], rel=1e-6))
+        (event,) = events.Scalars(f"scale_max/{place}")
+        assert event.value == pytest.approx(measured["scale"]["max"], rel=1e-6)
+    (event,) = events.Scalars("own/decoder")
+    assert event.value == pytest.approx(found[2, True]["dependency"]["decoder"]["own"], rel=1e-6)
+    assert (board / "train_inner").is_dir()

@@ -155,7 +155,7 @@ def test_profile_and_evaluation_are_read(make, tmp_path):
     entries = [Entry("encoder", 0, "ffn", None, None, 1.0)]
     Profile(entries, {}, {"tokens": 820}, {"torch": "2"}).write(f"{folder}/profile.json")
     run = read_run(folder)
-    assert run.bleu("tokenised") == 27.5 and run.bleu("detokenised") is None
+    assert run.score("tokenised") == 27.5 and run.score("detokenised") is None
     assert run.profile["packages"] == {"torch": "2"}
     assert run.profile["measurement"] == {"tokens": 820}
 

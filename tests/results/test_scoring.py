@@ -1,14 +1,16 @@
 import json
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
-from sacrebleu import corpus_bleu
+from sacrebleu import corpus_bleu, corpus_chrf
 
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
 from admin_fairseq.results.evaluation import read_evaluation
-from admin_fairseq.results.scoring import _split, bleu, compound_split, tokenised
+from admin_fairseq.results.scoring import _split, bleu, compound_split, p_value, tokenised
 
 REFERENCES = [
     "a well-known man sees the old house , and the tree .",
@@ -76,7 +78,7 @@ def test_words_are_put_together_before_sacrebleu_sees_them(data, tmp_path, capsy
     assert all(s["score"] == pytest.approx(100) for s in result["bleu"].values())
     assert "tok:13a" in result["bleu"]["detokenised"]["signature"]
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("tokenised: 100.00  nrefs:1|") and len(printed) == 3
+    assert printed[0].startswith("tokenised: 100.00  nrefs:1|") and len(printed) == 4
 
 
 def test_case_counts_unless_the_data_has_none(data, tmp_path, capsys):
@@ -156,3 +158,54 @@ def test_counts_have_bounds(tmp_path, option, value):
     with pytest.raises(SystemExit, match=f"--{option}") as error:
         cli.main(["score", "hyp", "--reference", "ref", f"--{option}", value])
     assert len(str(error.value)) < 400
+
+
+def test_chrf_is_sacrebleus_on_plain_text(data, tmp_path, capsys):
+    output = tmp_path / "evaluation.json"
+    lines = ["It &apos;s a well @-@ known home , he said ."] * 2
+    score(data, tmp_path, lines, "--output", str(output))
+    expected = corpus_chrf(
+        ["It's a well-known home, he said."] * 2, [["It's a well-known house, he said."] * 2]
+    )
+    found = read_evaluation(str(output)).chrf
+    assert found.score == expected.score < 100 and found.signature.startswith("nrefs:1|case:mixed")
+    assert f"chrF2: {expected.score:.2f}  {found.signature}" in capsys.readouterr().out
+
+
+def worse(lines, every):
+    """The lines, each of number ``every`` without its last word but one."""
+    return [
+        " ".join([*line.split()[:-2], line.split()[-1]]) if i % every == 0 else line
+        for i, line in enumerate(lines)
+    ]
+
+
+def test_p_is_that_of_sacrebleus_own_program(tmp_path):
+    """Its program prints four decimals."""
+    references = [f"the {i} old houses stand by river {i * i} and wait ." for i in range(120)]
+    systems = {"ref": references, "base": worse(references, 3), "new": worse(references, 4)}
+    for name, lines in systems.items():
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    words = ["ref", "-i", "base", "new", "--paired-bs", "-m", "bleu", "-f", "json", "--force"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sacrebleu", *words], cwd=tmp_path, capture_output=True, check=True
+    )
+    theirs = json.loads(done.stdout)[1]["BLEU"]["p_value"]
+    ours = p_value(systems["new"], systems["base"], references)
+    assert round(ours, 4) == round(theirs, 4) and 0.01 < ours < 0.5
+
+
+def test_equal_systems_do_not_differ(data, tmp_path, capsys):
+    lines = ["It &apos;s a well @-@ known home , he said ."] * 2
+    (tmp_path / "other").write_text("".join(f"{line}\n" for line in lines))
+    score(data, tmp_path, lines, "--baseline", str(tmp_path / "other"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"detokenised, against {tmp_path / 'other'}: +0.00, p = 1.0000 (sacreBL")
+
+
+def test_a_bootstrap_is_bounded_and_needs_two_whole_systems(data, tmp_path):
+    with pytest.raises(AdminError, match="20,001 sentences: a paired bootstrap takes at most"):
+        p_value(["a"] * 20_001, ["a"] * 20_001, ["a"] * 20_001)
+    (tmp_path / "other").write_text("one\n")
+    with pytest.raises(SystemExit, match="1 translations for 2 references"):
+        score(data, tmp_path, ["one"] * 2, "--baseline", str(tmp_path / "other"))

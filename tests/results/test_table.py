@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin_fairseq.errors import AdminError
 from admin_fairseq.recipes import scores
 from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.logs import parse
 from admin_fairseq.results.runs import VERDICTS, Run
+from admin_fairseq.results.scoring import p_value
 from admin_fairseq.results.table import (
     COLUMNS,
     FORMATS,
@@ -34,8 +36,8 @@ def run_of(losses=(12.5, 8.0, 5.0), bleu=None, **options):
     return Run(f"runs/{options}", log, evaluation)
 
 
-def table_of(*runs, sort=None):
-    head, *lines = cells(rows_of(runs, sort))
+def table_of(*runs, **how):
+    head, *lines = cells(rows_of(runs, **how))
     return [dict(zip(head, line)) for line in lines]
 
 
@@ -226,3 +228,61 @@ def test_json_has_names_as_they_are():
 def test_names_are_neither_markup_nor_formulas():
     assert "<" not in as_markdown(named("<script>"))
     assert as_csv(named("=HYPERLINK(1)")).splitlines()[1].startswith(r"\x3dHYPERLINK(1),")
+
+
+def test_other_rows_are_compared_with_a_baseline(tmp_path):
+    """By updates until its lowest validation loss, and by BLEU of runs with the same seed."""
+    runs = [
+        translated_run(tmp_path, "tfixup", 1, valid=(5.5, 5.25), wrong=10),
+        translated_run(tmp_path, "tfixup", 2, valid=(5.5, 5.5), wrong=10),
+        translated_run(tmp_path, "preln", 1, valid=(5.25, 5.0), wrong=40),
+        translated_run(tmp_path, "preln", 3, valid=(5.5, 5.0), wrong=40),
+    ]
+    base, other = table_of(*runs, baseline="tfixup")
+    # its lowest loss on average, 5.375, is reached at update 150, and by the second seed never
+    assert (base["updates to baseline"], base["p"]) == ("150", "")
+    assert other["updates to baseline"] == "150±1"
+    expected = p_value(*([words(n) for n in (40, 10)]), words(0))
+    assert other["p"] == f"{expected:.3f}"  # of seed 1 alone
+    assert "updates to baseline" not in table_of(*runs)[0]
+    assert "Baseline: tfixup, at the same" in as_text(rows_of(runs, baseline="tfixup"))
+    (tmp_path / "preln1" / "test.hyp").unlink()
+    assert "p" not in table_of(*runs, baseline="tfixup")[0]
+
+
+def words(wrong):
+    """A test set of 100 sentences, ``wrong`` of them without a word."""
+    whole = [f"the {i} old houses stand by river {i * i} and wait ." for i in range(100)]
+    return [line.replace(" stand", "") if i < wrong else line for i, line in enumerate(whole)]
+
+
+def translated_run(tmp_path, scheme, seed, valid, wrong):
+    """A run with test.hyp in its folder, and with prepared data."""
+    data, folder = tmp_path / "data", tmp_path / f"{scheme}{seed}"
+    folder.mkdir()
+    data.mkdir(exist_ok=True)
+    made = {"dataset": "toy", "target": "en", "lowercase": False, "tokenised": False}
+    (data / "prepared.json").write_text(json.dumps(made))
+    (data / "test.raw.en").write_text("".join(f"{line}\n" for line in words(0)))
+    (folder / "test.hyp").write_text("".join(f"{line}\n" for line in words(wrong)))
+    log = log_of(valid=valid, init_type=scheme, seed=seed, data=f"{data}/bin")
+    return Run(str(folder), parse(log.splitlines(keepends=True)))
+
+
+@pytest.mark.parametrize(
+    ("schemes", "lrs", "told"),
+    [
+        (["preln"], [1], "--baseline tfixup: no run is of this scheme"),
+        (["tfixup", "tfixup"], [1, 2], "several rows of iwslt14_de_en, 6L-6L, are of this scheme"),
+    ],
+)
+def test_a_baseline_is_one_row(schemes, lrs, told):
+    runs = [run_of(init_type=scheme, lr=lr) for scheme, lr in zip(schemes, lrs)]
+    with pytest.raises(AdminError, match=told):
+        rows_of(runs, baseline="tfixup")
+
+
+def test_hours_are_those_of_all_updates():
+    lines = log_of().splitlines(keepends=True)
+    run = Run("folder", parse(lines))
+    assert run.log.hours == run.log.seconds_per_update * 150 / 3600 > 0
