@@ -9,8 +9,8 @@ from fairseq.dataclass import FairseqDataclass
 
 from admin_fairseq.analysis.options import ONE_DEPTH, Models
 from admin_fairseq.analysis.page import Section, page
-from admin_fairseq.analysis.studies import amplification, gradients, magnitude, profile
-from admin_fairseq.studies.options import Depth, depth, depths, shared
+from admin_fairseq.analysis.studies import amplification, gradients, magnitude, profile, training
+from admin_fairseq.studies.options import Depth, depth, depths, option, shared
 from admin_fairseq.studies.study import Finding, Report
 
 
@@ -25,18 +25,28 @@ class Options(amplification.Options):
         f"(default: {ONE_DEPTH} if it is among --depths, else the deepest of them)",
     )
     profiles: Sequence[str] = profile.more_profiles()
+    runs: Sequence[str] = option(
+        (),
+        "folders of runs that were trained on the same data with --log-dynamics",
+        metavar="RUN",
+        nargs="+",
+        type=str,
+    )
 
 
 def _parts(options: Options) -> dict[str, FairseqDataclass]:
     """Return the options of each study in the report, by the study's name."""
     usual = depth(ONE_DEPTH)
     at = options.at_depth or ((usual if usual in options.depths else options.depths[-1]),)
+    shown = options.conditions
+    watched = training.Runs(runs=tuple(options.runs), data=shown.data, cpu=shown.cpu)
     return {
         "dependency": shared(options, Models, depths=at),
         "amplification": shared(options, amplification.Options),
         "gradients": shared(options, gradients.Options, depths=at),
         "magnitude": shared(options, magnitude.Options, depths=at, arch=tuple(options.archs)),
         "profile": shared(options, profile.ProfilesAndModels, depths=at),
+        **({"training": watched} if options.runs else {}),
     }
 
 

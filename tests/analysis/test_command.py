@@ -21,6 +21,8 @@ from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.profiling.profile import Entry, Profile
 from admin_fairseq.studies.options import Depth
 
+from .test_training import watched_run
+
 TINY = ["--max-tokens", "60", "--cpu"]
 THREE = ("Post-LN", "Pre-LN", "Admin")
 
@@ -187,16 +189,20 @@ def test_profiles(analyze, capsys):
 @pytest.mark.slow
 def test_report(data, capsys):
     words = ["--depths", "2,3", "--at-depth", "2", "--seeds", "1", "--draws", "1", "--updates", "1"]
+    words += ["--runs", str(watched_run("run"))]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, "-o", "out"])
     with open("out/report.html") as file:
         html = file.read()
-    for what in ("dependency", "amplification", "gradients", "magnitude", "profile"):
+    studies = ("dependency", "amplification", "gradients", "magnitude", "profile", "training")
+    for what in studies:
         result = read("out", what)
         assert result["study"] == what and escape(result["command"]) in html
-    assert "analyze report" in result["command"] and "--at-depth 2" in result["command"]
+    assert f"analyze training -o out run --data {data} --cpu" in result["command"]
+    amplified = read("out", "profile")["command"]
+    assert "analyze report" in amplified and "--at-depth 2" in amplified
     assert {model["layers"]["encoder"] for model in read("out", "dependency")["models"]} == {2}
     assert {m["layers"]["encoder"] for m in read("out", "amplification")["models"]} == {2, 3}
-    assert html.count("data:image/svg+xml;base64,") == 7
+    assert html.count("data:image/svg+xml;base64,") == 9
     assert not re.search(r'(src|href)="(?!data:|#)', html)
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
 

@@ -3,12 +3,19 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import pytest
+import torch
 
 from admin_fairseq import cli
+from admin_fairseq.analysis.amplification import branch_matrices
+from admin_fairseq.analysis.bench import Subject
 from admin_fairseq.analysis.studies import training
 from admin_fairseq.analysis.studies.training import Runs
+from admin_fairseq.studies.options import Depth
+
+from .test_epochs import save
 
 LOG = "2026-11-23 00:36:24 | INFO | train_inner | epoch 001: loss={1}, nll_loss={1}, "
 LOG += "num_updates={0}, wall=3\n"
@@ -27,9 +34,9 @@ def sublayers(update):
         }
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = tmp_path / "a run"
+def watched_run(path):
+    """A run of four updates, two of them measured, and a validation."""
+    folder = Path(path)
     folder.mkdir()
     lines = [{"update": u, "sublayers": list(sublayers(u))} for u in (2, 4)]
     lines.append({"update": 4, "dependency": {"encoder": {"own": 0.3, "beta": [[1.0]]}}})
@@ -37,6 +44,11 @@ def run(tmp_path):
     text = LOG.format(2, 9.0) + LOG.format(4, "nan") + VALID.format(4, 8.5)
     (folder / "train.log").write_text(text)
     return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return watched_run(tmp_path / "a run")
 
 
 def test_a_run_is_read_with_its_losses(run):
@@ -87,3 +99,26 @@ def test_a_run_without_dynamics_is_told_in_one_line(run, tmp_path):
         with pytest.raises(SystemExit) as error:
             cli.main(["analyze", "training", str(folder), "-o", str(tmp_path / "out")])
         assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_epoch_checkpoints_give_a_histogram_for_each_epoch(run, data, bench, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    specimen = bench.put(Subject(("admin_transformer_tiny",)), Depth(1, 1))
+    words = ["analyze", "training", str(run), "--data", data, "--cpu", "-o"]
+    cli.main([*words, str(tmp_path / "none")])
+    assert "a run: no histograms, which need two epoch checkpoints" in capsys.readouterr().err
+    for epoch in (1, 2, 3):
+        save(specimen, run / f"checkpoint{epoch}.pt")
+        with torch.no_grad():
+            for weight in branch_matrices(specimen.model).values():
+                weight.mul_(1.5)
+    cli.main([*words, str(tmp_path / "out")])
+    assert "no histograms" not in capsys.readouterr().err
+    result = json.loads((tmp_path / "out" / "training.json").read_text())
+    epochs = result["runs"][0]["epochs"]
+    assert [epoch["number"] for epoch in epochs] == [1, 2]
+    rows = list(csv.DictReader((tmp_path / "out" / "training.csv").open(newline="")))[6:]
+    assert len(rows) == 2 * 16 and rows[0]["matrix"] == "encoder.layers.0.self_attn.k_proj.weight"
+    assert float(rows[16]["change"]) == pytest.approx(1.5 * float(rows[0]["change"]), rel=1e-4)
+    svg = (tmp_path / "out" / "training_epochs.svg").read_text()
+    assert "epoch 2" in svg and "a run, gradient" in svg and "a run, update" in svg

@@ -188,14 +188,13 @@ def _outputs(result: Result) -> Picture:
 
 def _histograms(result: Result) -> Picture:
     """Describe histograms of the norms of gradients and updates at the last update."""
-    middles = (10 ** ((BINS[1:] + BINS[:-1]) / 2)).tolist()
     panels = [
         Panel(
             f"{word} norms",
             f"relative {word} norm (largest matrix: 1)",
             "share of the matrices",
             [
-                Line(middles, _histogram(getattr(steps, key)[-1]), title, color, steps=True)
+                histogram(getattr(steps, key)[-1], title, color)
                 for color, title, steps in result.trained
             ],
             x_log=True,
@@ -206,10 +205,12 @@ def _histograms(result: Result) -> Picture:
     return Picture(f"Gradients and updates of all matrices at update {count}", panels, 2)
 
 
-def _histogram(norms: Sequence[float]) -> list[float]:
-    """Divide the norms by the largest; return the fraction that falls into each of ``BINS``."""
+def histogram(norms: Sequence[float], label: str, color: int, style: int = 0) -> Line:
+    """Divide the norms by the largest, and draw the share that falls into each of ``BINS``."""
     logs = np.log10(np.maximum(relative(norms), 10 ** BINS[0]))
-    return (np.histogram(logs, BINS)[0] / len(norms)).tolist()
+    shares = (np.histogram(logs, BINS)[0] / len(norms)).tolist()
+    middles = (10 ** ((BINS[1:] + BINS[:-1]) / 2)).tolist()
+    return Line(middles, shares, label, color, style, steps=True)
 
 
 def _layers(result: Result) -> Picture:

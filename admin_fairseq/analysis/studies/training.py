@@ -1,17 +1,24 @@
 """Study what happened inside models while they trained, from runs with --log-dynamics.
 
 Loss and Σ β_ii² over updates, runs side by side; for each run and stack, over depth and updates,
-the residual scale (ω or α), the gradient, and the update relative to the weights.
+the residual scale (ω or α), the gradient, and the update relative to the weights. From epoch
+checkpoints, the distribution of gradients and updates (Liu et al. 2020, Figure 5).
 """
 
 # no postponed annotations: fairseq's parser generator reads types
+import logging
 import math
 import os
-from dataclasses import dataclass
-from typing import Optional, Sequence
+from dataclasses import dataclass, field
+from typing import Iterator, Optional, Sequence
 
 from fairseq.dataclass import FairseqDataclass
 
+from admin_fairseq.analysis.bench import Bench
+from admin_fairseq.analysis.epochs import Epoch, epoch_checkpoints, measured_epochs
+from admin_fairseq.analysis.options import Conditions
+from admin_fairseq.analysis.studies.gradients import QUANTITIES as KINDS
+from admin_fairseq.analysis.studies.gradients import histogram
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.run_log import DYNAMICS, NAME
 from admin_fairseq.results.dynamics import Dynamics, SubLayer, read_dynamics
@@ -19,6 +26,8 @@ from admin_fairseq.results.logs import Point, read_log
 from admin_fairseq.studies.options import option
 from admin_fairseq.studies.pictures import HeatMap, Line, Panel, Picture
 from admin_fairseq.studies.study import Row, Study
+
+logger = logging.getLogger(__name__)
 
 STACKS = ("encoder", "decoder")
 
@@ -42,6 +51,13 @@ class Runs(FairseqDataclass):
         nargs="+",
         type=str,
     )
+    data: Optional[str] = option(
+        None,
+        "the folder that the runs were trained on: also draw how gradients and updates are "
+        "distributed after each epoch that has a checkpoint, on one of its batches",
+        metavar="DATA_BIN",
+    )
+    cpu: bool = option(False, "use the CPU even if there is a GPU")
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,7 @@ class WatchedRun:
     validation: list[tuple[int, float]]
     shares: list[Share]
     measured: list[Measured]
+    epochs: list[Epoch] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,28 @@ class Result:
 
 
 def _measure(options: Runs) -> Result:
-    """Read the runs' dynamics.jsonl and train.log; raise AdminError if one cannot be read."""
-    return Result([_watched(name, folder) for folder, name in _names(options.runs).items()])
+    """Read the runs' dynamics.jsonl and train.log, and with --data measure their epochs.
+
+    Raises AdminError if a file cannot be read, or if a checkpoint does not fit the data.
+    """
+    runs = {folder: _watched(name, folder) for folder, name in _names(options.runs).items()}
+    if options.data is not None:
+        bench = Bench(Conditions(data=options.data, cpu=options.cpu))
+        for folder, run in runs.items():
+            run.epochs[:] = _epochs(folder, bench)
+    return Result(list(runs.values()))
+
+
+def _epochs(folder: str, bench: Bench) -> list[Epoch]:
+    """Measure the epochs of a run; warn if there are too few checkpoints for one."""
+    checkpoints = epoch_checkpoints(folder)
+    if len(checkpoints) > 1:
+        return measured_epochs(checkpoints, bench)
+    logger.warning(
+        "%s: no histograms, which need two epoch checkpoints; train without --no-epoch-checkpoints",
+        folder,
+    )
+    return []
 
 
 def _names(folders: Sequence[str]) -> dict[str, str]:
@@ -143,12 +180,23 @@ def _relative_update(found: SubLayer) -> Optional[float]:
 
 
 def _rows(result: Result) -> list[Row]:
-    """Return the rows of the CSV file: one per run, update and sub-layer."""
-    return [{"run": run.name, **vars(found)} for run in result.runs for found in run.measured]
+    """Return the rows of the CSV file: per update and sub-layer, then per epoch and matrix."""
+    return [
+        {"run": run.name, **found}
+        for run in result.runs
+        for found in (*map(vars, run.measured), *_matrices(run.epochs))
+    ]
+
+
+def _matrices(epochs: Sequence[Epoch]) -> Iterator[Row]:
+    """Yield a row for each epoch and matrix."""
+    for epoch in epochs:
+        for name, gradient, update in zip(epoch.names, epoch.gradients, epoch.updates):
+            yield {"epoch": epoch.number, "matrix": name, "gradient": gradient, "change": update}
 
 
 def _draw(result: Result) -> dict[str, Picture]:
-    """Describe two pictures: the curves of all runs, and the heat maps of each run's stacks."""
+    """Describe the pictures: curves of all runs, heat maps of each run's stacks, histograms."""
     maps = [
         HeatMap(
             f"{run.name}, {stack}",
@@ -164,10 +212,38 @@ def _draw(result: Result) -> dict[str, Picture]:
         if found
         for quantity, label in QUANTITIES.items()
     ]
-    return {
+    pictures = {
         "training": Picture("Loss, and the branches' share Σ β_ii²", _curves(result), 2, False),
         "training_layers": Picture("Over depth and updates", maps, len(QUANTITIES)),
     }
+    panels = _histograms(result)
+    if panels:
+        caption = (
+            "Gradients on one batch after each epoch, and changes in the next, of all matrices"
+        )
+        pictures["training_epochs"] = Picture(caption, panels, min(len(panels), 4))
+    return pictures
+
+
+def _histograms(result: Result) -> list[Panel]:
+    """Describe a panel for each epoch: a line for each run and kind of norm."""
+    numbers = sorted({epoch.number for run in result.runs for epoch in run.epochs})
+    return [
+        Panel(
+            f"epoch {number}",
+            "relative norm (largest matrix: 1)",
+            "share of the matrices",
+            [
+                histogram(getattr(epoch, kind), f"{run.name}, {word}", color, style)
+                for color, run in enumerate(result.runs)
+                for epoch in run.epochs
+                if epoch.number == number
+                for style, (kind, word) in enumerate(KINDS.items())
+            ],
+            x_log=True,
+        )
+        for number in numbers
+    ]
 
 
 def _curves(result: Result) -> list[Panel]:
@@ -250,5 +326,5 @@ STUDY = Study(
     rows=_rows,
     draw=_draw,
     read=_read,
-    pictures=["training", "training_layers"],
+    pictures=["training", "training_layers", "training_epochs"],
 )

@@ -1,0 +1,74 @@
+"""Measure what every epoch of a training run changes, from its epoch checkpoints.
+
+For the weights W_i after epoch i: the norm of the gradient of each matrix of the layers on a fixed
+batch, without dropout, and of W_{i+1} − W_i (Liu et al. 2020, Figure 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+import torch
+from fairseq import checkpoint_utils
+from torch import Tensor
+from tqdm import tqdm
+
+from admin_fairseq.analysis.amplification import branch_matrices
+from admin_fairseq.analysis.bench import Bench, Subject
+from admin_fairseq.checkpoints.average import BY_EPOCH
+from admin_fairseq.errors import AdminError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Norms of the matrices ``names``, one number for each.
+
+    ``gradients`` are taken after epoch ``number``; ``updates`` are the changes from then to the
+    next checkpoint.
+    """
+
+    number: int
+    names: list[str]
+    gradients: list[float]
+    updates: list[float] = field(default_factory=list)
+
+
+def epoch_checkpoints(folder: str) -> dict[int, str]:
+    """Return epoch → the path of its checkpoint (checkpoint12.pt) in a run's folder, in order."""
+    paths = checkpoint_utils.checkpoint_paths(folder, BY_EPOCH, keep_match=True)
+    return {int(number): path for path, number in reversed(paths)}
+
+
+def measured_epochs(checkpoints: Mapping[int, str], bench: Bench) -> list[Epoch]:
+    """Measure the epochs between ``checkpoints`` of one run, on the bench's batch.
+
+    Shows a progress bar. Raises AdminError if a checkpoint cannot be read or is of another model
+    than the one before, or if the loss is not finite.
+    """
+    epochs: list[Epoch] = []
+    earlier: dict[str, Tensor] = {}
+    for number, path in tqdm(checkpoints.items(), unit="epoch", disable=None, leave=False):
+        specimen = bench.put(Subject(path=path))
+        matrices = branch_matrices(specimen.model)
+        weights = {name: weight.detach() for name, weight in matrices.items()}
+        if epochs:
+            epochs[-1].updates[:] = _changes(earlier, weights, path)
+        slopes = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
+        epochs.append(
+            Epoch(number, list(weights), [0.0 if g is None else _norm(g) for g in slopes])
+        )
+        earlier = weights
+    return epochs[:-1]
+
+
+def _changes(old: Mapping[str, Tensor], new: Mapping[str, Tensor], path: str) -> list[float]:
+    """Return the norms of the changes; raise AdminError if the models differ."""
+    if [(name, w.shape) for name, w in old.items()] != [(name, w.shape) for name, w in new.items()]:
+        raise AdminError(f"{path}: its layers are not those of the epoch checkpoint before it")
+    return [_norm(new[name] - weight) for name, weight in old.items()]
+
+
+def _norm(tensor: Tensor) -> float:
+    """Return the Euclidean norm."""
+    return float(tensor.norm())
