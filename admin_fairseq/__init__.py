@@ -1,7 +1,8 @@
 """Plugin of deep transformers for fairseq: ``fairseq-train --user-dir admin_fairseq``.
 
 Importing the package patches faults of fairseq (``repairs``, ``starting``), then registers the
-package's models, criterion, optimisers and learning-rate schedules with fairseq.
+package's models, criterion, optimisers and learning-rate schedules with fairseq. The functions for
+scripts (``load``, ``fold``, ``read_profile``, ``layer_dependency``) are explained in ``api``.
 """
 
 import logging
@@ -63,10 +64,21 @@ for repair in (
 ):
     repair.apply()
 
+from admin_fairseq.api import (  # noqa: E402
+    AdminError,
+    Profile,
+    fold,
+    layer_dependency,
+    load,
+    read_profile,
+)
 from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401
 from admin_fairseq.lr_scheduler import inverse_sqrt_nowarmup, linear  # noqa: E402, F401
 from admin_fairseq.models import language_model, transformer  # noqa: E402, F401
 from admin_fairseq.optim import adam_fused, novograd, radam  # noqa: E402, F401
+
+__all__ = ["AdminError", "Profile", "fold", "layer_dependency", "load", "read_profile"]
+__version__ = "0.1.0"
 
 
 def _paths_of_user_dir() -> list[str]:

@@ -87,7 +87,7 @@ setup_venv() {
     local extras=$1 python stamp
     [ -z "${NO_INSTALL:-}" ] || return 0
     export PATH=$venv/bin:$PATH
-    stamp=$venv/.installed-$extras-$(cat "$root/setup.py" "$root/constraints.txt" | cksum | cut -d' ' -f1)
+    stamp=$venv/.installed-$extras-$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum | cut -d' ' -f1)
     [ -e "$stamp" ] && return
     exec 9>"$root/.venv.lock"
     flock 9 # so that only one script installs at a time

@@ -33,11 +33,14 @@ from admin_fairseq.checkpoints.storage import (
     Weights,
     check_weights,
     model_options,
+    read_checkpoint,
     run_options,
     without_training_state,
+    write_checkpoint,
 )
 from admin_fairseq.config import CONFIGS, PLUGIN_OPTIONS
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
+from admin_fairseq.files import refuse_to_overwrite
 from admin_fairseq.schemes import LAYER_NORMS
 
 ModelOptions = dict[str, Any]
@@ -104,6 +107,27 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         cfg["common"]["user_dir"] = None  # the plugin is no longer needed
     stock = {**without_training_state(state), "args": None, "cfg": cfg, "model": folded.weights}
     return stock, folded.changes
+
+
+def fold_file(source: str, target: str, check: bool = False, force: bool = False) -> list[str]:
+    """Fold the checkpoint in the file ``source`` and write the result to ``target``.
+
+    With ``check``, random sentences run through both models, and the result is written only if they
+    agree; ``force`` replaces a file. Returns lines that describe what folding changed. Raises
+    AdminError if a file cannot be read or written, or if the model has no exact equivalent.
+    """
+    refuse_to_overwrite(target, force)
+    state = read_checkpoint(source)
+    with blaming(source):
+        stock, lines = fold_checkpoint(state)
+        lines = lines or ["nothing to fold: this is a stock transformer already"]
+        if check:
+            difference = f"{difference_made(state, stock):.2g}"
+            lines.append(
+                f"largest difference in log-probabilities on random sentences: {difference}"
+            )
+    write_checkpoint(stock, target, force)
+    return lines
 
 
 def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
@@ -324,7 +348,7 @@ class _Folding:
         self.weights[name] = scaled
 
 
-def check(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
+def difference_made(state: Mapping[str, Any], stock: Mapping[str, Any]) -> float:
     """Return the largest difference that folding made in log-probabilities of random sentences.
 
     ``state`` is the checkpoint before folding, ``stock`` the folded one. Raises AdminError if the

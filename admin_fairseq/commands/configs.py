@@ -14,20 +14,31 @@ from admin_fairseq.recipes.rows import MADE, config_files
 
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="DIR", help="folder to write to, for --config-dir of fairseq-hydra-train"
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        help="folder to write to, for --config-dir of fairseq-hydra-train (default: one in the "
+        "user's cache, $XDG_CACHE_HOME or ~/.cache, whose path is printed, as in "
+        'fairseq-hydra-train --config-dir "$(admin-fairseq configs)")',
     )
 
 
 def _run(args: Namespace) -> Iterable[str]:
     """Write all configuration files; raise AdminError, before writing, if one would replace a file
     that this command has not made."""
-    files = config_files()
+    files, folder = config_files(), args.folder or _cache()
     for name in files:
-        path = os.path.join(args.folder, name)
+        path = os.path.join(folder, name)
         if os.path.lexists(path) and MADE not in read_text(path):
             raise AdminError(f"{path}: not made by this command; move it, or choose another folder")
-    write_all({name: text.encode() for name, text in files.items()}, args.folder, force=True)
-    return [f"wrote {len(files)} files below {args.folder}"]
+    write_all({name: text.encode() for name, text in files.items()}, folder, force=True)
+    return [f"wrote {len(files)} files below {folder}" if args.folder else folder]
+
+
+def _cache() -> str:
+    """Return the folder for these files in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(cache, "admin-fairseq", "configs")
 
 
 COMMAND = Command(_add_options, _run)

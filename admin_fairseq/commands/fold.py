@@ -6,11 +6,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
-from admin_fairseq.checkpoints import fold
-from admin_fairseq.checkpoints.storage import read_checkpoint, write_checkpoint
+from admin_fairseq.checkpoints.fold import fold_file
 from admin_fairseq.commands.command import Command, add_force
-from admin_fairseq.errors import blaming
-from admin_fairseq.files import refuse_to_overwrite
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -25,17 +22,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    refuse_to_overwrite(args.output, args.force)
-    state = read_checkpoint(args.input)
-    with blaming(args.input):
-        stock, lines = fold.fold_checkpoint(state)
-    if not lines:
-        lines = ["nothing to fold: this is a stock transformer already"]
-    if args.check:
-        with blaming(args.input):
-            difference = fold.check(state, stock)
-        lines += [f"largest difference in log-probabilities on random sentences: {difference:.2g}"]
-    write_checkpoint(stock, args.output, args.force)
+    lines = fold_file(args.input, args.output, args.check, args.force)
     return [*lines, f"wrote {args.output}, for fairseq without this plugin"]
 
 

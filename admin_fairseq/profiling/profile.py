@@ -125,7 +125,7 @@ def _check_depths(profiled: list[Site], wanted: list[Site]) -> None:
         )
 
 
-def read_profile(path: str, sites: Iterable[Site]) -> Profile:
+def read_profile(path: str, sites: Iterable[Site] = ()) -> Profile:
     """Read a profile from JSON, or from the text of the original Admin release.
 
     The lines of that text name no sub-layers: they follow ``sites``, the model's. Raises AdminError

@@ -286,5 +286,5 @@ def read_run(folder: str) -> Run:
 
 def _read_profile(path: str) -> dict[str, Any]:
     """Read from profile.json how the profile (per-layer variances) was measured."""
-    profile = read_profile(path, ())
+    profile = read_profile(path)
     return {"path": path, "measurement": profile.measurement, "packages": profile.packages}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.checkpoints import building, compare
-from admin_fairseq.checkpoints.fold import check, fold, fold_checkpoint
+from admin_fairseq.checkpoints.fold import difference_made, fold, fold_checkpoint
 from admin_fairseq.config import PLUGIN_OPTIONS, AdminTransformerConfig, PluginOptions, resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
@@ -305,7 +305,7 @@ def test_a_folded_checkpoint_needs_nothing_of_the_plugin(checkpoint):
     assert "last_optimizer_state" not in stock
     assert stock["optimizer_history"] == [{"num_updates": 7}]
     assert changes
-    assert check(state, stock) <= 1e-10
+    assert difference_made(state, stock) <= 1e-10
     assert fold_checkpoint(stock) == (stock, [])
 
 
@@ -364,7 +364,7 @@ def test_check_refuses_a_model_that_differs(checkpoint):
     weights = stock["model"]
     weights["encoder.layers.0.fc1.bias"] = weights["encoder.layers.0.fc1.bias"] + 0.5
     with pytest.raises(AdminError, match=r"^the folded model differs by 0\.\d+"):
-        check(state, stock)
+        difference_made(state, stock)
 
 
 @pytest.mark.parametrize("init_type", [name for name in SCHEMES if name not in FOLDING])

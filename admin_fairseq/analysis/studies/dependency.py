@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Mapping
 
 import torch
+from fairseq.models import BaseFairseqModel
 
-from admin_fairseq.analysis.bench import Specimen
 from admin_fairseq.analysis.options import Models
 from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.hooks.dependency import dependencies
 from admin_fairseq.hooks.trace import traced
+from admin_fairseq.hooks.variances import real_tokens
 from admin_fairseq.studies.pictures import HeatMap, Picture
 from admin_fairseq.studies.study import Row, Study
 
@@ -59,20 +60,26 @@ class Result:
 def _measure(options: Models) -> Result:
     """Measure layer dependency β in every model; raises AdminError if a model is unsuitable."""
     models = [
-        DependencyModel(**about, stacks=_stacks(specimen))
+        DependencyModel(**about, stacks=layer_dependency(specimen.model, specimen.batch))
         for about, specimen in specimens(options, "dependency")
     ]
     return Result(options.conditions.plain, models)
 
 
 @torch.no_grad()
-def _stacks(specimen: Specimen) -> dict[str, StackDependency]:
-    """Run a model on its batch, and compute layer dependency β in each of its stacks."""
-    with traced(specimen.model) as trace:
-        specimen.model(**specimen.batch["net_input"], features_only=True)
+def layer_dependency(
+    model: BaseFairseqModel, batch: Mapping[str, Any]
+) -> dict[str, StackDependency]:
+    """Run a transformer on a batch of fairseq's, and compute β in each of its stacks.
+
+    The model, ours or fairseq's own, should be in eval mode and in float32. Returns stack (encoder,
+    decoder) → β. Raises AdminError if a sub-layer's output is not the sum of its branches.
+    """
+    with traced(model) as trace:
+        model(**batch["net_input"], features_only=True)
     found = {}
     for name, stack in trace.items():
-        beta = dependencies(stack, specimen.real(name))
+        beta = dependencies(stack, real_tokens(model, name, batch))
         squares = beta.square()
         found[name] = StackDependency(
             sublayers=[
