@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Iterable, Optional
 
 from admin_fairseq.commands.command import Command, add_force, finite, positive
-from admin_fairseq.errors import AdminError, printable, shortened
+from admin_fairseq.errors import AdminError, blaming, printable, shortened
 from admin_fairseq.files import refuse_to_overwrite
 from admin_fairseq.results.evaluation import Evaluation
 from admin_fairseq.results.references import (
@@ -70,7 +70,7 @@ def _run(args: Namespace) -> Iterable[str]:
     )
     bleu, chrf = references.bleu(hypotheses), references.chrf(hypotheses)
     found = [f"{kind}: {s.score:.2f}  {s.signature}" for kind, s in {**bleu, "chrF2": chrf}.items()]
-    if args.baseline:
+    if args.baseline is not None:
         found.append(_compared(references, hypotheses, args.baseline))
     if args.output:
         evaluation = Evaluation(
@@ -90,9 +90,11 @@ def _compared(references: References, hypotheses: list[str], path: str) -> str:
     """Describe how the detokenised BLEU differs from that of the translations in the file ``path``,
     and how significantly."""
     baseline = read_translations(path)
-    new, old = (references.bleu(system)["detokenised"].score for system in (hypotheses, baseline))
+    with blaming(path):
+        old = references.bleu(baseline)["detokenised"].score
+    new = references.bleu(hypotheses)["detokenised"].score
     p = references.p_value(hypotheses, baseline)
-    return f"detokenised, against {path}: {new - old:+.2f}, p = {p:.4f} ({BOOTSTRAP})"
+    return f"detokenised: {new:.2f}, {new - old:+.2f} against {path}, p = {p:.4f} ({BOOTSTRAP})"
 
 
 def _name(given: Optional[str]) -> Optional[str]:

@@ -24,6 +24,7 @@ from admin_fairseq.files import open_regular
 LARGEST = 256 << 20  # the most bytes of a log: enough for a line for each of a million updates
 LONGEST_LINE = 1 << 18  # characters; the line of the configuration has some 20,000
 SPAN = 5.0  # seconds over which an update is timed
+LONGEST = 1e9  # seconds, some thirty years; what took longer is no time
 LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # the largest float32, in which fairseq computes losses
 
 # "2026-11-23 00:36:24 | INFO | valid | ..." or hydra's "[2026-11-23 00:37:26,066][valid][INFO] - "
@@ -95,16 +96,20 @@ class Log:
         for point in self.training:
             if first is None or point.start != first.start:
                 first = point
-            elif SPAN <= point.wall - first.wall < math.inf:
+            elif SPAN <= point.wall - first.wall < LONGEST:
                 times.append((point.wall - first.wall) / (point.update - first.update))
                 first = point
         return statistics.median(times) if times else None
 
     @property
     def hours(self) -> Optional[float]:
-        """The time of all updates in hours, without validations; None for a very short run."""
+        """The time of the updates that the log has, in hours; None for a very short run."""
         seconds = self.seconds_per_update
-        return None if seconds is None else seconds * self.updates / 3600
+        if seconds is None:
+            return None
+        first, second, *_ = (point.update for point in self.training)
+        before = min(first, second - first)  # updates whose mean loss is the first point
+        return seconds * (self.training[-1].update - first + before) / 3600
 
 
 def read_log(path: str) -> Log:

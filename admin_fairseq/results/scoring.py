@@ -8,8 +8,10 @@ compared across papers.
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Iterator, Sequence, Union
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
@@ -20,7 +22,8 @@ from admin_fairseq.results.evaluation import Score
 _HYPHEN = re.compile(r"(\S)-(\S)")
 
 SAMPLES = 1000
-BOOTSTRAP = f"sacreBLEU's paired bootstrap with {SAMPLES:,} samples"
+SEED = "12345"  # sacreBLEU's default
+BOOTSTRAP = f"sacreBLEU's paired bootstrap with {SAMPLES:,} samples, seed {SEED}"
 MOST_COMPARED = 20_000
 """The most sentences of a bootstrap, which needs 80 kB of memory for each of them."""
 
@@ -80,11 +83,28 @@ def p_value(
         )
     systems: list[tuple[str, Sequence[str]]] = [("baseline", baseline), ("system", hypotheses)]
     metrics = {"BLEU": BLEU(lowercase=lowercase, force=True)}
-    test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=SAMPLES)
-    results: Any = test()[1]["BLEU"]
+    with _seeded():
+        test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=SAMPLES)
+        results: Any = test()[1]["BLEU"]
     theirs, ours = results
     # sacreBLEU counts differences above the real one, so that equal scores would get 1 / 1001
     return 1.0 if ours.score == theirs.score else ours.p_value
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Let sacreBLEU, which reads its seed from the environment, use ``SEED`` whatever stands there.
+
+    A comparison then always gives the same number.
+    """
+    given = os.environ.get("SACREBLEU_SEED")
+    os.environ["SACREBLEU_SEED"] = SEED
+    try:
+        yield
+    finally:
+        del os.environ["SACREBLEU_SEED"]
+        if given is not None:
+            os.environ["SACREBLEU_SEED"] = given
 
 
 def tokenised(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

@@ -46,6 +46,9 @@ def summary(values: Iterable[Optional[float]]) -> Optional[Number]:
     return Number(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
+Value = Union[str, Number, None]
+
+
 @dataclass
 class Row:
     """A row of the table: runs that differ only in their seed, paths, logging and devices."""
@@ -64,28 +67,47 @@ class Row:
 
     def mean(self, value: Callable[[Run], Optional[float]]) -> Optional[Number]:
         """Average ``value`` over the runs that did not diverge, or over all if all diverged."""
-        sound = [run for run in self.runs if run.verdict != "diverged"]
-        return summary(map(value, sound or self.runs))
+        return summary(map(value, self._sound))
+
+    @property
+    def _sound(self) -> list[Run]:
+        """The runs that did not diverge; all, if all did."""
+        return [run for run in self.runs if run.verdict != "diverged"] or self.runs
 
     def score(self, kind: str) -> Optional[Number]:
         """Average a kind of score over the runs that did not diverge."""
         return summary(run.score(kind) for run in self.runs if run.verdict != "diverged")
 
     @property
-    def updates_to_baseline(self) -> Optional[Number]:
-        """The updates until the validation loss is as low as the baseline's lowest."""
+    def updates_to_baseline(self) -> Value:
+        """The updates until the validation loss is as low as the baseline's lowest, or how many of
+        the runs reach it at all."""
         lowest = self.baseline and self.baseline.mean(lambda run: run.best and run.best.loss)
-        return self.mean(lambda run: run.updates_to(lowest.mean)) if lowest else None
+        if not lowest:
+            return None
+        updates = [run.updates_to(lowest.mean) for run in self._sound]
+        missing = updates.count(None)
+        if not missing:
+            return summary(updates)
+        return f"reached by {len(updates) - missing} of {len(updates)}"
 
     @cached_property
     def p_values(self) -> str:
-        """The significance of the difference to the baseline in BLEU, a number for each seed."""
+        """The significance of the difference to the baseline in BLEU, of runs with equal seeds that
+        did not diverge; with the seed, if the row has several."""
         if self.baseline is None or self.baseline is self:
             return ""
-        theirs = {run.seed: run for run in self.baseline.runs}
-        pairs = ((run, theirs[run.seed]) for run in self.runs if run.seed in theirs)
-        found = (significance(run, other) for run, other in pairs)
-        return " ".join(f"{p:.3f}" for p in found if p is not None)
+        pairs = [
+            (run, other)
+            for run in self.runs
+            for other in self.baseline.runs
+            if run.seed == other.seed and "diverged" not in (run.verdict, other.verdict)
+        ]
+        found = [(run.seed, significance(run, other)) for run, other in pairs]
+        several = len(self.runs) > 1 or len(found) > 1
+        return ", ".join(
+            (f"seed {seed}: " if several else "") + f"{p:.3f}" for seed, p in found if p is not None
+        )
 
     @property
     def published(self) -> Optional[dict[str, Any]]:
@@ -102,9 +124,6 @@ class Row:
         return ", ".join(
             f"{counts[name]} of {len(self.runs)} {name}" for name in VERDICTS if counts[name]
         )
-
-
-Value = Union[str, Number, None]
 
 
 class Column(NamedTuple):
@@ -260,9 +279,10 @@ def _about(baselines: Sequence[str]) -> list[str]:
     """Return the notes on the columns that compare with a baseline."""
     return [
         f"Baseline: {', '.join(baselines)}, at the same data set and depth. Updates to baseline: "
-        "until the validation loss is as low as its lowest. p: how probable so large a difference "
-        f"in detokenised BLEU is between equally good systems, for each seed ({BOOTSTRAP}); empty "
-        "where the translations (test.hyp) or the prepared data are missing."
+        "until the validation loss is as low as its lowest (mean over its seeds). p: how probable "
+        "so large a difference in detokenised BLEU is between equally good systems, of runs with "
+        f"equal seeds ({BOOTSTRAP}); empty where the translations (test.hyp) or the prepared data "
+        "are missing."
     ]
 
 

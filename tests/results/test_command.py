@@ -27,6 +27,13 @@ def test_table_is_printed(make, capsys):
     ]
 
 
+def test_a_baseline_is_passed_on(make, capsys):
+    make("a")
+    make("b", log_of([12.5, 8.0, 4.0], init_type="tfixup"))
+    cli.main(["results", make.folder, "--baseline", "tfixup"])
+    assert "updates to baseline" in capsys.readouterr().out
+
+
 def test_files_are_written(make, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     make("a")

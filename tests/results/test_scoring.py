@@ -10,6 +10,7 @@ from sacrebleu import corpus_bleu, corpus_chrf
 from admin_fairseq import cli
 from admin_fairseq.errors import AdminError
 from admin_fairseq.results.evaluation import read_evaluation
+from admin_fairseq.results.references import read_references
 from admin_fairseq.results.scoring import _split, bleu, compound_split, p_value, tokenised
 
 REFERENCES = [
@@ -200,7 +201,40 @@ def test_equal_systems_do_not_differ(data, tmp_path, capsys):
     (tmp_path / "other").write_text("".join(f"{line}\n" for line in lines))
     score(data, tmp_path, lines, "--baseline", str(tmp_path / "other"))
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"detokenised, against {tmp_path / 'other'}: +0.00, p = 1.0000 (sacreBL")
+    assert f", +0.00 against {tmp_path / 'other'}, p = 1.0000 (sacreBLEU's" in last
+
+
+def test_a_difference_has_its_sign_and_is_of_plain_text_in_the_datas_case(data, tmp_path, capsys):
+    worse, better = (
+        "It &apos;s a well @-@ known home , he said .",
+        "IT &apos;S a well @-@ known house .",
+    )
+    (tmp_path / "other").write_text(f"{worse}\n" * 2)
+    made = json.loads((data / "prepared.json").read_text())
+    (data / "prepared.json").write_text(json.dumps({**made, "lowercase": True}))
+    score(data, tmp_path, ["It &apos;s a WELL @-@ known house , he said ."] * 2)
+    assert "chrF2: 100.00" in capsys.readouterr().out
+    references = read_references(str(data))
+    plain = references.plain([worse, better])
+    assert plain == ["It's a well-known home, he said.", "IT'S a well-known house."]
+    how = {"lowercase": True}
+    expected = p_value(plain, plain[::-1], references.text, **how)
+    assert references.p_value([worse, better], [better, worse]) == expected
+    score(data, tmp_path, [better] * 2, "--baseline", str(tmp_path / "other"))
+    *_, last = capsys.readouterr().out.splitlines()
+    old = references.bleu([worse] * 2)["detokenised"].score
+    ours = references.bleu([better] * 2)["detokenised"].score
+    assert last.startswith(f"detokenised: {ours:.2f}, {ours - old:+.2f} against ")
+
+
+@pytest.mark.parametrize("seed", ["abc", "0", "none", ""])
+def test_a_comparison_gives_one_number_whatever_the_environment(seed, monkeypatch):
+    references = [f"the {i} old houses stand by river {i * i} and wait ." for i in range(60)]
+    systems = worse(references, 3), worse(references, 4)
+    expected = p_value(*systems, references)
+    monkeypatch.setenv("SACREBLEU_SEED", seed)
+    assert p_value(*systems, references) == expected
+    assert os.environ["SACREBLEU_SEED"] == seed
 
 
 def test_a_bootstrap_is_bounded_and_needs_two_whole_systems(data, tmp_path):

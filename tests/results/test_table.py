@@ -2,7 +2,9 @@ import csv
 import io
 import json
 import math
+import re
 import statistics
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,6 +17,7 @@ from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.logs import parse
 from admin_fairseq.results.runs import VERDICTS, Run
 from admin_fairseq.results.scoring import p_value
+from admin_fairseq.results.significance import significance
 from admin_fairseq.results.table import (
     COLUMNS,
     FORMATS,
@@ -240,14 +243,52 @@ def test_other_rows_are_compared_with_a_baseline(tmp_path):
     ]
     base, other = table_of(*runs, baseline="tfixup")
     # its lowest loss on average, 5.375, is reached at update 150, and by the second seed never
-    assert (base["updates to baseline"], base["p"]) == ("150", "")
+    assert (base["updates to baseline"], base["p"]) == ("reached by 1 of 2", "")
     assert other["updates to baseline"] == "150±1"
     expected = p_value(*([words(n) for n in (40, 10)]), words(0))
-    assert other["p"] == f"{expected:.3f}"  # of seed 1 alone
+    assert other["p"] == f"seed 1: {expected:.3f}"
     assert "updates to baseline" not in table_of(*runs)[0]
     assert "Baseline: tfixup, at the same" in as_text(rows_of(runs, baseline="tfixup"))
-    (tmp_path / "preln1" / "test.hyp").unlink()
+    (tmp_path / "data" / "prepared.json").unlink()
     assert "p" not in table_of(*runs, baseline="tfixup")[0]
+    alone = table_of(runs[2], runs[0], baseline="tfixup")[0]
+    assert alone["updates to baseline"] == "149"  # as low is low enough
+
+
+def test_runs_are_compared_on_one_test_set_and_sound_ones_only(tmp_path):
+    runs = [
+        translated_run(tmp_path, "tfixup", 1, valid=(5.5,), wrong=10),
+        translated_run(tmp_path, "preln", 1, valid=(5.5,), wrong=40),
+    ]
+    assert table_of(*runs, baseline="tfixup")[1]["p"]
+    other = tmp_path / "elsewhere" / "data"
+    other.mkdir(parents=True)
+    for name in ("prepared.json", "test.raw.en"):
+        (other / name).write_bytes((tmp_path / "data" / name).read_bytes())
+    runs[1].log.config["task"]["data"] = f"{other}/bin"
+    assert table_of(*runs, baseline="tfixup")[1]["p"]  # a copy
+    (other / "test.raw.en").write_text("".join(f"{line} .\n" for line in words(0)))
+    assert significance(runs[1], runs[0]) is None
+    runs[1].log.config["task"]["data"] = f"{tmp_path}/data/bin"
+    runs[1].log.overflowed = True
+    del runs[1].verdict  # as it was before
+    assert "p" not in table_of(*runs, baseline="tfixup")[1]
+
+
+def test_a_baseline_is_of_the_same_data_and_depth():
+    runs = [run_of(init_type="tfixup", layers=n) for n in (6, 12)]
+    runs += [run_of(init_type="preln", layers=n) for n in (6, 12, 18)]
+    rows = rows_of(runs, baseline="tfixup")
+    depths = [(row.first.depth, row.baseline and row.baseline.first.depth) for row in rows]
+    assert all(other in (depth, None) for depth, other in depths)
+    assert [other for depth, other in depths if depth == "18L-18L"] == [None]
+
+
+def test_chrf_has_its_column():
+    run = run_of(bleu=30.0)
+    run.evaluation = replace(run.evaluation, chrf=Score(55.5, "nc:6"))
+    assert table_of(run)[0]["chrF2"] == "55.50"
+    assert "Signature, chrF2: nc:6" in as_text(rows_of([run]))
 
 
 def words(wrong):
@@ -286,3 +327,7 @@ def test_hours_are_those_of_all_updates():
     lines = log_of().splitlines(keepends=True)
     run = Run("folder", parse(lines))
     assert run.log.hours == run.log.seconds_per_update * 150 / 3600 > 0
+    later = partial(re.sub, "num_updates=([0-9]+)", lambda m: f"num_updates={int(m[1]) + 9000}")
+    late = list(map(later, lines))  # a log that begins with a resumption
+    assert parse(late).hours == pytest.approx(run.log.hours)
+    assert parse(lines[:2]).hours is None
