@@ -1,9 +1,9 @@
 """Log what happens inside a model while it trains (--log-dynamics N): dynamics.jsonl in --save-dir.
 
 Every N updates, for each residual sub-layer: its scale (Admin's ω, or the α of a gated branch), the
-variances of its input and branch before the update, and the norms of its weights, of their gradient
-and of their change. At every validation: the layer dependency β (Liu et al. 2020, section 4.1) in
-the first validation batch.
+variances of its input and branch before the update, and the norms of its weights (without that
+scale), of their gradient and of their change. At every validation: the layer dependency β (Liu et
+al. 2020, section 4.1) in the first validation batch.
 
 The same numbers, but for β itself, go to TensorBoard, Weights & Biases and the like, where
 fairseq's own options ask for them.
@@ -200,7 +200,9 @@ def _by_owner(names: list[str], *norms: list[Tensor]) -> dict[Optional[Site], _N
     squares: dict[Optional[Site], list[float]] = {}
     table = torch.stack([torch.stack(kind).double().square().cpu() for kind in norms], dim=1)
     for name, row in zip(names, table.tolist()):
-        sums = squares.setdefault(_owner(name), [0.0, 0.0, 0.0])
+        # ω is far larger than a layer's other weights, and has an entry of its own (scale)
+        owner = None if ".residuals." in name else _owner(name)
+        sums = squares.setdefault(owner, [0.0, 0.0, 0.0])
         sums[:] = map(sum, zip(sums, row))
     return {owner: _Norms(*map(math.sqrt, sums)) for owner, sums in squares.items()}
 
@@ -315,6 +317,7 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
     The part before the slash is what TensorBoard and the like group charts by.
     """
     found = {f"own/{name}": part["own"] for name, part in line.get("dependency", {}).items()}
+    found.update({f"{name}/others": norm for name, norm in line.get("others", {}).items()})
     for measured in line.get("sublayers", ()):
         site = ".".join(str(measured[part]) for part in Site._fields)
         scale = measured["scale"] or {}

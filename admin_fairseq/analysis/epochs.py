@@ -6,6 +6,7 @@ batch, without dropout, and of W_{i+1} − W_i (Liu et al. 2020, Figure 5).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Mapping
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from admin_fairseq.analysis.amplification import branch_matrices
 from admin_fairseq.analysis.bench import Bench, Subject
 from admin_fairseq.checkpoints.average import BY_EPOCH
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,28 @@ def measured_epochs(checkpoints: Mapping[int, str], bench: Bench) -> list[Epoch]
     earlier: dict[str, Tensor] = {}
     for number, path in tqdm(checkpoints.items(), unit="epoch", disable=None, leave=False):
         specimen = bench.put(Subject(path=path))
-        matrices = branch_matrices(specimen.model)
-        weights = {name: weight.detach() for name, weight in matrices.items()}
-        if epochs:
-            epochs[-1].updates[:] = _changes(earlier, weights, path)
-        slopes = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
-        epochs.append(
-            Epoch(number, list(weights), [0.0 if g is None else _norm(g) for g in slopes])
-        )
+        with blaming(path):
+            matrices = branch_matrices(specimen.model)
+            weights = {name: weight.detach() for name, weight in matrices.items()}
+            if epochs:
+                epochs[-1].updates[:] = _changes(earlier, weights)
+            found = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
+            gradients = [0.0 if gradient is None else _norm(gradient) for gradient in found]
+        epochs.append(Epoch(number, list(weights), gradients))
         earlier = weights
     return epochs[:-1]
 
 
-def _changes(old: Mapping[str, Tensor], new: Mapping[str, Tensor], path: str) -> list[float]:
+def _changes(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> list[float]:
     """Return the norms of the changes; raise AdminError if the models differ."""
     if [(name, w.shape) for name, w in old.items()] != [(name, w.shape) for name, w in new.items()]:
-        raise AdminError(f"{path}: its layers are not those of the epoch checkpoint before it")
+        raise AdminError("its layers are not those of the epoch checkpoint before it")
     return [_norm(new[name] - weight) for name, weight in old.items()]
 
 
 def _norm(tensor: Tensor) -> float:
-    """Return the Euclidean norm."""
-    return float(tensor.norm())
+    """Return the Euclidean norm; raise AdminError if it is not finite."""
+    norm = float(tensor.norm())
+    if not math.isfinite(norm):
+        raise AdminError("weights or gradients are too large for their norms")
+    return norm

@@ -38,6 +38,7 @@ def _parts(options: Options) -> dict[str, FairseqDataclass]:
     """Return the options of each study in the report, by the study's name."""
     usual = depth(ONE_DEPTH)
     at = options.at_depth or ((usual if usual in options.depths else options.depths[-1]),)
+    training.check_runs(options.runs)  # before the other studies, which take minutes
     shown = options.conditions
     watched = training.Runs(runs=tuple(options.runs), data=shown.data, cpu=shown.cpu)
     return {

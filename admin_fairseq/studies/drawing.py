@@ -234,8 +234,8 @@ def _row(axes: Axes) -> int:
 
 def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage:
     """Draw one heat map in the colours of ``scale``; returns the image."""
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+    for axis, ticks in ((axes.xaxis, 5), (axes.yaxis, 9)):  # more would touch each other
+        axis.set_major_locator(MaxNLocator(ticks, integer=True))
     return axes.imshow(
         _numbers(heat_map.values),
         cmap=HEAT,

@@ -58,3 +58,11 @@ def test_checkpoints_of_different_models_are_told_apart(run, bench):
     save(bench.put(Subject(("admin_transformer_tiny",)), Depth(2, 1)), run / "checkpoint9.pt")
     with pytest.raises(AdminError, match=r"checkpoint9\.pt: its layers are not those of"):
         measured_epochs(epoch_checkpoints(str(run)), bench)
+
+
+def test_weights_beyond_a_norm_are_told_with_their_file(run, bench):
+    state = torch.load(run / "checkpoint9.pt", weights_only=False)
+    state["model"][FC1][0, 0] = 1e30
+    torch.save(state, run / "checkpoint9.pt")
+    with pytest.raises(AdminError, match=r"checkpoint9\.pt: "):
+        measured_epochs(epoch_checkpoints(str(run)), bench)

@@ -76,7 +76,7 @@ def test_heat_maps_have_a_row_for_each_sublayer_and_a_column_for_each_update(run
     ]
     scales = named["a run, encoder", "log₁₀ of the mean "]
     assert [row[0] for row in scales] == [pytest.approx(math.log10(2)), pytest.approx(1)]
-    assert math.isnan(named["a run, decoder", "log₁₀ of the mean "][0][0])
+    assert math.isnan(named["a run, decoder: none", "log₁₀ of the mean "][0][0])
 
 
 def test_the_command_writes_all_and_tells_the_ends_of_each_stack(run, tmp_path, capsys):
@@ -122,3 +122,20 @@ def test_epoch_checkpoints_give_a_histogram_for_each_epoch(run, data, bench, tmp
     assert float(rows[16]["change"]) == pytest.approx(1.5 * float(rows[0]["change"]), rel=1e-4)
     svg = (tmp_path / "out" / "training_epochs.svg").read_text()
     assert "epoch 2" in svg and "a run, gradient" in svg and "a run, update" in svg
+
+
+def test_ratios_that_no_number_holds_are_unknown(run, tmp_path):
+    path = run / "dynamics.jsonl"
+    path.write_text(
+        path.read_text().replace('"update": 0.4', '"update": 1e308').replace("4.0", "1e-308")
+    )
+    (found,) = training._measure(Runs(runs=(str(run),))).runs
+    assert {one.relative_update for one in found.measured} == {None}
+
+
+def test_wrong_folders_are_told_before_anything_is_measured(run, data, tmp_path):
+    words = ["--cpu", "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="nodata: no such folder"):
+        cli.main(["analyze", "training", str(run), "--data", "nodata", *words])
+    with pytest.raises(SystemExit, match=r"nope: no dynamics\.jsonl; train with --log-dynamics"):
+        cli.main(["analyze", "report", "--data", data, "--runs", "nope", *words])

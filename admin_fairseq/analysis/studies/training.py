@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Iterator, Optional, Sequence
 
 from fairseq.dataclass import FairseqDataclass
@@ -110,6 +111,8 @@ def _measure(options: Runs) -> Result:
     """
     runs = {folder: _watched(name, folder) for folder, name in _names(options.runs).items()}
     if options.data is not None:
+        if not os.path.isdir(options.data):
+            raise AdminError(f"{options.data}: no such folder")
         bench = Bench(Conditions(data=options.data, cpu=options.cpu))
         for folder, run in runs.items():
             run.epochs[:] = _epochs(folder, bench)
@@ -128,6 +131,13 @@ def _epochs(folder: str, bench: Bench) -> list[Epoch]:
     return []
 
 
+def check_runs(folders: Sequence[str]) -> None:
+    """Raise AdminError if one of the folders has no dynamics; takes no time."""
+    for folder in folders:
+        if not os.path.isfile(os.path.join(folder, DYNAMICS)):
+            raise AdminError(f"{folder}: no {DYNAMICS}; train with --log-dynamics")
+
+
 def _names(folders: Sequence[str]) -> dict[str, str]:
     """Return folder → a title: its name or, if not unique, the whole path."""
     short = {folder: os.path.basename(os.path.abspath(folder)) for folder in folders}
@@ -137,7 +147,7 @@ def _names(folders: Sequence[str]) -> dict[str, str]:
 def _watched(name: str, folder: str) -> WatchedRun:
     """Read one run."""
     dynamics = read_dynamics(os.path.join(folder, DYNAMICS))
-    if not dynamics.updates:
+    if not any(dynamics.updates.values()):
         raise AdminError(f"{folder}: {DYNAMICS} has no update yet")
     log = read_log(os.path.join(folder, NAME))
     return WatchedRun(
@@ -176,7 +186,10 @@ def _all(dynamics: Dynamics) -> list[Measured]:
 
 def _relative_update(found: SubLayer) -> Optional[float]:
     """Return the norm of the update divided by that of the weights; None if that is unknown."""
-    return found.update / found.weights if found.update is not None and found.weights else None
+    if found.update is None or not found.weights:
+        return None
+    ratio = found.update / found.weights
+    return ratio if math.isfinite(ratio) else None
 
 
 def _rows(result: Result) -> list[Row]:
@@ -199,10 +212,10 @@ def _draw(result: Result) -> dict[str, Picture]:
     """Describe the pictures: curves of all runs, heat maps of each run's stacks, histograms."""
     maps = [
         HeatMap(
-            f"{run.name}, {stack}",
+            f"{run.name}, {stack}" + ("" if any(map(math.isfinite, chain(*values))) else ": none"),
             "update",
             "sub-layer i",
-            _logarithms(found, quantity),
+            values,
             label,
             extent=(found[0][0].update, found[-1][0].update, len(found[0]) + 0.5, 0.5),
         )
@@ -211,6 +224,7 @@ def _draw(result: Result) -> dict[str, Picture]:
         for found in [_by_update(run, stack)]
         if found
         for quantity, label in QUANTITIES.items()
+        for values in [_logarithms(found, quantity)]
     ]
     pictures = {
         "training": Picture("Loss, and the branches' share Σ β_ii²", _curves(result), 2, False),
