@@ -9,12 +9,14 @@ import os
 from typing import Any, Optional
 
 import torch
-from fairseq import hub_utils
+from fairseq import checkpoint_utils
 from fairseq.hub_utils import GeneratorHubInterface
 
+from admin_fairseq import pieces
 from admin_fairseq.analysis.studies.dependency import layer_dependency
 from admin_fairseq.checkpoints.fold import fold_file as fold
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fairseq_runs import naming_errors
 from admin_fairseq.profiling.profile import Profile, read_profile
 
 __all__ = ["AdminError", "Profile", "fold", "layer_dependency", "load", "read_profile"]
@@ -48,14 +50,14 @@ def load(
     for path in paths:
         if not os.path.isfile(path):
             raise AdminError(f"{path}: no such checkpoint")
+    if not os.path.isdir(data):
+        raise AdminError(f"{data}: no such folder; it has the dictionaries (data/bin)")
     if sentencepiece_model is not None:
-        overrides = {
-            **overrides,
-            "bpe": "sentencepiece",
-            "sentencepiece_model": sentencepiece_model,
-        }
-    found = hub_utils.from_pretrained(
-        ".", os.pathsep.join(map(os.path.abspath, paths)), os.path.abspath(data), **overrides
-    )
-    hub = GeneratorHubInterface(found["args"], found["task"], found["models"])
-    return hub.eval().to(torch.device(device))
+        pieces.load(sentencepiece_model)  # raises if it is none
+        overrides.update(bpe="sentencepiece", sentencepiece_model=sentencepiece_model)
+    # not hub_utils.from_pretrained, which replaces options by what lies in the folder
+    with naming_errors(checkpoint, "load"):
+        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task(
+            paths, arg_overrides={**overrides, "data": data}
+        )
+        return GeneratorHubInterface(cfg, task, models).eval().to(torch.device(device))

@@ -38,7 +38,7 @@ def _run(args: Namespace) -> Iterable[str]:
 def _cache() -> str:
     """Return the folder for these files in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(cache, "admin-fairseq", "configs")
+    return os.path.join(os.path.abspath(cache), "admin-fairseq", "configs")
 
 
-COMMAND = Command(_add_options, _run)
+COMMAND = Command(_add_options, _run, verbatim=True)  # a shell uses the path as it is

@@ -56,6 +56,24 @@ def test_profile_and_dependency(trained, data):
     assert squares == pytest.approx(sum(row[-1] ** 2 for row in found["decoder"].beta[1:]))
 
 
-def test_what_is_missing_is_told(data, tmp_path):
-    with pytest.raises(AdminError, match=r"none\.pt: no such checkpoint"):
-        admin_fairseq.load(str(tmp_path / "none.pt"), str(data))
+def test_what_is_wrong_is_told(trained, data, tmp_path):
+    checkpoint = str(trained / "checkpoint_last.pt")
+    (tmp_path / "junk").write_text("no model")
+    for words, how, told in (
+        ((str(tmp_path / "none.pt"), str(data)), {}, r"none\.pt: no such checkpoint"),
+        ((checkpoint, str(tmp_path / "no")), {}, "no: no such folder"),
+        ((checkpoint, str(tmp_path)), {}, r"dict\.de\.txt: cannot be read"),
+        ((checkpoint, str(data), str(tmp_path / "junk")), {}, "junk"),
+        ((checkpoint, str(data)), {"device": "nowhere"}, "cannot load it"),
+    ):
+        with pytest.raises(AdminError, match=told):
+            admin_fairseq.load(*words, **how)
+
+
+def test_files_of_the_folder_change_nothing(trained, data, tmp_path, monkeypatch):
+    """fairseq's own interface would take these for the subword model."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("sentencepiece.bpe.model", "code", "bpecodes"):
+        (tmp_path / name).write_text("not mine")
+    hub = admin_fairseq.load(str(trained / "checkpoint_last.pt"), str(data))
+    assert hub.bpe is None and hub.cfg.bpe is None

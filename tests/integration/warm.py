@@ -24,6 +24,10 @@ MOST = 1 << 16  # bytes of a request
 
 def run(folder: str, *words: str) -> None:
     os.chdir(folder)
+    # those of the server could perhaps seek, which a pipe cannot
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    how = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors, "closefd": False}
+    sys.stdout = open(1, "w", **how)  # noqa: SIM115
     sys.argv = list(words)
     sys.path[0] = os.path.dirname(words[0])
     random.seed()  # else every run draws the same port
