@@ -7,29 +7,46 @@ seconds, as it imports fairseq and torch.
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+import textwrap
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable, Optional, Sequence
 
-SUBCOMMANDS = {
-    "analyze": "see why a model trains or fails: measurements and pictures",
-    "average": "average checkpoints of a run",
-    "benchmark": "training speed and memory beside fairseq's own transformer",
-    "configs": "files for fairseq-hydra-train: rows of the published tables, model=, optimizer=",
-    "evaluate": "average, translate and score runs of train, as published",
-    "export": "fold a checkpoint and convert it for another engine",
-    "fold": "fold a model's scales into its weights: a checkpoint of fairseq's own transformer "
-    "that computes the same",
-    "import-release": "convert a checkpoint of the original Admin release",
-    "prepare": "from published archives, or your own text, to a data set for fairseq-train",
-    "results": "table and loss curves of training runs, from their logs",
-    "schemes": "list the schemes, the values of --init-type",
-    "score": "BLEU: tokenised, compound-split and sacreBLEU's",
-    "table": "train and score schemes at several depths with several seeds, and print one table",
-    "train": "fairseq-train with the settings of a published run",
-    "translate": "translate standard input with an exported model",
+GROUPS = {
+    "data": {
+        "prepare": "from published archives, or your own text, to a data set for fairseq-train",
+    },
+    "training": {
+        "schemes": "list the schemes, the values of --init-type",
+        "train": "fairseq-train with the settings of a published run",
+        "table": "train and score schemes at several depths, with several seeds: one table",
+        "configs": "files for fairseq-hydra-train: rows of the published tables, and model=",
+    },
+    "results": {
+        "evaluate": "average, translate and score runs of train, as published",
+        "score": "BLEU and chrF2 of a translated test set, and how significantly systems differ",
+        "results": "table and loss curves of training runs, from their logs",
+    },
+    "checkpoints and serving": {
+        "average": "average checkpoints of a run",
+        "fold": "fold a model's scales into its weights: a checkpoint of fairseq's own transformer "
+        "that computes the same",
+        "import-release": "convert a checkpoint of the original Admin release",
+        "export": "fold a checkpoint and convert it for another engine",
+        "translate": "translate standard input with an exported model",
+    },
+    "measurements": {
+        "analyze": "see why a model trains or fails: measurements and pictures",
+        "benchmark": "training speed and memory beside fairseq's own transformer",
+    },
 }
-"""Subcommand → its help; ``admin_fairseq.commands`` has a module for each."""
+"""What a user wants to do → subcommand → its help; ``admin_fairseq.commands`` has a module for each
+subcommand."""
+
+SUBCOMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+"""Subcommand → its help."""
+
+NAMES = 18  # width of the column of names
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -47,16 +64,38 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def parser_of(kind: Callable[..., ArgumentParser]) -> tuple[ArgumentParser, dict[str, Any]]:
     """The command's parser, of class ``kind``, and those of its subcommands, without options."""
-    parser = kind(prog="admin-fairseq", description="Tools of the fairseq plugin admin_fairseq.")
+    parser = kind(
+        prog="admin-fairseq",
+        usage="admin-fairseq [-h] [--version] [--debug] SUBCOMMAND ...",
+        description="Tools of the fairseq plugin admin_fairseq.",
+        epilog=f"{_listed()}\n\nadmin-fairseq SUBCOMMAND --help explains each.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an unexpected error"
     )
-    subparsers = parser.add_subparsers(dest="command", metavar="SUBCOMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        prog="admin-fairseq", dest="command", metavar="SUBCOMMAND", required=True, help=SUPPRESS
+    )
     return parser, {
-        name: subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        name: subparsers.add_parser(name, description=text, allow_abbrev=False)
         for name, text in SUBCOMMANDS.items()
     }
+
+
+def _listed() -> str:
+    """Return the subcommands in their groups, as the help shows them."""
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(_entry(name, text) for name, text in group.items())])
+        for title, group in GROUPS.items()
+    )
+
+
+def _entry(name: str, text: str) -> str:
+    """Return the lines of one subcommand."""
+    wrapped = textwrap.fill(text, 79, initial_indent=" " * NAMES, subsequent_indent=" " * NAMES)
+    return f"  {name:{NAMES - 2}}" + wrapped[NAMES:]
 
 
 def _version() -> str:

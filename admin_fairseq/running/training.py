@@ -210,8 +210,10 @@ def _torchrun(asked: TrainOptions, gpus: int) -> list[str]:
 def _srun(asked: TrainOptions, gpus: int) -> list[str]:
     """Return the srun command that starts the workers of all nodes."""
     return [
-        *("srun", "--nodes", str(asked.nodes), "--ntasks-per-node", str(gpus)),
-        *("--gpus-per-node", str(gpus), "fairseq-train"),
+        # without the first option, workers wait for one that has failed; each must see all GPUs of
+        # its node (not --gpus-per-task), as fairseq takes the one of its local rank
+        *("srun", "--kill-on-bad-exit=1", "--nodes", str(asked.nodes)),
+        *("--ntasks-per-node", str(gpus), "--gpus-per-node", str(gpus), "fairseq-train"),
     ]
 
 

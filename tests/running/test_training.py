@@ -19,7 +19,8 @@ from .conftest import options
         (["--gpus", "8", "--encoder-layers", "60"], "fairseq-train", "32", "8"),
         (
             ["--gpus", "8", "--nodes", "2", "--launcher", "slurm"],
-            "srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 fairseq-train",
+            "srun --kill-on-bad-exit=1 --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 "
+            "fairseq-train",
             *("5", "16"),
         ),
         (
