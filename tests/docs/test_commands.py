@@ -1,0 +1,172 @@
+"""Every command of the documentation, run as it stands, on little text.
+
+The programs on PATH are shims: they shorten what would take hours (few updates, a tiny model, no
+GPU), by options after those of the page, and run the real program in a warm process.
+"""
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ..integration.conftest import BIN, LONGEST, Runner, Warm
+from .pages import PAGES, ROOT, of_language
+
+pytestmark = pytest.mark.slow
+
+PROGRAMS = (
+    *("admin-fairseq", "fairseq-train", "fairseq-generate", "fairseq-interactive"),
+    *("fairseq-eval-lm", "fairseq-hydra-train", "fairseq-preprocess"),
+)
+SHIM = """\
+#!{python} -IS
+import json, os, socket, sys
+address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+address.connect({address!r})
+words = [os.getcwd(), os.path.basename(sys.argv[0]), *sys.argv[1:]]
+socket.send_fds(address, [json.dumps(words).encode()], [0, 1, 2])
+sys.exit(int(address.recv(16)))
+"""
+STUDIES = {
+    "amplification": ["--depths", "1,2,3,4", "--seeds", "1", "--draws", "1"],
+    "dependency": ["--depths", "2"],
+    "gradients": ["--depths", "2", "--updates", "1"],
+    "magnitude": ["--depths", "2", "--updates", "1"],
+    "report": ["--depths", "1,2", "--seeds", "1", "--draws", "1", "--updates", "1"],
+}
+
+
+def shortened(name, words):
+    """The arguments, and what makes them quick."""
+    words = [word for word in words if word not in ("--fp16", "--bf16")]
+    if name == "fairseq-train":
+        arch = words[words.index("--arch") + 1]
+        sizes = (
+            ("layers", "2"),
+            ("embed-dim", "8"),
+            ("ffn-embed-dim", "16"),
+            ("attention-heads", "2"),
+        )
+        for stack in ("decoder",) if "_lm" in arch else ("encoder", "decoder"):
+            words += [word for size, n in sizes for word in (f"--{stack}-{size}", str(n))]
+        limits = ["--max-tokens", "3000", "--max-epoch", "2", "--max-update", "40"]
+        if "_lm" in arch:
+            limits += ["--tokens-per-sample", "32"]
+        return [*words, "--cpu", *limits, "--num-workers", "0"]
+    if name == "admin-fairseq":
+        end = words.index("--") if "--" in words else len(words)
+        given, rest = words[:end], words[end:]
+        if given[0] == "prepare":
+            given += ["--bpe-size", "48"]
+        if given[0] == "translate":
+            given += ["--max-len-b", "9"]
+        if given[0] == "analyze":
+            given += STUDIES.get(given[1], [])
+        return given + rest
+    if name in ("fairseq-generate", "fairseq-interactive"):
+        return [*words, "--cpu", "--max-len-b", "9"]
+    if name == "fairseq-eval-lm":
+        return [*words, "--cpu", "--tokens-per-sample", "32"]
+    return words
+
+
+class Shims:
+    """A folder for PATH, and the threads that run what is called there."""
+
+    def __init__(self, folder, environment):
+        self.environment = {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+        self.free = []
+        address = str(folder / "socket")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(address)
+        self.listener.listen()
+        for program in PROGRAMS:
+            (folder / program).write_text(SHIM.format(python=sys.executable, address=address))
+            (folder / program).chmod(0o755)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            caller, _ = self.listener.accept()
+            threading.Thread(target=self.answer, args=[caller], daemon=True).start()
+
+    def answer(self, caller):
+        """Run what a shim was called with, on its streams, in a process that is free."""
+        request, streams, _, _ = socket.recv_fds(caller, 1 << 16, 3)
+        folder, name, *words = json.loads(request)
+        warm = self.free.pop() if self.free else Warm(self.environment)
+        words = [folder, str(BIN / name), *shortened(name, words)]
+        socket.send_fds(warm.requests, [json.dumps(words).encode()], streams)
+        for stream in streams:
+            os.close(stream)
+        caller.send(warm.requests.recv(16))
+        self.free.append(warm)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """shell(code): runs a block in the folder of a user who has come to the end of the tutorial."""
+    folder = tmp_path_factory.mktemp("user")
+    environment = Runner(folder).environment
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
+    shims = Shims(tmp_path_factory.mktemp("bin"), environment)
+
+    def shell(code):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=folder,
+            env=shims.environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    shell.folder = folder
+    make_workspace(shell)
+    return shell
+
+
+def make_workspace(shell):
+    """Texts, data sets, and trained models, by the tutorial's own commands."""
+    random.seed(1)
+    folder = shell.folder
+    pairs = [[random.randrange(40) for _ in range(random.randint(3, 9))] for _ in range(900)]
+    for language, letter in (("de", "q"), ("en", "z")):
+        text = "".join(" ".join(f"{letter}{n}" for n in words) + "\n" for words in pairs)
+        (folder / f"train.{language}").write_text(text)
+    readme = [block.code for block in of_language(PAGES[0], "bash") if not block.reason]
+    prepare, train = (next(code for code in readme if words in code) for words in NEEDED)
+    shell(prepare + train)
+    shutil.copytree(folder / "data", folder / "data" / "multi30k.new")
+    os.rename(folder / "data" / "multi30k.new", folder / "data" / "multi30k")
+    text = " ".join(f"--{split}pref data/{split}.en" for split in ("train", "valid", "test"))
+    shell(f"fairseq-preprocess --only-source {text} --destdir data/lm/bin")
+    for scheme in ("admin", "postln", "preln"):
+        run = f"admin-fairseq train multi30k --cpu --scheme {scheme} --encoder-layers 18"
+        shell(f"{run} --decoder-layers 18 -- --log-dynamics 2")
+
+
+NEEDED = ("admin-fairseq prepare --text", "fairseq-train data/bin")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_runs(page, shell):
+    for name in ("folded.pt", "average.pt", "served"):  # of other pages
+        path = Path(shell.folder, name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for block in of_language(page, "bash"):
+        if not block.reason:
+            shell(block.code)
+    code = "".join(block.code for block in of_language(page, "python"))
+    if code:
+        (shell.folder / "page.py").write_text(code)
+        shell(f"{sys.executable} -W ignore page.py")
