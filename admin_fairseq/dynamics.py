@@ -319,11 +319,11 @@ def _scalars(line: Mapping[str, Any]) -> dict[str, float]:
     found = {f"own/{name}": part["own"] for name, part in line.get("dependency", {}).items()}
     found.update({f"{name}/others": norm for name, norm in line.get("others", {}).items()})
     for measured in line.get("sublayers", ()):
-        site = ".".join(str(measured[part]) for part in Site._fields)
-        scale = measured["scale"] or {}
-        numbers = {**measured, **{f"scale_{kind}": value for kind, value in scale.items()}}
-        quantities = numbers.keys() - {"scale", *Site._fields}
-        found.update({f"{quantity}/{site}": numbers[quantity] for quantity in sorted(quantities)})
+        numbers = dict(measured)
+        site = ".".join(str(numbers.pop(part)) for part in ("stack", "layer", "sublayer"))
+        scale = numbers.pop("scale") or {}
+        numbers.update({f"scale_{kind}": value for kind, value in scale.items()})
+        found.update({f"{quantity}/{site}": number for quantity, number in numbers.items()})
     return {name: number for name, number in found.items() if number is not None}
 
 

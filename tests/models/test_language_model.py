@@ -10,7 +10,7 @@ from fairseq.models import build_model
 from fairseq.models.transformer_lm import TransformerLanguageModel, TransformerLanguageModelConfig
 
 from admin_fairseq.checkpoints import building
-from admin_fairseq.checkpoints.fold import check, fold_checkpoint
+from admin_fairseq.checkpoints.fold import difference_made, fold_checkpoint
 from admin_fairseq.config import AdminLanguageModelConfig, resolve
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES
@@ -127,6 +127,6 @@ def test_folds_into_fairseqs_own(build_lm, name, share):
     stock, _ = fold_checkpoint(state)
     assert stock["cfg"]["model"]["_name"] == "transformer_lm"
     assert not any(".residuals." in key for key in stock["model"])
-    assert check(state, stock) < 1e-9
+    assert difference_made(state, stock) < 1e-9
     lm = building.build(stock["cfg"]["model"], stock["model"])
     assert type(lm) is TransformerLanguageModel
