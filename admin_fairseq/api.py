@@ -1,6 +1,6 @@
 """The functions for scripts and notebooks; ``import admin_fairseq`` has all of them.
 
-They are what the commands call. ``docs/api.md`` shows them at work.
+All but ``load`` are what the commands call too. ``docs/api.md`` shows them at work.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ if TORCH >= (2, 3):
 
 
 def wants_more_than_torch_2_1(what):
-    """Leaves a test out where torch 2.1 is known to fail (README, Other Python versions)."""
+    """Leaves a test out where torch 2.1 is known to fail (docs/limits.md, Versions)."""
     return pytest.mark.skipif(TORCH < (2, 2), reason=f"torch 2.1 fails: {what}")
 
 

@@ -260,7 +260,7 @@ def _kind(arch: str) -> Model:
     Raises AdminError if it is not a transformer.
     """
     if arch not in ARCH_MODEL_NAME_REGISTRY:
-        raise AdminError(f"unknown --arch {arch}; the README lists those of this plugin")
+        raise AdminError(f"unknown --arch {arch}; docs/schemes.md lists those of this plugin")
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY[arch])
     if kind is None:
         raise AdminError(f"--arch {arch}: not a fairseq transformer such as {', '.join(KINDS)}")

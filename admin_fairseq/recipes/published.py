@@ -401,7 +401,7 @@ WMT14_EN_FR = Published(
         replace(
             EN_FR_ADMIN,
             about="Admin on WMT14 En-Fr, on two nodes: start it on each with torchrun or srun "
-            "(README, Several workers).",
+            "(docs/training.md, Several workers).",
             batch=Batch(5000, 16, 16),
             from_layers=60,
             rows=(
