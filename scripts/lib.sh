@@ -109,7 +109,7 @@ setup_venv() {
     # fairseq looks for --user-dir admin_fairseq in its own parent folder, where an editable
     # installation puts nothing
     ln -sfn "$root/admin_fairseq" "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/admin_fairseq"
-    "$venv/bin/admin-fairseq" configs "$root/configs" >/dev/null # the files for model=, optimizer= are not committed
+    "$venv/bin/admin-fairseq" configs "$root/configs" --force >/dev/null # the files for model=, optimizer= are not committed
     touch "$stamp"
     exec 9>&-
 }

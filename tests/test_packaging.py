@@ -57,6 +57,12 @@ def test_pyroma_misses_an_address_alone(dist):
     assert found == ["Your package does not have author-email data."], told
 
 
+def test_the_image_is_made_as_readme_says():
+    readme, recipe = ((ROOT / name).read_text() for name in ("README.md", "Dockerfile"))
+    (what,) = re.findall(r"^RUN .* pip install --no-cache-dir (\S+)", recipe, re.MULTILINE)
+    assert what == "'.[all]'" and f"`{what}` for everything" in " ".join(readme.split())
+
+
 def test_the_description_has_no_dead_links(dist):
     (source,) = dist.glob("*.tar.gz")
     told = call("tar", "-xOf", source, f"{source.name.removesuffix('.tar.gz')}/PKG-INFO")

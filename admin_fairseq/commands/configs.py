@@ -6,10 +6,10 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
-from admin_fairseq.commands.command import Command
+from admin_fairseq.commands.command import Command, add_force
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import read_text, write_all
-from admin_fairseq.recipes.rows import MADE, config_files
+from admin_fairseq.recipes.rows import config_files
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -21,16 +21,17 @@ def _add_options(parser: ArgumentParser) -> None:
         "user's cache, $XDG_CACHE_HOME or ~/.cache, whose path is printed, as in "
         'fairseq-hydra-train --config-dir "$(admin-fairseq configs)")',
     )
+    add_force(parser)
 
 
 def _run(args: Namespace) -> Iterable[str]:
-    """Write all configuration files; raise AdminError, before writing, if one would replace a file
-    that this command has not made."""
+    """Write all configuration files; raise AdminError, before writing, if a file of DIR would
+    change and --force is not given."""
     files, folder = config_files(), args.folder or _cache()
-    for name in files:
+    for name, text in files.items() if args.folder and not args.force else ():
         path = os.path.join(folder, name)
-        if os.path.lexists(path) and MADE not in read_text(path):
-            raise AdminError(f"{path}: not made by this command; move it, or choose another folder")
+        if os.path.lexists(path) and read_text(path) != text:
+            raise AdminError(f"{path}: differs from what would be written; --force replaces it")
     write_all({name: text.encode() for name, text in files.items()}, folder, force=True)
     return [f"wrote {len(files)} files below {folder}" if args.folder else folder]
 

@@ -22,7 +22,7 @@ from admin_fairseq.recipes.published import HALF, PUBLISHED
 from admin_fairseq.recipes.recipe import Published, Recipe, Row, Settings
 from admin_fairseq.recipes.settings import EVERYWHERE, kept, languages_of, model_of
 
-MADE = "# Made by admin-fairseq configs."  # marks files that the command may replace
+MADE = "# Made by admin-fairseq configs."
 WIDTH = 100  # characters of a line
 NO_BREAK = "\N{NO-BREAK SPACE}"
 LISTS = ("optimization.lr", "optimization.update_freq")

@@ -1,9 +1,10 @@
-"""Report damaged files of ``fairseq-preprocess`` in one line.
+"""Report missing or damaged files of ``fairseq-preprocess`` in one line.
 
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1. For truncated, empty or replaced files,
 ``data/indexed_dataset.py`` raises an AssertionError or a ValueError about buffers or, during
 training, returns wrong tokens; deleting the half-built object then raises an AttributeError.
-``data/dictionary.py`` raises various exceptions, and waits forever on a FIFO.
+``data/dictionary.py`` raises various exceptions, and waits forever on a FIFO. For a folder without
+data, ``data/data_utils.py`` infers no languages, which ends in a traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import struct
 from typing import Any, BinaryIO, Callable, NoReturn, TextIO, Union
 
 import numpy as np
-from fairseq.data import Dictionary, indexed_dataset
+from fairseq.data import Dictionary, data_utils, indexed_dataset
 
 from admin_fairseq.errors import AdminError, shortened
 from admin_fairseq.files import open_regular
@@ -26,11 +27,36 @@ HEADER = struct.Struct("<9sQBQ")  # magic number, version, type of the tokens, s
 def apply() -> None:
     """Patch fairseq to check data files before it opens them or determines their format.
 
-    Errors about a dictionary file are turned into AdminErrors that name the file.
+    Errors about a dictionary file, or a folder without data, are turned into AdminErrors that name
+    it.
     """
+    data_utils.infer_language_pair = _found(data_utils.infer_language_pair)
     Dictionary.add_from_file = _reporting(Dictionary.add_from_file)
     for name in ("infer_dataset_impl", "make_dataset"):
         setattr(indexed_dataset, name, _checked(getattr(indexed_dataset, name)))
+
+
+def _found(infer: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Wrap ``infer_language_pair`` to raise AdminError for a folder whose languages it cannot
+    infer."""
+
+    @functools.wraps(infer)
+    def infer_language_pair(folder: str) -> Any:
+        try:
+            languages = infer(folder)
+        except OSError as error:
+            raise AdminError(f"{folder}: cannot be read: {error.strerror or error}") from None
+        if None in languages:
+            raise AdminError(f"{folder}: no translation data of fairseq-preprocess{_hint(folder)}")
+        return languages
+
+    return infer_language_pair
+
+
+def _hint(folder: str) -> str:
+    """Return the advice to give the folder ``bin``, where ``admin-fairseq prepare`` writes data."""
+    inner = os.path.join(folder, "bin")
+    return f"; give {inner}?" if os.path.isdir(inner) else ""
 
 
 def _reporting(original: Callable[..., None]) -> Callable[..., None]:
@@ -48,7 +74,8 @@ def _reporting(original: Callable[..., None]) -> Callable[..., None]:
             reason = f"cannot be read: {error.strerror or error}"
         except Exception as error:  # fairseq raises nothing narrower for a wrong encoding
             reason = f"not a dictionary of fairseq, or a damaged one: {shortened(str(error), 300)}"
-        raise AdminError(f"{file}: {reason}; fairseq-preprocess writes it to the data folder")
+        advice = _hint(os.path.dirname(file)) or "; fairseq-preprocess writes it to the data folder"
+        raise AdminError(f"{file}: {reason}{advice}")
 
     return add_from_file
 

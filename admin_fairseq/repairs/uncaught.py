@@ -1,4 +1,4 @@
-"""End fairseq's commands with one line and status 1 when an AdminError is not caught.
+"""End fairseq's commands with one line after an uncaught AdminError, or after Ctrl-C.
 
 fairseq's commands catch nothing, so that Python would print a traceback; hydra prints its own,
 after a line about its overrides (seen in hydra 1.0.7 to 1.3.2).
@@ -21,7 +21,7 @@ Show = Callable[[type[BaseException], BaseException, Optional[TracebackType]], N
 
 
 def apply() -> None:
-    """Patch Python and hydra to report AdminErrors in one line, if this is a command of fairseq."""
+    """Patch Python and hydra, in fairseq's commands, to end with one line: see ``_in_one_line``."""
     if COMMANDS in sys.modules:
         sys.excepthook = _in_one_line(sys.excepthook)
         _keep_hydra_from_reporting()
@@ -40,7 +40,8 @@ def _keep_hydra_from_reporting() -> None:
 
 
 def _in_one_line(show: Show) -> Show:
-    """Wrap ``sys.excepthook`` (``show``) to print one line on standard error for an AdminError."""
+    """Wrap ``sys.excepthook`` (``show``) to print one line on standard error for an AdminError or
+    a KeyboardInterrupt, whose exit status (130) Python sets itself."""
 
     @functools.wraps(show)
     def excepthook(
@@ -48,6 +49,8 @@ def _in_one_line(show: Show) -> Show:
     ) -> None:
         if isinstance(error, AdminError):
             sys.stderr.write(f"{error.line}\n")
+        elif issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("interrupted\n")
         else:
             show(kind, error, trace)
 

@@ -62,12 +62,19 @@ class Log:
     """
 
     config: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the last start
-    training: list[Point] = field(default_factory=list)  # a point per log interval
+    intervals: list[Point] = field(default_factory=list)  # training loss of each log interval
+    means: list[Point] = field(default_factory=list)  # mean training loss of each epoch
     validation: list[Point] = field(default_factory=list)
     starts: int = 0  # how often fairseq-train was started or resumed
     epochs: int = 0  # completed epochs
     done: bool = False  # whether the last start logged "done training"
     overflowed: bool = False  # whether fairseq stopped because gradients overflowed
+
+    @property
+    def training(self) -> list[Point]:
+        """The curve of the training loss: a point for each log interval, or for each epoch if the
+        run is shorter than its log interval."""
+        return self.intervals or self.means
 
     @property
     def updates(self) -> int:
@@ -142,7 +149,9 @@ def _take(log: Log, name: str, text: str) -> None:
     if name == "fairseq_cli.train":
         _take_event(log, text)
     elif name == "train_inner":
-        _take_point(log, log.training, log.validation, _statistics(name, text))
+        _take_point(log, log.intervals, log.validation, _statistics(name, text))
+    elif name == "train":
+        _take_point(log, log.means, [], _statistics(name, text))
     elif name == _validation_name(log.config):
         _take_point(log, log.validation, [], _statistics(name, text))
 

@@ -234,8 +234,7 @@ VERDICTS = {
     "profile only": Verdict("the last start was only to write a profile", _profile_only),
     "unreadable": Verdict(
         "no training loss was found, and the log has no configuration, or shows that the run "
-        "trained: not a log of fairseq, one with a progress bar, or a run shorter than its log "
-        "interval",
+        "trained: not a log of fairseq, or one with a progress bar",
         _unreadable,
     ),
     "diverged": Verdict(

@@ -19,13 +19,15 @@ def test_every_file_is_yaml_with_its_name_in_lines_of_the_usual_width():
     assert {f"model/{name}.yaml" for name in ARCHITECTURES} <= set(files)
 
 
-def test_files_are_written_again_but_those_of_others_stay(tmp_path):
+def test_files_that_were_edited_stay_without_force(tmp_path):
     cli.main(["configs", str(tmp_path)])
     written = {str(p.relative_to(tmp_path)): p.read_text() for p in tmp_path.rglob("*.yaml")}
     assert written == config_files()
     cli.main(["configs", str(tmp_path)])
     mine = tmp_path / "optimizer" / "radam.yaml"
     mine.write_text("_name: radam\n")
-    with pytest.raises(SystemExit, match=r"radam\.yaml: not made by this command"):
+    with pytest.raises(SystemExit, match=r"radam\.yaml: differs .*--force replaces it"):
         cli.main(["configs", str(tmp_path)])
     assert mine.read_text() == "_name: radam\n"
+    cli.main(["configs", str(tmp_path), "--force"])
+    assert mine.read_text() == written["optimizer/radam.yaml"]

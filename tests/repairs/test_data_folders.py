@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from fairseq.data import Dictionary, indexed_dataset
+from fairseq.data import Dictionary, data_utils, indexed_dataset
 
 from admin_fairseq.errors import AdminError
 
@@ -92,6 +92,30 @@ def test_nobody_waits_for_a_pipe(tmp_path, ending):
     os.remove(path + ending)
     os.mkfifo(path + ending)
     assert_told(path, ending)
+
+
+# Folders
+
+
+def test_a_folder_with_data_has_its_languages(tmp_path):
+    (tmp_path / "train.de-en.de.idx").touch()
+    assert data_utils.infer_language_pair(str(tmp_path)) == ["de", "en"]
+
+
+def test_a_folder_without_data_is_told(tmp_path):
+    with pytest.raises(AdminError, match=f"{tmp_path}: no translation data of fairseq-preprocess$"):
+        data_utils.infer_language_pair(str(tmp_path))
+    with pytest.raises(AdminError, match=r"none: cannot be read: No such file"):
+        data_utils.infer_language_pair(str(tmp_path / "none"))
+
+
+def test_the_folder_of_prepare_holds_the_data_below(tmp_path):
+    (tmp_path / "bin").mkdir()
+    advice = f"; give {tmp_path / 'bin'}[?]$"
+    with pytest.raises(AdminError, match=advice):
+        data_utils.infer_language_pair(str(tmp_path))
+    with pytest.raises(AdminError, match=f"dict.txt: cannot be read.*{advice}"):
+        Dictionary.load(str(tmp_path / "dict.txt"))
 
 
 # Dictionaries

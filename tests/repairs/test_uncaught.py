@@ -1,5 +1,6 @@
 """What a process shows of an AdminError that nobody catches, and that anybody may catch it."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -77,6 +78,12 @@ def test_in_a_command_it_is_one_line():
     failed = run(COMMAND + "raise AdminError('in.pt: damaged')")
     assert failed.returncode == 1
     assert failed.stderr == "admin-fairseq: error: in.pt: damaged\n"
+
+
+def test_ctrl_c_in_a_command_is_one_line():
+    stopped = run(COMMAND + "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    assert stopped.returncode == -signal.SIGINT  # which shells show as 130
+    assert stopped.stderr == "interrupted\n"
 
 
 def test_other_errors_of_a_command_stay():

@@ -89,6 +89,12 @@ def test_line_that_is_being_written_does_not_count():
     assert [point.update for point in log.training] == [50]
 
 
+def test_epochs_stand_in_for_log_intervals_that_never_came():
+    means = [train_line(n, loss).replace("train_inner", "train") for n, loss in ((5, 9), (10, 8))]
+    assert [point[:2] for point in parse(means).training] == [(5, 9), (10, 8)]
+    assert [point[:2] for point in parse([*means, train_line(12, 7)]).training] == [(12, 7)]
+
+
 def test_not_finite_losses_are_read():
     losses = [point.loss for point in parse(map(train_line, (1, 2), (math.inf, math.nan))).training]
     assert losses[0] == math.inf and math.isnan(losses[1])
