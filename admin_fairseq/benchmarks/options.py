@@ -18,7 +18,8 @@ MAX_TOKENS = counting(1, 10_000_000)
 
 def layers(stack: str, default: Optional[int] = None) -> Any:
     """Declare the option for the depth of ``stack``: "encoder" or "decoder"."""
-    return option(default, f"{stack} depth (default: the architecture's)", LAYERS, metavar="N")
+    otherwise = " (default: the architecture's)" if default is None else ""
+    return option(default, f"{stack} depth{otherwise}", LAYERS, metavar="N")
 
 
 def init_type() -> Any:

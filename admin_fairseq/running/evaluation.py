@@ -116,10 +116,9 @@ def _generate(runs: Runs, checkpoint: str, how: list[str]) -> list[str]:
     remove_bpe = (read_prepared(runs.data_dir) or {}).get("remove_bpe", published)
     return [
         *("fairseq-generate", runs.data_bin, "--user-dir", "admin_fairseq"),
-        *("--path", checkpoint, "--remove-bpe", "sentencepiece"),
+        *("--path", checkpoint, "--remove-bpe", remove_bpe),
         # with fairseq-fixed's default multiple of 8, the last sentences would be left out
-        *("--required-batch-size-multiple", "1"),
-        *("--remove-bpe", remove_bpe, *how),  # replaces the earlier --remove-bpe
+        *("--required-batch-size-multiple", "1", *how),
     ]
 
 
