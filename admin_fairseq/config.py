@@ -296,7 +296,7 @@ def apply_architecture(config: Any, name: str) -> None:
     fill("decoder_output_dim", config.decoder_embed_dim)
 
     _check_norm(config, name)
-    if architecture.family.norm is Norm.PRE or SCHEMES[config.init_type].norm.before:
+    if architecture.family.norm is Norm.PRE or SCHEMES[config.init_type].norm.final:
         for stack in stacks:
             setattr(config, f"{stack}_normalize_before", True)
 
@@ -312,7 +312,7 @@ def _check_norm(config: Any, name: str) -> None:
             f"{scheme.norm.value}; use --arch {architecture.widest} --init-type {config.init_type}"
         )
     before = [s for s in stacks if getattr(config, f"{s}_normalize_before", False)]
-    if before and not (scheme.norm is Norm.EACH or scheme.norm.before):
+    if before and not (scheme.norm is Norm.EACH or scheme.norm.final):
         raise AdminError(
             f"--{before[0]}-normalize-before asks for Pre-LN, --init-type {config.init_type} "
             f"stands for {scheme.norm.value}; leave one of them out"

@@ -23,6 +23,13 @@ DLCL_PAPER = "https://arxiv.org/abs/1906.01787"
 BRANCHNORM_PAPER = "https://arxiv.org/abs/2305.02790"
 SUBLN_PAPER = "https://arxiv.org/abs/2210.06423"
 B2T_PAPER = "https://arxiv.org/abs/2206.00330"
+LNS_PAPER = "https://arxiv.org/abs/2502.05795"
+PERILN_PAPER = "https://arxiv.org/abs/2502.02732"
+RESIDUAL_PAPER = "https://arxiv.org/abs/2304.14802"
+KEEL_PAPER = "https://arxiv.org/abs/2601.19895"
+DYT_PAPER = "https://arxiv.org/abs/2503.10622"
+NORMFORMER_PAPER = "https://arxiv.org/abs/2110.09456"
+COMPLETEP_PAPER = "https://arxiv.org/abs/2505.01618"
 
 # the authors' own code, with which tests/authors compares a scheme
 ADMIN_CODE = "LiyuanLucasLiu/Transformer-Clinic at 70f72b7"
@@ -34,6 +41,10 @@ B2T_CODE = "takase/b2t_connection at c8e2ad4"
 DLCL_CODE = "wangqiangneu/dlcl at c632ee2"
 LIPSCHITZ_CODE = "hfxunlp/transformer at 635c75c"
 DSINIT_CODE = "bzhangGo/zero at d97e2c2"
+LNS_CODE = "lmsdss/LayerNorm-Scaling at 3ac54dd"
+RESIDUAL_CODE = "microsoft/ResiDual at 8682f75"
+DYT_CODE = "jiachenzhu/DyT at aab5dde"
+COMPLETEP_CODE = "EleutherAI/nanoGPT-mup at 6f8bc3b"
 
 Formula = Callable[[int, int], float]
 """A function of the depths (N encoder layers, M decoder layers) that returns a number."""
@@ -272,3 +283,54 @@ def subln_decoder_gain(encoder_layers: int, decoder_layers: int) -> float:
     does not scale attention to the encoder, although the 3M include this attention.
     """
     return math.sqrt(math.log(decoder_sublayers(encoder_layers, decoder_layers)))
+
+
+def lns_factor(layer: int) -> float:
+    """Return 1/√l, LayerNorm Scaling's factor for the outputs of the layer norms in ``layer`` l.
+
+    l counts from 1 in each stack. Source: Sun et al. 2025 (The Curse of Depth), eq. 4, and their
+    code. Checked against the paper's argument: in Pre-LN the stream's variance grows by one branch
+    in every sub-layer, so that deep layers hardly change it and come close to the identity. With
+    1/√l the branches' variances fall as 1/l, and the stream's grows as ln l only. The paper has
+    language models alone; that encoder and decoder count their layers separately, and that queries
+    of attention to the encoder are scaled but its keys and values are not, is ours.
+    """
+    return layer**-0.5
+
+
+def keel_alpha(encoder_layers: int, decoder_layers: int) -> float:
+    """Return α = n, KEEL's factor of the residual input in a decoder.
+
+    Its source is that of ``keel_encoder_alpha``.
+    """
+    return float(decoder_sublayers(encoder_layers, decoder_layers))
+
+
+def keel_encoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
+    """Return α = n = 2N, KEEL's factor of the residual input in an encoder.
+
+    Source: the paper of KEEL (2026) as third-party code implements it; the authors have published
+    none. Checked against the paper's argument: for inputs and branches of variance 1, layer norm
+    passes α/√(α² + 1) of the gradient down the shortcut, and n sub-layers pass (1 + 1/n²)^(-n/2) ≈
+    1 - 1/(2n) of it, against 2^(-n/2) in Post-LN.
+    """
+    return float(encoder_sublayers(encoder_layers, decoder_layers))
+
+
+def keel_third_alpha(encoder_layers: int, decoder_layers: int) -> float:
+    """Return KEEL's α of the FFN in a decoder's first layer: n beside an encoder, 1 without.
+
+    A stack's first two sub-layers have α = 1. With attention to the encoder the FFN is the third
+    sub-layer, whose input is normalised as that of all later ones; this reading is ours.
+    """
+    return keel_alpha(encoder_layers, decoder_layers) if encoder_layers else 1.0
+
+
+def depth_multiplier(layers: int, base_layers: int, exponent: float) -> float:
+    """Return m^(-a) with m = layers / base_layers, the factor of all branches of a stack.
+
+    The exponent a is 1 in CompleteP (Dey et al. 2025, table 1), 1/2 in depth-µP (Yang et al. 2023).
+    At the base depth it is 1 and the model is Pre-LN; a shallower model has a factor above 1. That
+    each stack has a multiplier of its own is ours; the paper has language models alone.
+    """
+    return (layers / base_layers) ** -exponent

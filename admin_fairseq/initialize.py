@@ -109,6 +109,16 @@ class Scale(Rule):
         weight.mul_(self.factor(*place.depths))
 
 
+@dataclass(frozen=True)
+class ScaleByLayer(Rule):
+    """Rule that multiplies the parameter by ``factor(layer)``; ``layer`` counts from 1."""
+
+    factor: Callable[[int], float]
+
+    def apply(self, weight: Tensor, place: Place) -> None:
+        weight.mul_(self.factor(place.layer))
+
+
 @torch.no_grad()
 def initialize(
     model: nn.Module, rules: Iterable[Rule], encoder_layers: int, decoder_layers: int

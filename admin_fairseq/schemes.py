@@ -10,23 +10,25 @@ from enum import Enum
 from functools import partial
 from typing import Any, Callable, Optional
 
-from fairseq.modules import LayerNorm
 from torch import nn
 
 from admin_fairseq import formulas
 from admin_fairseq.bounds import Bounds, counting
+from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import in_decoder, in_encoder
 from admin_fairseq.initialize import (
     Mirror,
     Rule,
     Scale,
+    ScaleByLayer,
     Uniform,
     XavierNormal,
     XavierUniform,
     Zero,
 )
-from admin_fairseq.modules.connections import LinearCombination
-from admin_fairseq.modules.inputs import Shift
+from admin_fairseq.modules.connections import Connection, DualStream, LinearCombination
+from admin_fairseq.modules.inputs import HeadScale, Shift, input_norm
+from admin_fairseq.modules.norms import DynamicErf, DynamicTanh, ScaledLayerNorm
 from admin_fairseq.modules.residual import (
     GatedResidual,
     GrowingResidual,
@@ -38,6 +40,11 @@ from admin_fairseq.modules.residual import (
 EVERY, ENCODER, DECODER = (rf"{s}coder\.layers\.\d+\." for s in ("(en|de)", "en", "de"))
 OMEGA = r"residuals\.\w+\.omega"
 ALPHA = r"residuals\.\w+\.alpha"
+FFN = EVERY + r"fc[12]\.(weight|bias)"
+ATTENTION = r"\w+_attn"
+NORMS = r"(self_attn|encoder_attn|final)_layer_norm"  # of a layer
+OUTPUT_NORMS = EVERY + r"output_norms\.\w+\.(weight|bias)"
+INNER_NORMS = EVERY + r"inner_norms\.\w+\.(weight|bias)"
 QUERY_KEY = r"\w+_attn\.[qk]_proj\.weight"
 # within a layer: all linear maps, and the last one of each branch
 LINEAR = r"(\w+_attn\.\w+_proj|fc[12])"
@@ -86,18 +93,25 @@ class Norm(Enum):
     PRE = "Pre-LN"  # x + f(LN(x)), one more LN at the end of a stack (Xiong et al. 2020)
     B2T = "B2T"  # Post-LN, the layer's input added again before its last LN (Takase et al. 2022)
     SUB = "Sub-LN"  # Pre-LN, and an LN before a branch's last linear map (Wang et al. 2022)
+    PERI = "Peri-LN"  # Pre-LN, and an LN after a branch: x + LN(f(LN(x))) (Kim et al. 2025)
+    KEEL = "Pre- and Post-LN"  # LN(x + f(LN(x))) (KEEL 2026)
     NONE = "no layer norm"
     EACH = "as --encoder-normalize-before and --decoder-normalize-before say"
 
     @property
     def before(self) -> bool:
         """Whether the input of a branch is normalised."""
-        return self in (Norm.PRE, Norm.SUB)
+        return self in (Norm.PRE, Norm.SUB, Norm.PERI, Norm.KEEL)
 
     @property
     def after(self) -> bool:
         """Whether the sum of input and branch is normalised."""
-        return self in (Norm.POST, Norm.B2T)
+        return self in (Norm.POST, Norm.B2T, Norm.KEEL)
+
+    @property
+    def final(self) -> bool:
+        """Whether a stack ends with a layer norm of its own."""
+        return self.before and not self.after
 
 
 class Profiling(Enum):
@@ -123,6 +137,10 @@ class Option:
     bounds: Optional[Bounds] = None
 
 
+Places = tuple[tuple[str, Callable[..., nn.Module]], ...]
+"""(pattern of modules' names in a layer or stack, what builds the module to put there)"""
+
+
 @dataclass(frozen=True)
 class Scheme:
     """A scheme: where layers have layer norm, how they join residuals and draw their weights."""
@@ -132,10 +150,11 @@ class Scheme:
     norm: Norm
     residual: Callable[[int], Residual] = PlainResidual  # residual(dim)
     one_residual_per_layer: bool = False  # the sub-layers of a layer share a module
-    inputs: tuple[
-        tuple[str, Callable[[int], nn.Module]], ...
-    ] = ()  # (pattern of maps, module before)
-    connections: Optional[Callable[[int, int], nn.Module]] = None  # connections(layers, dim)
+    inputs: Places = ()  # what stands before linear maps: input(dim, heads)
+    connections: Optional[Callable[[int, int], Connection]] = None  # connections(layers, dim)
+    norms: Places = ()  # what stands in place of layer norms: norm(dim)
+    output_norms: str = ""  # pattern of the sub-layers whose branch has a layer norm at its end
+    first: Optional[Norm] = None  # in a stack's first sub-layer, where it is not as in the others
     weights: tuple[Rule, ...] = ()  # the scheme's initialisation, applied after starts_from
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
@@ -198,6 +217,13 @@ FIXUP_WEIGHTS = (
 )
 
 
+KEEL_WEIGHTS = (
+    Scale(r"encoder\.layers\.[1-9]\d*\." + OMEGA, formulas.keel_encoder_alpha),
+    Scale(r"decoder\.layers\.[1-9]\d*\." + OMEGA, formulas.keel_alpha),
+    Scale(r"decoder\.layers\.0\.residuals\.ffn\.omega", formulas.keel_third_alpha),
+)
+
+
 def _admin(profiling: Profiling) -> Scheme:
     """Make one of Admin's three schemes, which differ in whether they measure or read a profile."""
     return Scheme(
@@ -241,7 +267,49 @@ def _subln(scheme: Scheme, options: Any) -> Scheme:
     if not options.subln_in_encoder_attention:
         return scheme
     everywhere = XavierNormal(DECODER + VALUE_PATH, formulas.subln_decoder_gain)
-    return replace(scheme, inputs=((LAST, LayerNorm),), weights=(*scheme.weights, everywhere))
+    return replace(scheme, inputs=((LAST, input_norm),), weights=(*scheme.weights, everywhere))
+
+
+def _residual_of_two(scheme: Scheme, options: Any) -> Scheme:
+    """Return ResiDual with the factors of its two streams."""
+    alpha, scale = options.resi_dual_alpha, options.resi_dual_scale
+    return replace(scheme, connections=partial(DualStream, alpha=alpha, scale=scale))
+
+
+def _dyt(scheme: Scheme, options: Any) -> Scheme:
+    """Return DyT with --dyt-function and the starts of its α in attention and elsewhere."""
+    build = {"tanh": DynamicTanh, "erf": DynamicErf}[options.dyt_function]
+    places = {
+        ATTENTION + "_layer_norm": options.dyt_attention_alpha,
+        "(final_)?layer_norm|layernorm_embedding": options.dyt_alpha,
+    }
+    norms = tuple((pattern, partial(build, alpha=alpha)) for pattern, alpha in places.items())
+    return replace(scheme, norms=norms)
+
+
+def _normformer(scheme: Scheme, options: Any) -> Scheme:
+    """Return NormFormer with the parts that --normformer-parts lists."""
+    parts = options.normformer_parts.split(",")
+    if not set(parts) <= {"heads", "attn", "fc"}:
+        raise AdminError(f"--normformer-parts {options.normformer_parts}: not of heads,attn,fc")
+    inputs = {"heads": (ATTENTION + r"\.out_proj", HeadScale), "fc": ("fc2", input_norm)}
+    return replace(
+        scheme,
+        inputs=tuple(place for part, place in inputs.items() if part in parts),
+        output_norms=ATTENTION if "attn" in parts else "",
+    )
+
+
+def _completep(scheme: Scheme, options: Any) -> Scheme:
+    """Return CompleteP with --completep-base-layers and --completep-exponent."""
+    base, exponent = options.completep_base_layers, options.completep_exponent
+    return replace(
+        scheme,
+        weights=(
+            Scale(ENCODER + ALPHA, lambda n, m: formulas.depth_multiplier(n, base, exponent)),
+            Scale(DECODER + ALPHA, lambda n, m: formulas.depth_multiplier(m, base, exponent)),
+        ),
+    )
 
 
 SCHEMES = {
@@ -342,7 +410,7 @@ SCHEMES = {
         "Sub-LN",
         formulas.SUBLN_PAPER,
         Norm.SUB,
-        inputs=((OWN_LAST, LayerNorm),),
+        inputs=((OWN_LAST, input_norm),),
         weights=SUBLN_WEIGHTS,
         starts_from=XAVIER_FFN,
         as_built=(*AS_FAIRSEQ, EVERY + LAST + r"\.before\.(weight|bias)"),
@@ -400,6 +468,132 @@ SCHEMES = {
         Norm.EACH,
         weights=LIPSCHITZ_WEIGHTS,
         held_against=formulas.LIPSCHITZ_CODE,
+    ),
+    "lns": Scheme(
+        "LayerNorm Scaling",
+        formulas.LNS_PAPER,
+        Norm.PRE,
+        norms=((NORMS, ScaledLayerNorm),),
+        weights=(ScaleByLayer(EVERY + NORMS + r"\.scale", formulas.lns_factor),),
+        extra="a constant factor of each layer norm's output, 1/√l in layer l",
+        held_against=formulas.LNS_CODE,
+    ),
+    "periln": Scheme(
+        "Peri-LN",
+        formulas.PERILN_PAPER,
+        Norm.PERI,
+        output_norms=r"\w+",
+        as_built=(*AS_FAIRSEQ, OUTPUT_NORMS),
+        extra="one more layer norm per sub-layer",
+        no_stock_form="it has layer norms at the end of its branches; a stock transformer does not",
+    ),
+    "resi_dual": Scheme(
+        "ResiDual",
+        formulas.RESIDUAL_PAPER,
+        Norm.POST,
+        starts_from=(),
+        as_built=(*AS_FAIRSEQ, FFN, r"(en|de)coder\.connections\.norm\.(weight|bias)"),
+        extra="one layer norm per stack",
+        no_stock_form="it has two residual streams; a stock transformer has one",
+        options=(
+            Option(
+                "resi_dual_alpha",
+                1.0,
+                "factor of the Post-LN stream in a stack's output",
+                bounds=Bounds(0, 1000),
+            ),
+            Option(
+                "resi_dual_scale",
+                1.0,
+                "factor s of the authors' code for the stream without layer norm; that stream is "
+                "kept in float32 here, so that s only divides the last norm's epsilon by s²",
+                bounds=Bounds(1e-3, 1000),
+            ),
+        ),
+        variant=_residual_of_two,
+        held_against=formulas.RESIDUAL_CODE,
+    ),
+    "keel": Scheme(
+        "KEEL",
+        formulas.KEEL_PAPER,
+        Norm.KEEL,
+        partial(ScaledResidual, trainable=False),
+        first=Norm.PRE,
+        weights=KEEL_WEIGHTS,
+        as_built=(*AS_FAIRSEQ, INNER_NORMS, EVERY + OMEGA),
+        extra="ω: C per sub-layer, constant; one more layer norm per sub-layer but the first",
+        no_stock_form="it has layer norms before and after its sub-layers; a stock transformer has "
+        "one or the other",
+    ),
+    "dyt": Scheme(
+        "DyT (dynamic tanh in place of layer norm)",
+        formulas.DYT_PAPER,
+        Norm.PRE,
+        as_built=(*AS_FAIRSEQ, r"(en|de)coder\.(layers\.\d+\.)?\w*norm\w*\.(alpha|shift)"),
+        extra="α: 1 in place of each layer norm",
+        no_stock_form="it has no layer norm; a stock transformer has one around every sub-layer",
+        options=(
+            Option(
+                "dyt_function",
+                "tanh",
+                "the bounded function: tanh, or erf with a trained shift (Derf)",
+                choices=("tanh", "erf"),
+            ),
+            Option(
+                "dyt_attention_alpha",
+                1.0,
+                "where α starts in the norms before attention",
+                bounds=Bounds(0, 1000),
+            ),
+            Option(
+                "dyt_alpha",
+                1.0,
+                "where α starts in the norms before the FFN and at the end of a stack",
+                bounds=Bounds(0, 1000),
+            ),
+        ),
+        variant=_dyt,
+        held_against=formulas.DYT_CODE,
+    ),
+    "normformer": Scheme(
+        "NormFormer",
+        formulas.NORMFORMER_PAPER,
+        Norm.PRE,
+        as_built=(*AS_FAIRSEQ, OUTPUT_NORMS, EVERY + r"(\w+\.)?(fc2|out_proj)\.before\.\w+"),
+        extra="γ: 1 per attention head, and one more layer norm per sub-layer",
+        no_stock_form="it has layer norms inside its sub-layers; a stock transformer does not",
+        options=(
+            Option(
+                "normformer_parts",
+                "heads,attn,fc",
+                "its parts, separated by commas: heads (a factor for each attention head), attn (a "
+                "layer norm after attention), fc (one before the FFN's second map)",
+            ),
+        ),
+        variant=_normformer,
+    ),
+    "completep": Scheme(
+        "CompleteP (depth multiplier)",
+        formulas.COMPLETEP_PAPER,
+        Norm.PRE,
+        partial(GatedResidual, start=1.0, trainable=False),
+        extra="α: 1 per sub-layer, constant",
+        options=(
+            Option(
+                "completep_base_layers",
+                6,
+                "depth of a stack at which the model is Pre-LN, for which settings were tuned",
+                bounds=counting(1, 10_000),
+            ),
+            Option(
+                "completep_exponent",
+                1.0,
+                "exponent of the depth multiplier: 1 for CompleteP, 0.5 for depth-µP",
+                bounds=Bounds(0, 2),
+            ),
+        ),
+        variant=_completep,
+        held_against=formulas.COMPLETEP_CODE,
     ),
 }
 """Value of --init-type → its scheme."""

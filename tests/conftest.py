@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -52,8 +53,9 @@ def build(task):
 
 
 def held(model):
-    """Name → tensor: parameters, and the ω and α that a scheme keeps in buffers."""
-    scales = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
+    """Name → tensor: parameters, and the constants that a scheme keeps in buffers."""
+    constant = re.compile(r".*\.residuals\..*|.*norm\.scale")
+    scales = {name: kept for name, kept in model.named_buffers() if constant.fullmatch(name)}
     return {**dict(model.named_parameters()), **scales}
 
 

@@ -43,6 +43,9 @@ PATTERNS = {
     "omega": r"layers\.\d+\.residuals\.\w+\.omega",
     "alpha": r"layers\.\d+\.residuals\.\w+\.alpha",
     "shift": r"layers\.\d+\..*\.before\.shift",
+    "scale": r"layers\.\d+\.\w+_layer_norm\.scale",
+    "slope": r"(layers\.\d+\.)?\w*layer_norm\.alpha",
+    "heads": r"layers\.\d+\.\w+\.out_proj\.before\.scale",
 }
 ADMIN = {"encoder": {"omega": 1}, "decoder": {"omega": 1}}  # before the profile
 REZERO = {"encoder": {"alpha": 0}, "decoder": {"alpha": 0}}
@@ -76,6 +79,7 @@ def b2t(root):
 
 # sqrt(1/64) / sqrt(3) against sqrt(2/128), sqrt(2/192);  sqrt(1/128) / sqrt(3) for fc2;
 # sqrt(2 / (64 + 24)) / sqrt(3) against 64^-½;  the output projection is linear, 64 wide
+TORCHS = {**alike(0.7071, "qk", "v", "fc1"), "out": 1, "fc2": 0.5, **FAIRSEQS}
 LIPSCHITZ = {
     **alike(0.5774, "qk", "v", "out", "output"),
     **{"fc1": 0.7071, "fc2": 0.5, "embed": 0.6963},
@@ -137,10 +141,37 @@ START = {
         },
     },
     "lipschitz": {depths: {"encoder": LIPSCHITZ, "decoder": LIPSCHITZ} for depths in DEPTHS},
+    "lns": {
+        # 1/√l
+        (6, 6): {stack: {"scale": [1, 0.7071, 0.5774, 0.5, 0.4472, 0.4082]} for stack in ADMIN},
+        (12, 3): {
+            "encoder": {
+                "scale": [
+                    *(1, 0.7071, 0.5774, 0.5, 0.4472, 0.4082),
+                    *(0.3780, 0.3536, 0.3333, 0.3162, 0.3015, 0.2887),
+                ]
+            },
+            "decoder": {"scale": [1, 0.7071, 0.5774]},
+        },
+    },
+    "periln": {depths: {} for depths in DEPTHS},
+    "resi_dual": {depths: {"encoder": TORCHS, "decoder": TORCHS} for depths in DEPTHS},
+    "keel": {
+        # 1 in a stack's first two sub-layers, then 2N and 3M
+        (6, 6): {"encoder": {"omega": [1, 12]}, "decoder": {"omega": [1, 18]}},
+        (12, 3): {"encoder": {"omega": [1, 24]}, "decoder": {"omega": [1, 9]}},
+    },
+    "dyt": {depths: {stack: {"slope": 1} for stack in ADMIN} for depths in DEPTHS},
+    "normformer": {depths: {stack: {"heads": 1} for stack in ADMIN} for depths in DEPTHS},
+    "completep": {
+        # 6/6;  6/12 and 6/3
+        (6, 6): {"encoder": {"alpha": 1}, "decoder": {"alpha": 1}},
+        (12, 3): {"encoder": {"alpha": 0.5}, "decoder": {"alpha": 2}},
+    },
 }
 
 # (stack, kind) → how many of a scheme's own parameters
-OWN = r"omega|alpha|before\.\w+|connections\.\w+"
+OWN = r"omega|alpha|scale|before\.\w+|connections\.\w+|(output|inner)_norms"
 PER_SUBLAYER = {"encoder": 12, "decoder": 18}
 OMEGAS = {(stack, "omega"): count for stack, count in PER_SUBLAYER.items()}
 ALPHAS = {(stack, "alpha"): count for stack, count in PER_SUBLAYER.items()}
@@ -154,6 +185,17 @@ ADDED = {
     "subln": {
         (stack, f"before.{kind}"): 12 for stack in PER_SUBLAYER for kind in ("weight", "bias")
     },
+    "lns": {(stack, "scale"): count for stack, count in PER_SUBLAYER.items()},
+    "periln": {(stack, "output_norms"): 2 * count for stack, count in PER_SUBLAYER.items()},
+    "resi_dual": {(stack, "connections.norm"): 2 for stack in PER_SUBLAYER},
+    "keel": {**OMEGAS, ("encoder", "inner_norms"): 2 * 11, ("decoder", "inner_norms"): 2 * 17},
+    "dyt": {("encoder", "alpha"): 12 + 1, ("decoder", "alpha"): 18 + 1},
+    "normformer": {
+        **{(stack, f"before.{kind}"): 6 for stack in PER_SUBLAYER for kind in ("weight", "bias")},
+        **{("encoder", "before.scale"): 6, ("decoder", "before.scale"): 12},
+        **{("encoder", "output_norms"): 2 * 6, ("decoder", "output_norms"): 2 * 12},
+    },
+    "completep": ALPHAS,
     "dlcl": {
         (stack, f"connections.{kind}"): count
         for stack in PER_SUBLAYER
@@ -197,8 +239,11 @@ def test_weights_start_with_the_formulas_numbers(build, name, depths):
 def check(group, found, expected):
     """That these weights, in their unit, have this spread; scales are one number exactly."""
     every = torch.cat([p.flatten() for p in found])
-    if group in ("omega", "alpha", "shift"):
-        assert every.unique().item() == pytest.approx(expected, abs=5e-5)
+    if group in ("omega", "alpha", "shift", "scale", "slope", "heads"):
+        numbers = list(dict.fromkeys(every.tolist()))  # in the order of the layers
+        assert numbers == pytest.approx(
+            expected if isinstance(expected, list) else [expected], abs=5e-5
+        )
         return
     shape = found[0].shape
     table = group in ("embed", "output")
@@ -308,13 +353,20 @@ def test_a_scheme_says_where_every_parameter_comes_from(build, name):
 def test_a_scheme_adds_the_parameters_that_it_names(build, name):
     """At 6L-6L, with 6 and 10 linear maps in a layer of encoder and decoder."""
     pre = {"encoder_normalize_before": True, "decoder_normalize_before": True}
-    usual = set(
-        parameters(build, init_type="default", **(pre if SCHEMES[name].norm.before else {}))
-    )
+    usual = set(parameters(build, init_type="default", **(pre if SCHEMES[name].norm.final else {})))
     own = [key for key in parameters(build, init_type=name) if key not in usual]
     found = Counter((key.split(".")[0], re.search(OWN, key).group()) for key in own)
     assert found == Counter(ADDED.get(name, {}))
     assert bool(own) == bool(SCHEMES[name].extra)
+
+
+# Sub-LN's authors leave attention to the encoder as it is
+INSIDE = {"subln": 6 * 2, "normformer": 6}
+AT_ENDS = {  # of branches; KEEL's are before all but the first
+    "periln": lambda sublayers: 6 * sublayers,
+    "keel": lambda sublayers: 6 * sublayers - 1,
+    "normformer": lambda sublayers: 6 * (sublayers - 1),
+}
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -327,14 +379,16 @@ def test_layer_norms_stand_where_the_table_says(build, name):
             for module, kind in getattr(model, stack).named_modules()
             if isinstance(kind, torch.nn.LayerNorm) and not module.startswith("connections")
         ]
-        around = [name for name in names if re.fullmatch(r"layers\.\d+\.\w+_norm", name)]
-        inside = [name for name in names if name.endswith(".before")]
-        last = [name for name in names if name == "layer_norm"]
-        assert len(around) == (0 if norm is Norm.NONE else 6 * sublayers)
-        # Sub-LN's authors leave attention to the encoder as it is
-        assert len(inside) == (6 * 2 if norm is Norm.SUB else 0)
-        assert len(last) == norm.before
-        assert len(around) + len(inside) + len(last) == len(names)
+        around = [n for n in names if re.fullmatch(r"layers\.\d+\.\w+_norm", n)]
+        inside = [n for n in names if n.endswith(".before")]
+        at_ends = [n for n in names if re.search(r"\.(inner|output)_norms\.", n)]
+        last = [n for n in names if n == "layer_norm"]
+        without = norm is Norm.NONE or name == "dyt"
+        assert len(around) == (0 if without else 6 * sublayers)
+        assert len(inside) == INSIDE.get(name, 0)
+        assert len(at_ends) == AT_ENDS.get(name, lambda sublayers: 0)(sublayers)
+        assert len(last) == (norm.final and not without)
+        assert len(around) + len(inside) + len(at_ends) + len(last) == len(names)
 
 
 @pytest.mark.parametrize("name", SCHEMES)

@@ -106,7 +106,9 @@ def traced(model: nn.Module) -> Iterator[dict[str, TracedStack]]:
     trace = {}
     with on_reference_kernels(model), ExitStack() as hooks:
         for name, stack in stacks_of(model).items():
-            trace[name] = TracedStack(name, connections=getattr(stack, "connections", None))
+            connections = getattr(stack, "connections", None)
+            combining = connections if isinstance(connections, LinearCombination) else None
+            trace[name] = TracedStack(name, connections=combining)
             _watch_stack(stack, trace[name], hooks)
         yield trace
 
@@ -151,7 +153,7 @@ def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
     fairseq's layers the method ``residual_connection`` is replaced.
     """
     names = [n for n in LAYER_NORMS if n == "ffn" or getattr(layer, n, None) is not None]
-    b2t = isinstance(layer, TransformerLayer) and layer.norm is Norm.B2T
+    b2t = isinstance(layer, TransformerLayer) and layer.norms["ffn"] is Norm.B2T
 
     def note(join: Join, x: Tensor, branch: Tensor, total: Tensor) -> None:
         done = seen.layers[-1]
@@ -181,10 +183,11 @@ def _watch_joins(layer: Layer, seen: TracedStack, hooks: ExitStack) -> None:
 
 def _norms_after(layer: Layer) -> list[nn.LayerNorm]:
     """Return the layer norms of ``layer`` that follow a sum of input and branch."""
-    ours = isinstance(layer, TransformerLayer)
-    if not (layer.norm.after if ours else not layer.normalize_before):
-        return []
-    norms = [getattr(layer, name, None) for name in LAYER_NORMS.values()]
+    if isinstance(layer, TransformerLayer):
+        norms = [layer.norms_around(name)[1] for name in layer.norms]
+    else:
+        names = [] if layer.normalize_before else LAYER_NORMS.values()
+        norms = [getattr(layer, name, None) for name in names]
     return [norm for norm in norms if norm is not None]
 
 

@@ -8,10 +8,11 @@ kernels; given padding masks (B x T, True on padding), it computes as fairseq do
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Optional, Sequence, cast
 
 from fairseq.models.transformer import TransformerConfig
-from fairseq.modules import FairseqDropout
+from fairseq.modules import FairseqDropout, LayerNorm
 from fairseq.modules.transformer_layer import (
     TransformerDecoderLayerBase,
     TransformerEncoderLayerBase,
@@ -23,7 +24,8 @@ from admin_fairseq.fast.attention import Attention
 from admin_fairseq.fast.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
-from admin_fairseq.modules.residual import Residual, layer_norm
+from admin_fairseq.modules.norms import layer_norm, replace_norms
+from admin_fairseq.modules.residual import Residual
 from admin_fairseq.repairs.private import LoadsAsTorchDoes
 from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
@@ -31,8 +33,10 @@ from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 class TransformerLayer(nn.Module):
     """Base class of encoder and decoder layer: residual sub-layers, feed-forward network."""
 
-    norm: Norm
+    norms: dict[str, Norm]  # of each sub-layer
     residuals: nn.ModuleDict
+    inner_norms: nn.ModuleDict  # before branches, where another layer norm follows the sum
+    output_norms: nn.ModuleDict  # of branches, before dropout
 
     # set by fairseq's layer, the other base class
     embed_dim: int
@@ -57,42 +61,77 @@ class TransformerLayer(nn.Module):
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
             self.activation_dropout_module = Dropout.like(self.activation_dropout_module)
-        self.norm = scheme.norm
-        if scheme.norm is Norm.EACH:
-            self.norm = Norm.PRE if normalize_before else Norm.POST
-        if self.norm is Norm.NONE:
-            for name in sublayers:
-                setattr(self, LAYER_NORMS[name], None)
+        norm = scheme.norm
+        if norm is Norm.EACH:
+            norm = Norm.PRE if normalize_before else Norm.POST
+        self.norms: dict[str, Norm] = {}
+        self.inner_norms, self.output_norms = nn.ModuleDict(), nn.ModuleDict()
+        for name in sublayers:
+            self.place(name, norm)
+            if re.fullmatch(scheme.output_norms, name):
+                self.output_norms[name] = LayerNorm(self.embed_dim)
+        for pattern, build in scheme.norms:
+            replace_norms(self, pattern, build)
         shared = scheme.residual(self.embed_dim) if scheme.one_residual_per_layer else None
         self.residuals = nn.ModuleDict(
             {name: shared or scheme.residual(self.embed_dim) for name in sublayers}
         )
-        for pattern, module in scheme.inputs:
-            put_before(self, pattern, module)
+        for pattern, build in scheme.inputs:
+            put_before(self, pattern, build, self.self_attn.num_heads)
+
+    def place(self, name: str, norm: Norm) -> None:
+        """Give the sub-layer ``name`` the layer norms that ``norm`` says."""
+        self.norms[name] = norm
+        if norm is Norm.NONE:
+            setattr(self, LAYER_NORMS[name], None)
+        if norm.before and norm.after:
+            self.inner_norms[name] = LayerNorm(self.embed_dim)
+        elif name in self.inner_norms:
+            del self.inner_norms[name]
+
+    def norms_around(self, name: str) -> tuple[Any, Any]:
+        """Return the layer norms before the branch of the sub-layer ``name`` and after its sum.
+
+        Either may be None. Where there are both, the one after has fairseq's name.
+        """
+        norm, own = self.norms[name], getattr(self, LAYER_NORMS[name])
+        before = self.inner_norms[name] if norm.after and norm.before else own
+        return before if norm.before else None, own if norm.after else None
 
     def sublayer(
         self,
         name: str,
         x: Tensor,
         f: Callable[[Tensor], Tensor],
+        stream: Optional[Tensor] = None,
         bottom: Optional[Tensor] = None,
         fast: bool = False,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Optional[Tensor]]:
         """Compute one residual sub-layer: join x (T x B x C) with f(x), and apply layer norm.
 
-        ``name`` is that of the sub-layer. ``bottom`` is the layer's input (T x B x C), which B2T
-        adds in the layer's last sub-layer. ``fast`` joins and normalises in one kernel, if the
-        residual has one.
+        ``name`` is that of the sub-layer. ``stream`` is a second residual stream (T x B x C), to
+        which the branch is added (ResiDual), and ``bottom`` the layer's input (T x B x C), which is
+        added to the sum (B2T); None if there is none. ``fast`` joins and normalises in one kernel,
+        if the residual has one. Returns the output and the stream.
         """
-        norm, dropout = getattr(self, LAYER_NORMS[name]), self.dropout_module
+        before, after = self.norms_around(name)
         residual = cast(Residual, self.residuals[name])  # torch types it as a module
-        branch = f(layer_norm(norm, x) if self.norm.before else x)
-        if fast and self.norm is Norm.POST:
-            return residual.norm(x, branch, norm, dropout)
-        joined = residual(x, dropout(branch))
-        if self.norm is Norm.B2T and bottom is not None:
+        branch = f(x if before is None else layer_norm(before, x))
+        if name in self.output_norms:
+            branch = layer_norm(self.output_norms[name], branch)
+        if fast and after is not None and stream is None and bottom is None:
+            return residual.norm(x, branch, after, self.dropout_module), None
+        branch = self.dropout_module(branch)
+        joined = residual(x, branch)
+        if stream is not None:
+            stream = stream + branch
+        if bottom is not None:
             joined = joined + bottom
-        return layer_norm(norm, joined) if self.norm.after else joined.type_as(x)
+        return joined.type_as(x) if after is None else layer_norm(after, joined), stream
+
+    def bottom(self, x: Tensor) -> Optional[Tensor]:
+        """Return the layer's input x if its last sub-layer adds it again (B2T), else None."""
+        return x if self.norms["ffn"] is Norm.B2T else None
 
     def attention(
         self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
@@ -132,8 +171,9 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
         x: Tensor,
         encoder_padding_mask: Optional[Tensor] = None,
         layout: Optional[Layout] = None,
-    ) -> Tensor:
-        """Return the layer's output, shaped like x.
+        stream: Optional[Tensor] = None,
+    ) -> Any:
+        """Return the layer's output, shaped like x; with a second ``stream``, (output, stream).
 
         x is S x B x C, or N x 1 x C if ``layout`` packs (leaves out padding).
         """
@@ -148,9 +188,10 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
                 need_weights=False,
             )[0]
 
-        bottom, fast = x, layout is not None
-        x = self.sublayer("self_attn", x, self_attention, fast=fast)
-        return self.sublayer("ffn", x, self.feed_forward, bottom, fast)
+        bottom, fast = self.bottom(x), layout is not None
+        x, stream = self.sublayer("self_attn", x, self_attention, stream, fast=fast)
+        x, stream = self.sublayer("ffn", x, self.feed_forward, stream, bottom, fast)
+        return x if stream is None else (x, stream)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         """Remove the second copy of weights that fairseq 0.12.2 saves (MIRRORED_WEIGHTS).
@@ -211,13 +252,15 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         need_head_weights: bool = False,
         layout: Optional[Layout] = None,
         memory_layout: Optional[Layout] = None,
-    ) -> tuple[Tensor, Optional[Tensor], None]:
+        stream: Optional[Tensor] = None,
+    ) -> tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
         """Compute the layer's output and, if requested, the weights of attention to the encoder.
 
         x is T x B x C and encoder_out S x B x C; either is N x 1 x C instead if its layout
         (``layout``, ``memory_layout``) packs, that is, leaves out padding. Returns the output
         (shaped like x), the weights (B x T x S, or heads x B x T x S with ``need_head_weights``;
-        None unless requested or decoding) and None, where fairseq's layer returns a state for ONNX.
+        None unless requested or decoding) and the second ``stream``, if there is one (there fairseq
+        returns a state for ONNX).
         """
         attention = None
 
@@ -250,12 +293,12 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
             )
             return x
 
-        bottom, fast = x, layout is not None
-        x = self.sublayer("self_attn", x, self_attention, fast=fast)
+        bottom, fast = self.bottom(x), layout is not None
+        x, stream = self.sublayer("self_attn", x, self_attention, stream, fast=fast)
         if self.encoder_attn is not None and encoder_out is not None:
-            x = self.sublayer("encoder_attn", x, encoder_attention, fast=fast)
-        x = self.sublayer("ffn", x, self.feed_forward, bottom, fast)
-        return x, attention, None
+            x, stream = self.sublayer("encoder_attn", x, encoder_attention, stream, fast=fast)
+        x, stream = self.sublayer("ffn", x, self.feed_forward, stream, bottom, fast)
+        return x, attention, stream
 
 
 MIRRORED_WEIGHTS = tuple(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Iterator, NoReturn, Optional
+from typing import Any, Iterator, NoReturn, Optional, cast
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -32,8 +32,9 @@ from admin_fairseq.fast.dropout import Dropout
 from admin_fairseq.fast.layout import Layout, Row
 from admin_fairseq.fast.packed import Packed
 from admin_fairseq.fast.precision import in_precision, precision_of
-from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer
+from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerLayer
 from admin_fairseq.modules.connections import ConnectedLayers
+from admin_fairseq.modules.norms import replace_norms
 from admin_fairseq.schemes import scheme_of
 
 EncoderOut = dict[str, list[Tensor]]
@@ -58,14 +59,18 @@ class TransformerStack:
     padding_idx: int
 
     def set_up(self, cfg: TransformerConfig, dim: int) -> None:
-        """Choose fast path or reference kernels; add the scheme's connections between layers."""
+        """Choose fast path or reference kernels; add what the scheme has between its layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
-        connections = scheme_of(cfg).connections
-        if connections is not None:
-            self.connections = connections(len(self.layers), dim)
+        scheme = scheme_of(cfg)
+        for pattern, build in scheme.norms:
+            replace_norms(cast(nn.Module, self), pattern, build)
+        if scheme.first is not None and len(self.layers):
+            cast(TransformerLayer, self.layers[0]).place("self_attn", scheme.first)
+        if scheme.connections is not None:
+            self.connections = scheme.connections(len(self.layers), dim)
             self.layers = ConnectedLayers(self.layers, self.connections)
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import torch
-import torch.nn.functional as F
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
 from admin_fairseq.kernels.fused_residual import fuses, residual_norm
+from admin_fairseq.modules.norms import at_least_float32, layer_norm
 from admin_fairseq.repairs.private import is_compiling
 
 
@@ -43,18 +43,6 @@ class Residual(nn.Module):
 def _age(cls: type, method: str) -> int:
     """Return the position, in the ``__mro__`` of ``cls``, of the class that defines ``method``."""
     return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
-
-
-def layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Apply layer norm in the precision of ``x``; return the result in the precision of ``norm``.
-
-    So a sum that a residual connection left in float32 is normalised in float32 before it returns
-    to half precision.
-    """
-    if x.dtype == norm.weight.dtype:
-        return norm(x)
-    weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
-    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
 
 
 def _fused_norm(
@@ -109,7 +97,7 @@ class ScaledResidual(Residual):
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C) in float32; float64 stays float64."""
-        x, branch, omega = (_at_least_float32(t) for t in (x, branch, self.omega))
+        x, branch, omega = (at_least_float32(t) for t in (x, branch, self.omega))
         return torch.addcmul(branch, x, omega)
 
     def norm(
@@ -143,7 +131,7 @@ class GatedResidual(Residual):
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C) in float32; float64 stays float64."""
-        x, branch, alpha = (_at_least_float32(t) for t in (x, branch, self.alpha))
+        x, branch, alpha = (at_least_float32(t) for t in (x, branch, self.alpha))
         return torch.addcmul(x, branch, alpha)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
@@ -186,8 +174,3 @@ def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:
         module.register_parameter(name, nn.Parameter(value))
     else:
         module.register_buffer(name, value)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Convert a tensor in half precision to float32; return any other unchanged."""
-    return tensor.float() if tensor.element_size() < 4 else tensor

@@ -9,7 +9,7 @@ from admin_fairseq.modules.inputs import Shift, put_before
 class Twice(nn.Module):
     """Knows how wide its input is."""
 
-    def __init__(self, dim):
+    def __init__(self, dim, heads):
         super().__init__()
         self.dim = dim
 
@@ -29,7 +29,7 @@ def attend(layer, x, mask=None):
 
 
 def test_shift_adds_one_number():
-    shift = Shift(4)
+    shift = Shift(4, heads=2)
     x = torch.randn(3, 2, 4)
     assert torch.equal(shift(x), x)
     shift.shift.data.fill_(0.5)
@@ -40,13 +40,13 @@ def test_shift_adds_one_number():
 def test_module_sees_the_input_first(layer):
     x = torch.randn(3, 8)
     expected = layer["fc1"](2 * x)
-    put_before(layer, "fc1", Twice)
+    put_before(layer, "fc1", Twice, heads=2)
     assert torch.equal(layer["fc1"](x), expected)
 
 
 def test_names_are_whole_ones(layer):
-    put_before(layer, "fc", Twice)
-    put_before(layer, "attn", Twice)
+    put_before(layer, "fc", Twice, heads=2)
+    put_before(layer, "attn", Twice, heads=2)
     assert not [name for name, _ in layer.named_modules() if "before" in name]
 
 
@@ -56,7 +56,7 @@ def test_attention_does_not_pass_it_by(layer, linear):
     x = torch.randn(5, 3, 8)
     mask = torch.tensor([[False] * 5, [False] * 4 + [True], [False] * 2 + [True] * 3])
     before = attend(layer, x, mask)
-    put_before(layer, rf"attn\.{linear}", Twice)
+    put_before(layer, rf"attn\.{linear}", Twice, heads=2)
     with_module = attend(layer, x, mask)
     weight = getattr(layer["attn"], linear).weight
     getattr(layer["attn"], linear)._forward_pre_hooks.clear()
@@ -67,5 +67,5 @@ def test_attention_does_not_pass_it_by(layer, linear):
 
 
 def test_attention_without_one_keeps_torchs_function(layer):
-    put_before(layer, "fc1", Twice)
+    put_before(layer, "fc1", Twice, heads=2)
     assert not layer["attn"].skip_embed_dim_check

@@ -118,12 +118,14 @@ def _variants(specimen: Specimen) -> list[Specimen]:
     bare = copy.deepcopy(specimen.model)
     layers = [layer for stack in stacks_of(bare).values() for layer in layers_of(stack)]
     ours = [
-        layer for layer in layers if isinstance(layer, TransformerLayer) and layer.norm is Norm.POST
+        layer
+        for layer in layers
+        if isinstance(layer, TransformerLayer) and set(layer.norms.values()) == {Norm.POST}
     ]
     if len(ours) < len(layers):
         return [specimen]
     for layer in ours:
-        layer.norm = Norm.NONE
+        layer.norms = dict.fromkeys(layer.norms, Norm.NONE)
     return [specimen, replace(specimen, model=bare, label=f"{specimen.label} without layer norm")]
 
 
