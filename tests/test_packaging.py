@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .integration.conftest import ROOT
+from .integration.shims import ROOT
 
 LEFT_OUT = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "data", "runs", "site")
 BIN = Path(sys.executable).parent

@@ -8,7 +8,8 @@ import threading
 
 from admin_fairseq.results.runs import read_run
 
-from .conftest import BIN, TRAIN, WARMUP
+from .conftest import TRAIN, WARMUP
+from .shims import BIN
 
 SHORT = ["--max-update", "4", "--log-interval", "1"]
 

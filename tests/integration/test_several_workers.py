@@ -9,7 +9,8 @@ import torch
 
 from admin_fairseq.checkpoints.storage import read_checkpoint
 
-from .conftest import BIN, TRAIN, WARMUP
+from .conftest import TRAIN, WARMUP
+from .shims import BIN
 from .test_workers import free_port
 
 DLCL = [

@@ -19,7 +19,7 @@ from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import wants_more_than_torch_2_1
-from .conftest import BIN, TRAIN, WARMUP, Output
+from .conftest import TRAIN, WARMUP, Output
 
 
 def free_port():
@@ -28,7 +28,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two(run, data, save_dir, *words, script=BIN / "fairseq-train"):
+def train_on_two(run, data, save_dir, *words, script="fairseq-train"):
     method = f"tcp://127.0.0.1:{free_port()}"
     distributed = [
         *("--distributed-world-size", "2", "--distributed-init-method", method),
@@ -39,8 +39,7 @@ def train_on_two(run, data, save_dir, *words, script=BIN / "fairseq-train"):
     command += ["--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words]
     with ThreadPoolExecutor(2) as pool:
         workers = [
-            pool.submit(process, run.folder, *command, "--distributed-rank", rank)
-            for rank, process in enumerate((run.warm, run.second))
+            pool.submit(run.captured, *command, "--distributed-rank", rank) for rank in range(2)
         ]
     outputs = [worker.result() for worker in workers]
     for status, output, errors in outputs:

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import threading
 import time
 
@@ -8,7 +6,7 @@ from fairseq.data import iterators
 
 from admin_fairseq.repairs import loading_threads
 
-from ..integration.conftest import ROOT
+from ..integration.shims import python
 
 LEFT_IN_THE_MIDDLE = """
 import torch
@@ -34,9 +32,7 @@ def loaders():
 
 def test_a_process_ends_well_while_batches_are_loaded():
     """Without the repair it aborts nearly every time."""
-    done = subprocess.run(
-        [sys.executable, "-c", LEFT_IN_THE_MIDDLE], cwd=ROOT, capture_output=True, text=True
-    )
+    done = python(LEFT_IN_THE_MIDDLE)
     assert done.returncode == 0, done.stderr
 
 
