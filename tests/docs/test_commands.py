@@ -19,7 +19,7 @@ from .pages import PAGES, ROOT, of_language
 pytestmark = pytest.mark.slow
 
 STUDIES = {
-    "amplification": ["--depths", "1,2,3,4", "--seeds", "1", "--draws", "1"],
+    "amplification": ["--depths", "1,2", "--seeds", "1", "--draws", "1"],
     "dependency": ["--depths", "2"],
     "gradients": ["--depths", "2", "--updates", "1"],
     "magnitude": ["--depths", "2", "--updates", "1"],
@@ -43,7 +43,8 @@ def shortened(name, words):
         limits = ["--max-tokens", "3000", "--max-epoch", "2", "--max-update", "40"]
         if "_lm" in arch:
             limits += ["--tokens-per-sample", "32"]
-        return [*words, "--cpu", *limits, "--num-workers", "0"]
+        # workers would import fairseq anew; integration/test_several_workers.py has them
+        return [*words, "--cpu", *limits, "--num-workers", "0", "--distributed-world-size", "1"]
     if name == "admin-fairseq":
         end = words.index("--") if "--" in words else len(words)
         given, rest = words[:end], words[end:]

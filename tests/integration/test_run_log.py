@@ -82,12 +82,6 @@ def test_no_format_no_screen_but_a_log(run, data, tmp_path):
     assert read_run(str(tmp_path)).best.update == 4
 
 
-def test_the_first_worker_logs(run, data, tmp_path):
-    words = ["--distributed-world-size", "2", *SHORT, "--save-dir", tmp_path]
-    run.train(data, tmp_path, *words)
-    assert len(statistics(tmp_path)) == 4 and read_run(str(tmp_path)).log.starts == 1
-
-
 def test_nothing_is_written_without_saving(run, data, tmp_path):
     run.train(data, tmp_path / "none", *SHORT, "--no-save")
     assert not list((tmp_path / "none").glob("train.*"))
