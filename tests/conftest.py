@@ -1,17 +1,14 @@
 """Fixtures that several tests share."""
 
-import copy
 import gc
 import os
 from contextlib import nullcontext
-from functools import cache
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 import torch
 from fairseq.data import Dictionary
-from fairseq.dataclass import utils
 from fairseq.models import build_model
 
 import admin_fairseq  # noqa: F401  registers the models, optimisers and schedules
@@ -22,14 +19,6 @@ if not torch.cuda.is_available():
     # Triton reads this when it is first imported; its kernels then run on a CPU, if slowly
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-
-@cache
-def composed(overrides, compose=utils.compose, **how):
-    return compose("config", overrides=list(overrides), **how)
-
-
-# hydra takes a third of a second to make a configuration of options, and tests often give the same
-utils.compose = lambda _, overrides, **how: copy.deepcopy(composed(tuple(overrides), **how))
 gc.freeze()  # what is imported stays: collections need not look at it again
 
 TORCH = tuple(map(int, torch.__version__.split(".")[:2]))

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -6,7 +8,7 @@ from fairseq.data import iterators
 
 from admin_fairseq.repairs import loading_threads
 
-from ..integration.shims import python
+from ..integration.shims import ROOT
 
 LEFT_IN_THE_MIDDLE = """
 import torch
@@ -31,8 +33,10 @@ def loaders():
 
 
 def test_a_process_ends_well_while_batches_are_loaded():
-    """Without the repair it aborts nearly every time."""
-    done = python(LEFT_IN_THE_MIDDLE)
+    """Without the repair it aborts nearly every time; a fork of a warm process would not."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_IN_THE_MIDDLE], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
