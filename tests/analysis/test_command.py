@@ -209,21 +209,27 @@ def test_report(data, capsys):
     assert [p["name"] for p in read("out", "profile")["profiles"]] == ["Admin"]
 
 
-@pytest.mark.slow
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """As without matplotlib, which takes longer than the measurements."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "admin_fairseq.studies.drawing", raising=False)
+    monkeypatch.delattr("admin_fairseq.studies.drawing", raising=False)
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_reports_depths_bind_all_of_it_and_it_says_where_it_is(data, capsys):
     words = ["--depths", "2,3", "--seeds", "1", "--draws", "1", "--updates", "0"]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, *ONE, "-o", "out"])
     for what in ("dependency", "gradients"):
         assert {model["layers"]["encoder"] for model in read("out", what)["models"]} == {3}
     told = capsys.readouterr().err.splitlines()
-    assert "dependency: 1 models, layers 3 ..." in told
-    assert "amplification: 1 models, layers 2,3 ..." in told
+    assert "dependency: 1 model, layers 3 ..." in told
+    assert "amplification: 1 model, layers 2,3 ..." in told
 
 
-def test_without_matplotlib_numbers_are_written(data, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "admin_fairseq.studies.drawing", raising=False)
-    monkeypatch.delattr("admin_fairseq.studies.drawing", raising=False)
+@pytest.mark.usefixtures("no_pictures")
+def test_without_matplotlib_numbers_are_written(data, capsys):
     words = ["--depths", "1", "--seeds", "1", "--draws", "1", "--updates", "0"]
     cli.main(["analyze", "report", "--data", data, *TINY, *words, *ONE, "-o", "out"])
     assert "pip install matplotlib" in capsys.readouterr().err
