@@ -96,6 +96,8 @@ def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data,
     assert "Traceback" not in killed.errors
     folder, losses = two
     assert run(*command).losses() == losses[5:]
+    updates = re.findall(r"num_updates=(\d+)", "".join(statistics(tmp_path)))
+    assert updates[-5:] == ["6", "7", "8", "9", "10"]  # the first worker's alone
     saved = [read_checkpoint(each / "checkpoint_last.pt") for each in (folder, tmp_path)]
     whole, resumed = (checkpoint["model"] for checkpoint in saved)
     for name, weight in whole.items():

@@ -20,6 +20,7 @@ from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import wants_more_than_torch_2_1
 from .conftest import TRAIN, WARMUP, Output
+from .shims import python
 
 
 def free_port():
@@ -153,8 +154,12 @@ def train_every_scheme(rank, port, folder):
 
 @pytest.fixture(scope="module")
 def trained_alone_and_by_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(train_every_scheme, args=(free_port(), str(folder)), nprocs=2)
+    folder, port = tmp_path_factory.mktemp("workers"), free_port()
+    program = "import sys; from tests.integration.test_workers import train_every_scheme as train; "
+    program += "train(int(sys.argv[1]), *sys.argv[2:])"
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda rank: python(program, rank, port, folder), range(2)):
+            assert done.returncode == 0, done.stderr
     train_every_scheme(None, None, str(folder))
     return [torch.load(folder / f"{rank}.pt") for rank in (None, 0, 1)]
 

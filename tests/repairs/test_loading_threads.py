@@ -33,7 +33,7 @@ def loaders():
 
 
 def test_a_process_ends_well_while_batches_are_loaded():
-    """Without the repair it aborts nearly every time; a fork of a warm process would not."""
+    """Without the repair it aborts nearly every time."""
     done = subprocess.run(
         [sys.executable, "-c", LEFT_IN_THE_MIDDLE], cwd=ROOT, capture_output=True, text=True
     )
