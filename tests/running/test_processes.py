@@ -51,6 +51,7 @@ def test_what_a_command_has_started_ends_with_us(tmp_path, number):
 
 def _ours(words):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
     run(words)
 
 
