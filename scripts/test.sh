@@ -12,6 +12,8 @@ setup_venv tests
 cd "$root"
 # the tests run in several processes, so more threads would compete for the same cores
 export OMP_NUM_THREADS=1
+# and they start many more, each of which would compile the package and its tests again
+unset PYTHONDONTWRITEBYTECODE
 ruff check .
 ruff format --check .
 mypy

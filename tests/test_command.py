@@ -11,7 +11,7 @@ import pytest
 import admin_fairseq_cli
 from admin_fairseq import cli
 
-from .integration.conftest import ROOT
+from .integration.shims import ROOT
 
 
 def command(*words, **environment):

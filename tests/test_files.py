@@ -1,9 +1,8 @@
 import fcntl
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
@@ -153,40 +152,35 @@ def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-WRITER = """
-import sys, time
-from admin_fairseq.files import replacing, replacing_folder
-with {kind}(sys.argv[1]):
-    print("writing", flush=True)
-    time.sleep(60)
-"""
+def write(replace, path, writing):
+    with replace(path):
+        writing.set()
+        time.sleep(60)
 
 
-@pytest.mark.parametrize("kind", ["replacing", "replacing_folder"])
+@pytest.mark.parametrize("kind", [replacing, replacing_folder], ids=lambda kind: kind.__name__)
 def test_what_a_killed_process_leaves_goes_with_the_next_and_no_others_work(kind, tmp_path):
     path = tmp_path / "output"
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER.format(kind=kind), path], stdout=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
-    for writer in writers:
-        assert writer.stdout.readline() == b"writing\n"
+    forked, writers = multiprocessing.get_context("fork"), []
+    for _ in range(2):
+        writing = forked.Event()
+        writers.append(forked.Process(target=write, args=(kind, str(path), writing), daemon=True))
+        writers[-1].start()
+        assert writing.wait(60)
     assert len(os.listdir(tmp_path)) == 2, "each has a temporary name of its own"
-    writers[0].send_signal(signal.SIGKILL)
-    writers[0].wait()
+    writers[0].kill()
+    writers[0].join()
     assert len(os.listdir(tmp_path)) == 2
-    if kind == "replacing":
+    if kind is replacing:
         write_json({}, str(path))
     else:
         with replacing_folder(str(path)):
             pass
     assert len(os.listdir(tmp_path)) == 2, "the output, and the work of the one who lives"
     writers[1].kill()
-    writers[1].wait()
+    writers[1].join()
     (tmp_path / "other").touch()
-    if kind == "replacing":
+    if kind is replacing:
         write_json({}, str(path))
     else:
         with replacing_folder(str(path)):

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from .integration.conftest import ROOT
+from .integration.shims import ROOT
 
 LEFT_OUT = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "data", "runs", "site")
 BIN = Path(sys.executable).parent
+IN_ANOTHER_FOLDER = """
+import admin_fairseq
+from admin_fairseq import cli
+print(admin_fairseq.__file__, admin_fairseq.__version__, sep="\\n")
+cli.main(["configs"])
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -72,11 +78,9 @@ def test_the_description_has_no_dead_links(dist):
 
 
 def test_the_wheel_works_without_a_clone(installed, tmp_path):
-    where = {"cwd": tmp_path, "env": installed}
-    call_here = "import admin_fairseq as a; print(a.__file__, a.__version__)"
-    file, version = call(sys.executable, "-W", "ignore", "-c", call_here, **where).split()[-2:]
+    words = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_FOLDER]
+    *_, file, version, configs = call(*words, cwd=tmp_path, env=installed).splitlines()
     assert file.startswith(installed["PYTHONPATH"]) and version == "0.1.0"
-    configs = call(sys.executable, "-m", "admin_fairseq.cli", "configs", **where).split()[-1]
     assert (Path(configs) / "wmt14_en_de" / "admin_18l_18l.yaml").is_file()
     assert (Path(configs) / "model" / "admin_transformer.yaml").is_file()
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .integration.conftest import ROOT
+from .integration.shims import ROOT
 
 PACKAGE = "admin_fairseq"
 ORDER = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]

@@ -12,7 +12,7 @@ from admin_fairseq.checkpoints import building
 from admin_fairseq.config import AdminTransformerConfig, resolve
 from admin_fairseq.schemes import SCHEMES
 
-DEPTHS = [(6, 6), (12, 3)]
+DEPTHS = [(3, 3), (6, 2)]
 
 
 @pytest.fixture(scope="module")

@@ -4,38 +4,22 @@ The programs on PATH are shims: they shorten what would take hours (few updates,
 GPU), by options after those of the page, and run the real program in a warm process.
 """
 
-import json
 import os
 import random
 import shutil
-import socket
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from ..integration.conftest import BIN, LONGEST, Runner, Warm
+from ..integration.conftest import Runner
+from ..integration.shims import LONGEST, Shims, captured
 from .pages import PAGES, ROOT, of_language
 
 pytestmark = pytest.mark.slow
 
-PROGRAMS = (
-    *("admin-fairseq", "fairseq-train", "fairseq-generate", "fairseq-interactive"),
-    *("fairseq-eval-lm", "fairseq-hydra-train", "fairseq-preprocess"),
-)
-SHIM = """\
-#!{python} -IS
-import json, os, socket, sys
-address = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-address.connect({address!r})
-words = [os.getcwd(), os.path.basename(sys.argv[0]), *sys.argv[1:]]
-socket.send_fds(address, [json.dumps(words).encode()], [0, 1, 2])
-sys.exit(int(address.recv(16)))
-"""
 STUDIES = {
-    "amplification": ["--depths", "1,2,3,4", "--seeds", "1", "--draws", "1"],
+    "amplification": ["--depths", "1,2", "--seeds", "1", "--draws", "1"],
     "dependency": ["--depths", "2"],
     "gradients": ["--depths", "2", "--updates", "1"],
     "magnitude": ["--depths", "2", "--updates", "1"],
@@ -59,7 +43,8 @@ def shortened(name, words):
         limits = ["--max-tokens", "3000", "--max-epoch", "2", "--max-update", "40"]
         if "_lm" in arch:
             limits += ["--tokens-per-sample", "32"]
-        return [*words, "--cpu", *limits, "--num-workers", "0"]
+        # workers would import fairseq anew; integration/test_several_workers.py has them
+        return [*words, "--cpu", *limits, "--num-workers", "0", "--distributed-world-size", "1"]
     if name == "admin-fairseq":
         end = words.index("--") if "--" in words else len(words)
         given, rest = words[:end], words[end:]
@@ -77,46 +62,13 @@ def shortened(name, words):
     return words
 
 
-class Shims:
-    """A folder for PATH, and the threads that run what is called there."""
-
-    def __init__(self, folder, environment):
-        self.environment = {**environment, "PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
-        self.free = []
-        address = str(folder / "socket")
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(address)
-        self.listener.listen()
-        for program in PROGRAMS:
-            (folder / program).write_text(SHIM.format(python=sys.executable, address=address))
-            (folder / program).chmod(0o755)
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            caller, _ = self.listener.accept()
-            threading.Thread(target=self.answer, args=[caller], daemon=True).start()
-
-    def answer(self, caller):
-        """Run what a shim was called with, on its streams, in a process that is free."""
-        request, streams, _, _ = socket.recv_fds(caller, 1 << 16, 3)
-        folder, name, *words = json.loads(request)
-        warm = self.free.pop() if self.free else Warm(self.environment)
-        words = [folder, str(BIN / name), *shortened(name, words)]
-        socket.send_fds(warm.requests, [json.dumps(words).encode()], streams)
-        for stream in streams:
-            os.close(stream)
-        caller.send(warm.requests.recv(16))
-        self.free.append(warm)
-
-
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
     """shell(code): runs a block in the folder of a user who has come to the end of the tutorial."""
     folder = tmp_path_factory.mktemp("user")
     environment = Runner(folder).environment
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    shims = Shims(tmp_path_factory.mktemp("bin"), environment)
+    shims = Shims(tmp_path_factory.mktemp("bin"), environment, shortened)
 
     def shell(code):
         done = subprocess.run(
@@ -130,7 +82,7 @@ def shell(tmp_path_factory):
         assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout
 
-    shell.folder = folder
+    shell.folder, shell.environment = folder, environment
     make_workspace(shell)
     return shell
 
@@ -169,4 +121,6 @@ def test_every_command_runs(page, shell):
     code = "".join(block.code for block in of_language(page, "python"))
     if code:
         (shell.folder / "page.py").write_text(code)
-        shell(f"{sys.executable} -W ignore page.py")
+        words = shell.folder, shell.environment, shell.folder / "page.py"
+        status, _, errors = captured(*words)
+        assert status == 0, f"{code}\n{errors[-2000:]}"

@@ -12,6 +12,7 @@ from admin_fairseq.cli import _parser
 from admin_fairseq.fairseq_runs import parse
 from admin_fairseq.schemes import SCHEMES
 
+from ..integration.shims import captured, one_thread
 from .pages import INCLUDED, PAGES, REASONS, ROOT, blocks, of_language
 
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
@@ -74,8 +75,9 @@ def test_the_site_is_made_without_a_warning(tmp_path):
 @pytest.mark.slow
 def test_the_page_of_options_is_that_of_the_code():
     """If not, run: python scripts/options_page.py >docs/options.md"""
-    words = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / "options_page.py")]
-    made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    script = ROOT / "scripts" / "options_page.py"
+    status, made, errors = captured(ROOT, one_thread(), script)
+    assert status == 0, errors
     assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == made
 
 

@@ -1,19 +1,14 @@
 """The real fairseq commands, as a user types them, on a tiny corpus."""
 
-import json
 import os
 import random
-import socket
 import subprocess
-import sys
-import tempfile
-from functools import cached_property, partial
 from pathlib import Path
 
 import pytest
 
-BIN = Path(sys.executable).parent
-ROOT = Path(__file__).resolve().parents[2]
+from .shims import BIN, captured, one_thread
+
 PAIR = ["--source-lang", "de", "--target-lang", "en"]
 TRAIN = [
     *("--user-dir", "admin_fairseq", "--task", "translation", *PAIR, "--cpu"),
@@ -23,7 +18,6 @@ TRAIN = [
     *("--max-tokens", "120", "--seed", "3", "--num-workers", "0"),
     *("--log-format", "simple", "--log-interval", "1"),
 ]
-LONGEST = 300  # seconds
 WARMUP = ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", "20"]
 
 
@@ -32,16 +26,7 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-    @cached_property
-    def warm(self):
-        return Warm(self.environment)
-
-    @cached_property
-    def second(self):
-        """For a worker beside that of ``warm``."""
-        return Warm(self.environment)
+        self.environment = one_thread()
 
     def start(self, command, *words, stdin=os.devnull):
         """A process of its own, from the start of Python on."""
@@ -56,16 +41,14 @@ class Runner:
         )
 
     def __call__(self, command, *words, status=0, stdin=os.devnull):
-        """Run, check the exit status, return what was printed."""
-        if command.startswith("fairseq-") and self.warm.environment == self.environment:
-            found = self.warm(self.folder, BIN / command, *words, stdin=stdin)
-        else:
-            process = self.start(command, *words, stdin=stdin)
-            output, errors = process.communicate(timeout=LONGEST)
-            found = process.returncode, output, errors
-        returned, output, errors = found
+        """Run in a warm process, check the exit status, return what was printed."""
+        returned, output, errors = self.captured(command, *words, stdin=stdin)
         assert returned == status, f"{command} {words}\n{output[-3000:]}\n{errors[-3000:]}"
         return Output(output, errors)
+
+    def captured(self, command, *words, stdin=os.devnull):
+        """Exit status, standard output and errors."""
+        return captured(self.folder, self.environment, BIN / command, *words, stdin=stdin)
 
     def train(
         self, data, save_dir, *words, arch="admin_transformer_tiny", validate=False, status=0
@@ -80,34 +63,6 @@ class Runner:
         # without the last option fairseq-fixed leaves out the end of the test set
         limits = ["--max-len-b", "20", "--required-batch-size-multiple", "1"]
         return self(*command, *limits, *words, status=status)
-
-
-class Warm:
-    """Runs console scripts whose imports are done (warm.py), in one environment."""
-
-    def __init__(self, environment):
-        self.environment = dict(environment)
-        self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.requests.settimeout(LONGEST)
-        with theirs:
-            subprocess.Popen(
-                [sys.executable, ROOT / "tests/integration/warm.py", str(theirs.fileno())],
-                env=self.environment,
-                pass_fds=[theirs.fileno()],
-                stderr=subprocess.DEVNULL,
-            )
-
-    def __call__(self, folder, *words, stdin=os.devnull):
-        """Exit status, standard output and errors."""
-        request = json.dumps([str(folder), *map(str, words)]).encode()
-        new = partial(tempfile.TemporaryFile, "w+")
-        with open(stdin) as given, new() as output, new() as errors:
-            streams = [stream.fileno() for stream in (given, output, errors)]
-            socket.send_fds(self.requests, [request], streams)
-            status = int(self.requests.recv(16))
-            for stream in (output, errors):
-                stream.seek(0)
-            return status, output.read(), errors.read()
 
 
 class Output(str):

@@ -3,12 +3,12 @@
 import argparse
 import os
 import pickle
-import subprocess
-import sys
 
 import fairseq
 import pytest
 import torch
+
+from .shims import python
 
 ATTENTION = ["--encoder-attention-heads", "2", "--decoder-attention-heads", "2"]
 SIZES = ["--encoder-embed-dim", "64", "--encoder-ffn-embed-dim", "128", *ATTENTION]
@@ -100,7 +100,7 @@ def test_importing_the_package_is_enough_to_load_a_stock_checkpoint(tmp_path):
     checkpoint = tmp_path / "stock.pt"
     torch.save({"args": argparse.Namespace(arch="transformer"), "model": {}}, checkpoint)
     program = f"import admin_fairseq, torch; print(torch.load({str(checkpoint)!r})['args'].arch)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python(program)
     assert done.stdout.strip() == "transformer", done.stderr
 
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from .conftest import PAIR, ROOT
+from .conftest import PAIR
+from .shims import ROOT
 
 RELEASE = ROOT.parent / "shared" / "data" / "release_checkpoint"
 

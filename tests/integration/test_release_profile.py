@@ -2,12 +2,11 @@
 
 import gzip
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-from .conftest import PAIR, ROOT
+from .conftest import PAIR
+from .shims import ROOT
 
 MULTI30K = ROOT.parent / "shared" / "data" / "multi30k"
 ENCODER = "1.0 1.5438 1.7639 1.8203 2.0130 2.0642 2.2324 2.2853 2.4290 2.4794 2.6091 2.6611"
@@ -26,11 +25,10 @@ def test_omegas_are_within_five_percent_of_the_releases(run, tmp_path):
             text = gzip.decompress((MULTI30K / f"{split}.{lang}.gz").read_bytes())
             (tmp_path / f"{split}.{lang}").write_bytes(text)
     subwords, model = ROOT / "scripts" / "subwords.py", tmp_path / "sp.model"
-    python = Path(sys.executable).name
     texts = [tmp_path / "train.de", tmp_path / "train.en"]
-    run(python, subwords, "train", *texts, "--model", model, "--vocab-size", 8000)
+    run(subwords, "train", *texts, "--model", model, "--vocab-size", 8000)
     for lang in ("de", "en"):
-        pieces = run(python, subwords, "encode", "--model", model, stdin=tmp_path / f"train.{lang}")
+        pieces = run(subwords, "encode", "--model", model, stdin=tmp_path / f"train.{lang}")
         (tmp_path / f"sp.{lang}").write_text(pieces, encoding="utf-8")
     data = tmp_path / "bin"
     joined = ["--trainpref", tmp_path / "sp", "--joined-dictionary", "--destdir", data]

@@ -3,7 +3,7 @@
 import os
 import re
 
-from .conftest import ROOT
+from .shims import ROOT
 
 
 def test_a_row_trains_and_resumes(run, data, tmp_path):

@@ -3,12 +3,12 @@
 import json
 import os
 import pty
-import subprocess
 import threading
 
 from admin_fairseq.results.runs import read_run
 
-from .conftest import BIN, TRAIN, WARMUP
+from .conftest import TRAIN, WARMUP
+from .shims import BIN, warm
 
 SHORT = ["--max-update", "4", "--log-interval", "1"]
 
@@ -46,19 +46,15 @@ def test_a_run_and_its_resumption_are_one_log(run, data, tmp_path):
 
 
 def test_losses_are_logged_where_a_terminal_shows_a_bar(run, data, tmp_path):
-    command = ["fairseq-train", data, *TRAIN[:-4], *WARMUP, "--arch", "admin_transformer_tiny"]
-    words = [*SHORT, "--save-dir", tmp_path]
+    words = [*TRAIN[:-4], *WARMUP, *SHORT, "--arch", "admin_transformer_tiny"]
+    command = [BIN / "fairseq-train", data, *words, "--save-dir", tmp_path]
     ours, theirs = pty.openpty()
     threading.Thread(target=_read_on, args=(ours,), daemon=True).start()
-    subprocess.run(
-        [str(BIN / command[0]), *map(str, [*command[1:], *words])],
-        cwd=run.folder,
-        env=run.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        check=True,
-    )
+    with open(os.devnull, "r+") as null:
+        streams = [null.fileno(), null.fileno(), theirs]
+        status = warm(run.folder, run.environment, command, streams)
     os.close(theirs)
+    assert status == 0
     found = read_run(str(tmp_path))
     assert [point.update for point in found.log.training] == [1, 2, 3, 4]
     assert found.log.complete and len(found.log.validation) == 1
@@ -79,12 +75,6 @@ def test_no_format_no_screen_but_a_log(run, data, tmp_path):
     assert "train_inner" not in output
     assert len(statistics(tmp_path)) == 4 and len(statistics_of(tmp_path)) == 6
     assert read_run(str(tmp_path)).best.update == 4
-
-
-def test_the_first_worker_logs(run, data, tmp_path):
-    words = ["--distributed-world-size", "2", *SHORT, "--save-dir", tmp_path]
-    run.train(data, tmp_path, *words)
-    assert len(statistics(tmp_path)) == 4 and read_run(str(tmp_path)).log.starts == 1
 
 
 def test_nothing_is_written_without_saving(run, data, tmp_path):

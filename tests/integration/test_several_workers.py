@@ -3,13 +3,17 @@
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from admin_fairseq.checkpoints.storage import read_checkpoint
+from admin_fairseq.results.runs import read_run
 
-from .conftest import BIN, TRAIN, WARMUP
+from .conftest import TRAIN, WARMUP, Output
+from .shims import BIN, captured
+from .test_run_log import statistics
 from .test_workers import free_port
 
 DLCL = [
@@ -43,19 +47,35 @@ def positions(output):
     return re.findall(r"epoch 001: +(\d+ / \d+) loss", output)
 
 
-def finish(*processes):
-    """What each printed, together; none may need long, or fail."""
-    printed = ["\n".join(process.communicate(timeout=300)) for process in processes]
-    assert not any(process.returncode for process in processes), printed
-    return "".join(printed)
+def together(run, command, *environments):
+    """What a command prints in warm processes, one for each environment, at the same time."""
+
+    def start(environment):
+        environment = {**run.environment, **environment}
+        return captured(run.folder, environment, BIN / "fairseq-train", *command)
+
+    with ThreadPoolExecutor(len(environments)) as pool:
+        found = list(pool.map(start, environments))
+    assert not any(status for status, _, _ in found), found
+    return Output("".join(output for _, output, _ in found), "")
 
 
 @pytest.fixture(scope="module")
 def two(run, data, tmp_path_factory):
-    """Two workers under fairseq's default --ddp-backend; their folder and their losses."""
+    """Two workers under fairseq's default --ddp-backend; their folder and their losses.
+
+    They have the variables that torchrun sets; fairseq spawns those of the first test.
+    """
     folder = tmp_path_factory.mktemp("two")
-    output = run("fairseq-train", *options(data, folder, "--distributed-world-size", 2))
-    return folder, output.losses()
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    workers = ({**job, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(2))
+    return folder, together(run, options(data, folder), *workers).losses()
+
+
+def test_the_first_worker_logs(two):
+    folder, losses = two
+    assert len(losses) == len(statistics(folder)) == 10
+    assert read_run(str(folder)).log.starts == 1
 
 
 @pytest.fixture
@@ -76,6 +96,8 @@ def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data,
     assert "Traceback" not in killed.errors
     folder, losses = two
     assert run(*command).losses() == losses[5:]
+    updates = re.findall(r"num_updates=(\d+)", "".join(statistics(tmp_path)))
+    assert updates[-5:] == ["6", "7", "8", "9", "10"]  # the first worker's alone
     saved = [read_checkpoint(each / "checkpoint_last.pt") for each in (folder, tmp_path)]
     whole, resumed = (checkpoint["model"] for checkpoint in saved)
     for name, weight in whole.items():
@@ -92,31 +114,22 @@ def test_one_worker_goes_on_for_two_and_two_agents_for_one(run, data, stopped):
         run.start("torchrun", *meet, "--node_rank", i, BIN / "fairseq-train", *legacy)
         for i in range(2)
     ]
-    assert positions(finish(*agents)) == ["7 / 30", "8 / 30"]
+    printed = ["\n".join(agent.communicate(timeout=300)) for agent in agents]
+    assert not any(agent.returncode for agent in agents), printed
+    assert positions("".join(printed)) == ["7 / 30", "8 / 30"]
 
 
-def test_four_workers_go_on_for_two(run, data, two, tmp_path):
-    restored = ["--restore-file", two[0] / "checkpoint_1_5.pt", "--distributed-world-size", 4]
-    output = run("fairseq-train", *options(data, tmp_path, *restored, updates=7))
-    assert positions(output) == ["3 / 15", "4 / 15"]
-    assert "num_updates=7" in output
-
-
-def test_tasks_of_slurm_finetune(run, data, two, tmp_path, monkeypatch):
+def test_tasks_of_slurm_finetune(run, data, two, tmp_path):
     """The variables that srun sets; scontrol names the one node that there is."""
     scontrol = tmp_path / "scontrol"
     scontrol.write_text("#!/bin/sh\necho 127.0.0.1\n")
     scontrol.chmod(0o755)
     job = {"SLURM_STEP_NODELIST": "node", "SLURM_NNODES": "1", "SLURM_NTASKS": "2"}
-    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
     meet = ["--distributed-world-size", 2, "--distributed-port", free_port()]
     model = ["--finetune-from-model", two[0] / "checkpoint_last.pt"]
     command = options(data, tmp_path, *meet, *model, "--arch", "dlcl_transformer_tiny", updates=2)
-    tasks = []
-    for i in range(2):
-        task = {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)}
-        monkeypatch.setattr(run, "environment", {**run.environment, **job, **path, **task})
-        tasks.append(run.start("fairseq-train", *command))
-    output = finish(*tasks)
+    tasks = ({**job, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2))
+    output = together(run, command, *tasks)
     assert positions(output) == ["1 / 30", "2 / 30"]
     assert "(epoch 1 @ 0 updates)" in output

@@ -2,7 +2,8 @@
 
 import pytest
 
-from .conftest import PAIR, ROOT
+from .conftest import PAIR
+from .shims import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 BATCH = ["--max-tokens", "200", "--cpu"]

@@ -1,7 +1,5 @@
 """Where --user-dir admin_fairseq is found, and hydra's way in."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ import yaml
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS as OPTIONS
 
-from .conftest import ROOT
+from .shims import ROOT, python
 
 USER_DIR = "from argparse import Namespace as N; from fairseq.utils import import_user_module as u;"
 ARCH = "from fairseq.models import ARCH_MODEL_REGISTRY as A; print('admin_transformer' in A)"
@@ -20,9 +18,7 @@ ARCH = "from fairseq.models import ARCH_MODEL_REGISTRY as A; print('admin_transf
 @pytest.mark.parametrize("first", ["", "import admin_fairseq;"], ids=["once", "imported-before"])
 def test_user_dir_from_any_folder(first, folder):
     program = f"{first}{USER_DIR} u(N(user_dir='admin_fairseq')); {ARCH}"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
-    )
+    done = python(program, folder=folder)
     assert done.stdout.strip() == "True", done.stderr
 
 
@@ -32,7 +28,7 @@ def test_registering_twice_does_no_harm():
         "[sys.modules.pop(m) for m in list(sys.modules) if m.startswith('admin_fairseq')];"
         f"import admin_fairseq; {ARCH}"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python(program)
     assert done.stdout.strip() == "True", done.stderr
 
 

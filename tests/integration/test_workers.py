@@ -19,7 +19,8 @@ from admin_fairseq.config import AdminTransformerConfig
 from admin_fairseq.schemes import SCHEMES
 
 from ..conftest import wants_more_than_torch_2_1
-from .conftest import BIN, TRAIN, WARMUP, Output
+from .conftest import TRAIN, WARMUP, Output
+from .shims import python
 
 
 def free_port():
@@ -28,7 +29,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_on_two(run, data, save_dir, *words, script=BIN / "fairseq-train"):
+def train_on_two(run, data, save_dir, *words, script="fairseq-train"):
     method = f"tcp://127.0.0.1:{free_port()}"
     distributed = [
         *("--distributed-world-size", "2", "--distributed-init-method", method),
@@ -39,8 +40,7 @@ def train_on_two(run, data, save_dir, *words, script=BIN / "fairseq-train"):
     command += ["--arch", "admin_transformer_tiny", "--save-dir", save_dir, *words]
     with ThreadPoolExecutor(2) as pool:
         workers = [
-            pool.submit(process, run.folder, *command, "--distributed-rank", rank)
-            for rank, process in enumerate((run.warm, run.second))
+            pool.submit(run.captured, *command, "--distributed-rank", rank) for rank in range(2)
         ]
     outputs = [worker.result() for worker in workers]
     for status, output, errors in outputs:
@@ -154,8 +154,12 @@ def train_every_scheme(rank, port, folder):
 
 @pytest.fixture(scope="module")
 def trained_alone_and_by_two(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(train_every_scheme, args=(free_port(), str(folder)), nprocs=2)
+    folder, port = tmp_path_factory.mktemp("workers"), free_port()
+    program = "import sys; from tests.integration.test_workers import train_every_scheme as train; "
+    program += "train(int(sys.argv[1]), *sys.argv[2:])"
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda rank: python(program, rank, port, folder), range(2)):
+            assert done.returncode == 0, done.stderr
     train_every_scheme(None, None, str(folder))
     return [torch.load(folder / f"{rank}.pt") for rank in (None, 0, 1)]
 

@@ -1,11 +1,11 @@
-"""Runs console scripts in forks of a process that has imported fairseq, which takes three seconds.
+"""Runs scripts in forks of a process that has imported fairseq, which takes some seconds.
 
     python warm.py DESCRIPTOR
 
-A request on the socket DESCRIPTOR is the folder to run in and the words of the command, as a JSON
-list, with descriptors for standard input, output and errors; the answer is the exit status. The
-script itself is run, from its first line to
-the end of the interpreter; the plugin is imported by what the script does, and by nothing else.
+A request on the socket DESCRIPTOR is the folder to run in, the environment and the words of the
+command, as a JSON list, with descriptors for standard input, output and errors, and of a socket for
+the exit status. The script itself is run, from its first line to the end of the interpreter; the
+plugin is imported by what the script does, and by nothing else.
 """
 
 import gc
@@ -16,21 +16,31 @@ import random
 import runpy
 import socket
 import sys
+import types
 
-import fairseq  # noqa: F401
+import fairseq
+import fairseq.quantization_utils  # noqa: F401  by fairseq-train
+import torch._dynamo  # noqa: F401  by an optimizer's first step, for more than a second
 
 MOST = 1 << 16  # bytes of a request
 
 
-def run(folder: str, *words: str) -> None:
+def run(folder: str, environment: dict[str, str], *words: str) -> None:
     os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
     # those of the server could perhaps seek, which a pipe cannot
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     how = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors, "closefd": False}
     sys.stdout = open(1, "w", **how)  # noqa: SIM115
+    random.seed()  # else every run draws the same port
+    if words[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *words[2:]], ""
+        sys.modules["__main__"] = main = types.ModuleType("__main__")
+        exec(words[1], vars(main))
+        return
     sys.argv = list(words)
     sys.path[0] = os.path.dirname(words[0])
-    random.seed()  # else every run draws the same port
     if os.path.basename(words[0]) == "fairseq-train":
         # it alone sets logging up before it imports fairseq, which would have done so first
         logging.root.handlers.clear()
@@ -39,22 +49,30 @@ def run(folder: str, *words: str) -> None:
 
 
 def serve(requests: socket.socket) -> None:
+    """Fork for every request, and go on at once; only the forks that ran a script return."""
     while True:
-        request, streams, _, _ = socket.recv_fds(requests, MOST, 3)
+        request, descriptors, _, _ = socket.recv_fds(requests, MOST, 4)
         if not request:
             return
-        child = os.fork()
-        if not child:
+        if not os.fork():
             requests.close()
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-                os.close(stream)
-            run(*json.loads(request))
-            return
-        for stream in streams:
-            os.close(stream)
+            return answer(request, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def answer(request: bytes, *descriptors: int) -> None:
+    """Run in a second fork; the first says how it ended."""
+    child = os.fork()
+    if child:
         _, status = os.waitpid(child, 0)
-        requests.send(b"%d" % os.waitstatus_to_exitcode(status))
+        socket.socket(fileno=descriptors[3]).send(b"%d" % os.waitstatus_to_exitcode(status))
+        os._exit(0)
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    run(*json.loads(request))
 
 
 if __name__ == "__main__":

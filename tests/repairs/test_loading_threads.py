@@ -8,7 +8,7 @@ from fairseq.data import iterators
 
 from admin_fairseq.repairs import loading_threads
 
-from ..integration.conftest import ROOT
+from ..integration.shims import ROOT
 
 LEFT_IN_THE_MIDDLE = """
 import torch

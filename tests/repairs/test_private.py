@@ -14,7 +14,7 @@ from torch import nn
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import private
 
-from ..integration.conftest import ROOT
+from ..integration.shims import ROOT
 
 FILES = [ROOT / "admin_fairseq_cli.py", *sorted((ROOT / "admin_fairseq").rglob("*.py"))]
 DOCUMENTED = {"_asdict", "_exit", "_name", "_replace"}

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -8,6 +6,8 @@ from fairseq import checkpoint_utils
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import reading
+
+from ..integration.shims import python
 
 STATE = {
     "model": {"w": torch.ones(3)},
@@ -93,5 +93,5 @@ def test_importing_the_package_is_enough_to_load_a_stock_checkpoint(tmp_path):
         pytest.skip("torch refuses nothing before 2.6")
     path = saved(tmp_path, STATE)
     program = f"import admin_fairseq, torch; print(torch.load({path!r})['cfg']['model']['_name'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = python(program)
     assert done.stdout.strip() == "transformer", done.stderr

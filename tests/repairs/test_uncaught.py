@@ -1,9 +1,6 @@
 """What a process shows of an AdminError that nobody catches, and that anybody may catch it."""
 
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
@@ -11,12 +8,35 @@ from hydra.core.utils import JobReturn, JobStatus
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import uncaught
 
+from ..integration.shims import python
 
-def run(script, *arguments):
-    """A Python process of its own."""
-    script = textwrap.dedent(script)
-    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+NOTEBOOK = """
+import sys
+from fairseq import checkpoint_utils
+from fairseq.data import Dictionary
+from fairseq.models import build_model
+from types import SimpleNamespace
+hook = sys.excepthook
+import admin_fairseq
+from admin_fairseq.checkpoints.storage import read_checkpoint
+from admin_fairseq.config import AdminTransformerConfig
+
+path = sys.argv[1]
+task = SimpleNamespace(source_dictionary=Dictionary(), target_dictionary=Dictionary())
+model = AdminTransformerConfig(_name="preln_transformer_tiny", init_type="adaptive")
+for attempt in (
+    lambda: read_checkpoint(path),
+    lambda: checkpoint_utils.load_model_ensemble_and_task([path]),
+    lambda: build_model(model, task),
+):
+    try:
+        attempt()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+assert sys.excepthook is hook
+print("goes on")
+"""
+COMMAND = "import sys, fairseq_cli, admin_fairseq; from admin_fairseq.errors import AdminError; "
 
 
 @pytest.fixture
@@ -28,35 +48,7 @@ def broken(tmp_path):
 
 def test_a_notebook_goes_on_after_what_it_catches(broken):
     """Its program is not one of fairseq's commands."""
-    done = run(
-        """
-        import sys
-        from fairseq import checkpoint_utils
-        from fairseq.data import Dictionary
-        from fairseq.models import build_model
-        from types import SimpleNamespace
-        hook = sys.excepthook
-        import admin_fairseq
-        from admin_fairseq.checkpoints.storage import read_checkpoint
-        from admin_fairseq.config import AdminTransformerConfig
-
-        path = sys.argv[1]
-        task = SimpleNamespace(source_dictionary=Dictionary(), target_dictionary=Dictionary())
-        model = AdminTransformerConfig(_name="preln_transformer_tiny", init_type="adaptive")
-        for attempt in (
-            lambda: read_checkpoint(path),
-            lambda: checkpoint_utils.load_model_ensemble_and_task([path]),
-            lambda: build_model(model, task),
-        ):
-            try:
-                attempt()
-            except Exception as error:
-                print(f"{type(error).__name__}: {error}")
-        assert sys.excepthook is hook
-        print("goes on")
-        """,
-        broken,
-    )
+    done = python(NOTEBOOK, broken)
     assert done.returncode == 0, done.stderr
     of_ours, of_fairseqs, built, end = done.stdout.splitlines()
     assert of_ours == of_fairseqs and of_ours.startswith(f"AdminError: {broken}: ")
@@ -66,28 +58,25 @@ def test_a_notebook_goes_on_after_what_it_catches(broken):
 
 def test_a_script_that_catches_nothing_has_a_traceback(broken):
     script = "import sys; from admin_fairseq.checkpoints.storage import read_checkpoint as read; "
-    failed = run(script + "read(sys.argv[1])", broken)
+    failed = python(script + "read(sys.argv[1])", broken)
     assert failed.returncode == 1
     assert "Traceback" in failed.stderr and f"AdminError: {broken}: " in failed.stderr
 
 
-COMMAND = "import sys, fairseq_cli, admin_fairseq; from admin_fairseq.errors import AdminError; "
-
-
 def test_in_a_command_it_is_one_line():
-    failed = run(COMMAND + "raise AdminError('in.pt: damaged')")
+    failed = python(COMMAND + "raise AdminError('in.pt: damaged')")
     assert failed.returncode == 1
     assert failed.stderr == "admin-fairseq: error: in.pt: damaged\n"
 
 
 def test_ctrl_c_in_a_command_is_one_line():
-    stopped = run(COMMAND + "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    stopped = python(COMMAND + "import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     assert stopped.returncode == -signal.SIGINT  # which shells show as 130
     assert stopped.stderr == "interrupted\n"
 
 
 def test_other_errors_of_a_command_stay():
-    failed = run(COMMAND + "raise ValueError('a fault of the program')")
+    failed = python(COMMAND + "raise ValueError('a fault of the program')")
     assert failed.returncode == 1
     assert "Traceback" in failed.stderr and "a fault of the program" in failed.stderr
 

@@ -1,5 +1,6 @@
 """Processes that end with this one, and lines that a shell reads."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -38,16 +39,20 @@ def test_status(program):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_a_command_has_started_ends_with_us(tmp_path, number):
     told = tmp_path / "pid"
-    ours = (
-        "import signal, sys; from admin_fairseq.running.processes import run;"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); run(sys.argv[1:])"
-    )
     words = [sys.executable, "-c", WAITS, SAYS.format(str(told))]
-    process = subprocess.Popen([sys.executable, "-c", ours, *words], stderr=subprocess.DEVNULL)
+    process = multiprocessing.get_context("fork").Process(target=_ours, args=(words,))
+    process.start()
     _wait(lambda: told.exists() and told.read_text())
-    process.send_signal(number)
-    assert process.wait(20) != 0
+    os.kill(process.pid, number)
+    process.join(20)
+    assert process.exitcode not in (0, None)
     _wait(lambda: not _alive(int(told.read_text())))
+
+
+def _ours(words):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as in the background
+    run(words)
 
 
 def _wait(condition):

@@ -2,28 +2,32 @@
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+
+from ..integration.shims import BIN, ROOT, Shims, one_thread
 
 
-def start(script, *words, cwd, before=()):
-    """Start a script; folders ``before`` come first on PATH."""
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    # what runs the tests runs the scripts too
-    environment["NO_INSTALL"] = "1"
-    folders = [*before, Path(sys.executable).parent, environment["PATH"]]
-    environment["PATH"] = os.pathsep.join(map(str, folders))
-    return subprocess.Popen(
-        ["bash", str(ROOT / "scripts" / script), *map(str, words)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """start(script, *words, cwd=...): a process; what it calls runs in warm processes, if not
+    ``cold``."""
+    environment = {**one_thread(), "NO_INSTALL": "1"}  # what runs the tests runs the scripts too
+    environment["PATH"] = os.pathsep.join((str(BIN), environment["PATH"]))
+    shims = Shims(tmp_path_factory.mktemp("bin"), environment)
+
+    def start(script, *words, cwd, cold=False):
+        return subprocess.Popen(
+            ["bash", str(ROOT / "scripts" / script), *map(str, words)],
+            cwd=cwd,
+            env=environment if cold else shims.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
 
 
 def finish(process, status=0):

@@ -9,7 +9,7 @@ import pytest
 from tests.corpora.miniatures import MAKERS, make
 from tests.corpora.published import PUBLISHED
 
-from .conftest import finish, start
+from .conftest import finish
 
 MERGES = 200
 SIZES = {"embed-dim": 16, "ffn-embed-dim": 16, "attention-heads": 2}
@@ -25,7 +25,7 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(start, tmp_path_factory):
     """Folder with raw/DATASET and data/DATASET for every data set, as prepare.sh left them."""
     folder = tmp_path_factory.mktemp("with a space")
     started = []
@@ -70,7 +70,7 @@ def test_dictionary_is_joined_and_holds_every_piece(prepared, dataset):
         assert set(text.split()) <= known
 
 
-def test_a_second_time_does_nothing(prepared):
+def test_a_second_time_does_nothing(start, prepared):
     def times():
         return {p: p.stat().st_mtime_ns for p in prepared.rglob("*") if p.name != ".lock"}
 
@@ -88,12 +88,13 @@ def test_a_second_time_does_nothing(prepared):
     assert times() == before
 
 
-def test_missing_archives_are_told_in_one_line(prepared):
+def test_missing_archives_are_told_in_one_line(start, prepared):
     _, errors = finish(
         start(
             "wmt14_en_fr/prepare.sh",
             *("--raw-dir", prepared / "nowhere", "--data-dir", prepared / "new"),
             cwd=prepared,
+            cold=True,
         ),
         status=1,
     )
@@ -103,7 +104,7 @@ def test_missing_archives_are_told_in_one_line(prepared):
 
 
 @pytest.mark.slow
-def test_profile_train_resume_evaluate_and_table(prepared):
+def test_profile_train_resume_evaluate_and_table(start, prepared):
     """From the prepared miniature to a table with the published number beside ours."""
     places = ["--data-dir", prepared / "data" / "iwslt14_de_en", "--save-dir", prepared / "runs"]
     run = [*places, "--cpu", "--encoder-layers", "2", "--decoder-layers", "1", "--seeds", "1111"]

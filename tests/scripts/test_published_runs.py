@@ -6,13 +6,14 @@ import pytest
 
 from admin_fairseq.recipes.published import PUBLISHED
 
-from .conftest import ROOT, finish, start
+from ..integration.shims import ROOT
+from .conftest import finish
 
 
 @pytest.mark.parametrize(
     "script", [*(f"{dataset}/train.sh" for dataset in PUBLISHED), "wmt14_en_de/evaluate.sh"]
 )
-def test_scripts_work_in_the_clone_and_pass_their_words_on(tmp_path, script):
+def test_scripts_work_in_the_clone_and_pass_their_words_on(start, tmp_path, script):
     words = ["--cpu", "--dry-run", "--seeds", "7", "--save-dir", "elsewhere", "--", "--x", "a b"]
     output, _ = finish(start(script, *words, cwd=tmp_path))
     commands = [shlex.split(line) for line in output.splitlines()]

@@ -11,7 +11,7 @@ from admin_fairseq.commands.studies import command
 from admin_fairseq.studies.study import Study, Table
 
 from ..analysis.conftest import corpus, data  # noqa: F401
-from ..integration.conftest import ROOT
+from ..integration.shims import ROOT
 
 
 def test_a_measurement_is_one_study_and_one_row(data, tmp_path):  # noqa: F811
