@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from admin_fairseq.criterions.packed_loss import PackedLoss, Sides
 from admin_fairseq.fast.layout import Layout, visible
 from admin_fairseq.fast.packed import Sizes, pack
+from admin_fairseq.hooks.recorder import Recorder, residual_sites
 from admin_fairseq.kernels import fused_residual, fused_softmax
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss
 from admin_fairseq.modules import residual as residuals
@@ -174,3 +175,20 @@ def test_steps_of_decoding_read_nothing(dtype, cuda, build, monkeypatch):
             )
     assert states[-1].shape == (1, 2, 64) and states[-1].dtype == dtype and states[-1].is_cuda
     assert weights.shape[1:] == (2, 1, 7)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_the_profiling_pass_reads_moments_at_its_end(dtype, cuda, build, monkeypatch):
+    """Of the encoder's layers, as fairseq's own stack reads whether there is padding."""
+    read = []
+    monkeypatch.setattr(Recorder, "_add", lambda self, measured: read.append(measured))
+    with fake("cuda"), torch.no_grad():
+        encoder = built(build, dtype, init_type="adaptive-auto").train().encoder
+        recorder = Recorder(residual_sites(torch.nn.ModuleDict({"encoder": encoder})))
+        with recorder.batch():
+            encoder.layers[0](torch.zeros(5, 3, 64, dtype=dtype))
+    (measured,) = read
+    assert [(value.shape, value.dtype) for value in measured.values()] == [
+        ((7,), torch.float64)
+    ] * 2
+    assert all(value.is_cuda for value in measured.values())
