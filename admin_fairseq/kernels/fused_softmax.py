@@ -59,7 +59,7 @@ def softmax_losses(
 def compared(device: torch.device, dtype: torch.dtype) -> Compared:
     """Compute losses and gradient of a few logits, by the kernel and by plain torch."""
     generator = torch.Generator().manual_seed(0)
-    logits = (3 * torch.randn(4, BLOCK + 999, generator=generator)).to(device, dtype)
+    logits = (3 * torch.randn(4, BLOCK + 1024, generator=generator)).to(device, dtype)
     targets = torch.randint(logits.shape[1], (4,), generator=generator).to(device)
     scales = torch.linspace(1, 2, 4, dtype=torch.float32, device=device)
     exact = logits.clone().float().requires_grad_()
