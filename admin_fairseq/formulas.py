@@ -8,7 +8,9 @@ encoder-decoder attention and FFN in each decoder layer, without the second in a
 from __future__ import annotations
 
 import math
-from typing import Callable
+from typing import Any, Callable
+
+Number = Any  # a float; where a square root is given, also a tensor
 
 TRANSFORMER_PAPER = "https://arxiv.org/abs/1706.03762"
 ADMIN_PAPER = "https://arxiv.org/abs/2004.08249"
@@ -75,15 +77,21 @@ def one(encoder_layers: int, decoder_layers: int) -> float:
     return 1.0
 
 
-def admin_next_omega(omega: float, input_variance: float, branch_variance: float) -> float:
+def admin_next_omega(
+    omega: Number,
+    input_variance: Number,
+    branch_variance: Number,
+    sqrt: Callable[[Number], Number] = math.sqrt,
+) -> Number:
     """Return Admin's residual scale ω of the next sub-layer.
 
     ω_{i+1} = sqrt(ω_i² Var[x_{i-1}] + Var[f_i(x_{i-1})]) with ω_1 = 1, from this sub-layer's ω_i
     and the variances of its input and of its branch. After a Post-LN layer Var[x] ≈ 1, which makes
     it the paper's ω_i = sqrt(Σ_{j<i} Var f_j), where j = 0 is the embedding. Source: Liu et al.
-    2020 (Admin), section 4.3, in the recursive form of the paper's release.
+    2020 (Admin), section 4.3, in the recursive form of the paper's release. ``sqrt`` is torch's for
+    tensors.
     """
-    return math.sqrt(omega**2 * input_variance + branch_variance)
+    return sqrt(omega**2 * input_variance + branch_variance)
 
 
 def tfixup_encoder(encoder_layers: int, decoder_layers: int) -> float:

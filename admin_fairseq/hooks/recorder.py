@@ -61,17 +61,20 @@ class Recorder:
 
         As in the original Admin release, ω_i is set just before sub-layer i adds its residual, from
         this batch's statistics of the sub-layers before, so that later layers see the scaled
-        network.
+        network. All of this stays on the device until the block ends. Raises AdminError then if an
+        ω was too large for its dtype.
         """
-        running = {site.stack: 1.0 for site in self.sites}
+        running: dict[str, Tensor] = {}
+        measured: dict[int, Tensor] = {}  # row → moments and ω
 
         def hook_for(row: int, site: Site) -> Callable[..., None]:
             def record(residual: ScaledResidual, inputs: tuple[Tensor, Tensor]) -> None:
-                moments = torch.stack([_moments(t) for t in inputs]).cpu()
-                self.moments[row] += moments
-                omega = running[site.stack]
-                set_omega(residual, omega)
-                running[site.stack] = admin_next_omega(omega, *variances(moments).tolist())
+                moments = torch.stack([_moments(t) for t in inputs])
+                omega = running.get(site.stack, moments.new_ones(()))
+                residual.omega.detach().fill_(omega)
+                x, branch = variances(moments)
+                running[site.stack] = admin_next_omega(omega, x, branch, sqrt=torch.sqrt)
+                measured[row] = torch.cat([moments.flatten(), omega[None]])
 
             return record
 
@@ -84,6 +87,16 @@ class Recorder:
         finally:
             for handle in handles:
                 handle.remove()
+        if measured:
+            self._add(measured)
+
+    def _add(self, measured: dict[int, Tensor]) -> None:
+        """Add a batch's moments (sub-layer → 2 x 3 moments and ω, 7), in one transfer."""
+        values = torch.stack(list(measured.values())).cpu()
+        self.moments[list(measured)] += values[:, :-1].unflatten(1, (2, 3))
+        residuals = list(self.sites.values())
+        for row, omega in zip(measured, values[:, -1].tolist()):
+            set_omega(residuals[row], omega)
 
     def variances(self) -> Tensor:
         """Return the biased variances of input and branch over all batches (sub-layers x 2)."""
@@ -129,7 +142,7 @@ def all_layers_kept(model: nn.Module) -> Iterator[None]:
 def _moments(tensor: Tensor) -> Tensor:
     """Return number of elements, sum, and sum of squares; float64, so that fp16 cannot overflow."""
     flat = tensor.detach().double().flatten()
-    return torch.stack([flat.new_tensor(flat.numel()), flat.sum(), flat.dot(flat)])
+    return torch.stack([flat.new_full((), flat.numel()), flat.sum(), flat.dot(flat)])
 
 
 def variances(moments: Tensor) -> Tensor:

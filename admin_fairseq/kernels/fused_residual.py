@@ -7,14 +7,14 @@ that the kernels must equal is ``Residual.norm``: dropout, a residual module and
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-HAS_TRITON = find_spec("triton") is not None
+from admin_fairseq.kernels.trial import Compared, works
 
 LARGEST_ROW = 8192
 """Largest number of channels that fits in the registers of one program."""
@@ -28,22 +28,14 @@ PROGRAMS = 512
 
 
 def fuses(x: Tensor, branch: Tensor) -> bool:
-    """Return whether the kernels support x and the branch of a sub-layer (device, dtype, C)."""
+    """Return whether the kernels support x and the branch of a sub-layer, and work here."""
     return (
-        runs_triton(x)
+        x.is_cuda
         and x.shape == branch.shape
         and x.dtype != torch.float64
         and branch.dtype != torch.float64
         and x.shape[-1] <= LARGEST_ROW
-    )
-
-
-def runs_triton(x: Tensor) -> bool:
-    """Whether Triton is installed and supports the device of ``x``."""
-    return (
-        x.is_cuda
-        and HAS_TRITON
-        and torch.cuda.get_device_capability(x.device) >= (7, 0)  # Triton supports none before
+        and works("residual connection", compared, x.device, x.dtype, branch.dtype)
     )
 
 
@@ -140,3 +132,23 @@ def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -
         "BLOCK": block,
         "num_warps": min(max(block // 256, 1), 16),
     }
+
+
+def compared(device: torch.device, of_x: torch.dtype, of_branch: torch.dtype) -> Compared:
+    """Compute output and gradients of a small input with dropout, by kernels and by plain torch."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"x": (5, 512), "branch": (5, 512), "omega": (512,), "weight": (512,), "bias": (512,)}
+    drawn = {name: torch.randn(size, generator=generator) for name, size in sizes.items()}
+    inputs = [
+        tensor.to(device, of_branch if name == "branch" else of_x).requires_grad_()
+        for name, tensor in drawn.items()
+    ]
+    above = torch.randn(sizes["x"], generator=generator).to(device, of_x)
+    seed = torch.zeros(1, dtype=torch.int64, device=device)
+    out = _ResidualNorm.apply(*inputs, seed, 1e-5, 0.5)
+    found = [out, *torch.autograd.grad(out, inputs, above)]
+    x, branch, omega, weight, bias = exact = [t.detach().float().requires_grad_() for t in inputs]
+    kept = 2 * found[2].ne(0)  # where the gradient of the branch is 0, it was dropped
+    plain = F.layer_norm(omega * x + branch * kept, (512,), weight, bias, 1e-5)
+    expected = [plain, *torch.autograd.grad(plain, exact, above.float())]
+    return dict(zip(["output", *sizes], zip(found, expected)))

@@ -12,17 +12,23 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from admin_fairseq.kernels.fused_residual import runs_triton
+from admin_fairseq.kernels.trial import Compared, works
 
 BLOCK = 4096
 """Types that a program processes at once."""
 
 
 def fuses(logits: Tensor) -> bool:
-    """Whether the kernel supports these logits."""
-    return runs_triton(logits) and logits.dtype != torch.float64 and logits.stride(1) == 1
+    """Whether the kernel supports these logits, and works here."""
+    return (
+        logits.is_cuda
+        and logits.dtype != torch.float64
+        and logits.stride(1) == 1
+        and works("chunked loss", compared, logits.device, logits.dtype)
+    )
 
 
 def softmax_losses(
@@ -48,3 +54,19 @@ def softmax_losses(
                 num_warps=8,
             )
     return losses
+
+
+def compared(device: torch.device, dtype: torch.dtype) -> Compared:
+    """Compute losses and gradient of a few logits, by the kernel and by plain torch."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(4, BLOCK + 1024, generator=generator)).to(device, dtype)
+    targets = torch.randint(logits.shape[1], (4,), generator=generator).to(device)
+    scales = torch.linspace(1, 2, 4, dtype=torch.float32, device=device)
+    exact = logits.clone().float().requires_grad_()
+    nll = F.cross_entropy(exact, targets, reduction="none")
+    # torch spreads the smoothing over all types, fairseq over all but the target
+    smoothing = 0.1 * logits.shape[1] / (logits.shape[1] - 1)
+    loss = F.cross_entropy(exact, targets, reduction="none", label_smoothing=smoothing)
+    (gradient,) = torch.autograd.grad(loss, exact, scales)
+    found = softmax_losses(logits, targets, 0.1, scales)  # overwrites the logits
+    return dict(zip(["loss", "nll", "gradient"], zip((*found, logits), (loss, nll, gradient))))

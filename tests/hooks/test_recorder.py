@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import (
     Recorder,
+    Site,
     _moments,
     all_layers_kept,
     pooled_omegas,
@@ -135,3 +136,13 @@ def test_omega_is_within_the_models_precision():
     assert residual.omega.tolist() == [65504.0] * 2
     with pytest.raises(AdminError, match="float16"):
         set_omega(residual, 1e5)
+
+
+def test_an_omega_beyond_the_models_precision_is_told_after_the_pass():
+    sites = [Site("encoder", layer, "ffn") for layer in range(3)]
+    recorder = Recorder({site: ScaledResidual(4).half() for site in sites})
+    large = torch.tensor([6e4, -6e4, 6e4, -6e4], dtype=torch.float16)
+    refused = pytest.raises(AdminError, match=r"ω of 8.485e\+04 is too large for torch.float16")
+    with refused, torch.no_grad(), recorder.batch():
+        for residual in recorder.sites.values():
+            residual(large, large)
