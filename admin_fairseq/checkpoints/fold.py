@@ -7,6 +7,7 @@ the branch scale α_i; a scheme (--init-type) may lack ω or α.
   ω_i ⊙ b) or, for a stack's first sub-layer, the embeddings. The linear maps that read x_{i-1} are
   divided by ω_i, column by column: q, k, v of self-attention, q of encoder-decoder attention, fc1.
 - α_i is multiplied into the branch's last linear map.
+- A constant factor of a layer norm's output (LayerNorm Scaling) is multiplied into its γ and b.
 
 No sub-layer of a stack reads the output of the stack's last layer norm, so that the encoder's
 output and the logits do not change. The reparameterisation is announced in Liu et al. 2020, section
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import mul, truediv
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, cast
 
 import torch
 from fairseq.data import Dictionary
@@ -172,12 +173,20 @@ class _Folding:
             stack: sum(self._sublayer(*place) for place in self._places(stack))
             for stack in SUBLAYERS
         }
+        for name in [name for name in self.weights if name.endswith("_layer_norm.scale")]:
+            self._fold_norm(name)
         if any(folded.values()):
             counts = " and ".join(f"{n} {stack}" for stack, n in folded.items() if n)
             self.changes.insert(0, f"folded the scales of {counts} sub-layers")
         left = next((name for name in self.weights if ".residuals." in name), None)
         if left is not None:
             raise AdminError(f"{left} has no equivalent in a stock transformer")
+
+    def _fold_norm(self, name: str) -> None:
+        """Multiply the constant factor ``name`` of a layer norm's output into γ and b."""
+        scale, norm = self._take(name, 1), name[: -len(".scale")]
+        for part in ("weight", "bias"):
+            self._scale(f"{norm}.{part}", mul, cast(Tensor, scale))
 
     def check_all_or_none(self, kind: str, required: bool) -> None:
         """Raise AdminError if some sub-layers have the scale ``kind`` and others lack it.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from admin_fairseq.formulas import ADMIN_TORCH
+from admin_fairseq.modules.norms import DynamicTanh
 from admin_fairseq.modules.residual import ScaledResidual
 
 from ..conftest import held
@@ -84,3 +85,50 @@ def test_bounds_of_dsinit(build, depths):
                 found = float(ours[f"{place}.weight"].abs().max())
                 assert found == pytest.approx(expected, rel=6e-3), place
                 assert not ours[f"{place}.bias"].any(), place
+
+
+LNS = numbers("lns")["sums"]
+
+
+@pytest.mark.parametrize("layer", LNS)
+def test_factor_of_layernorm_scaling(build, layer):
+    model = build(init_type="lns", encoder_layers=18, decoder_layers=18)
+    x = subject.summands()[0]
+    expected = torch.tensor(LNS[layer], dtype=torch.float64).view_as(x)
+    for stack in (model.encoder, model.decoder):
+        norms = stack.layers[int(layer) - 1]
+        for norm in (norms.self_attn_layer_norm, norms.final_layer_norm):
+            scaled = (1 + norm.scale.double()) ** 2 * x
+            torch.testing.assert_close(scaled, expected, rtol=1e-6, atol=1e-7)  # ours is float32
+
+
+DYT = numbers("dyt")["outputs"]
+
+
+@pytest.mark.parametrize("start", DYT)
+def test_output_of_dyt(start):
+    norm = DynamicTanh(8, float(start)).double()
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(norm, name).copy_(subject.weights(f"layer_norm.{name}", (8,)))
+        found = norm(subject.summands()[0])
+    expected = torch.tensor(DYT[start], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-8)
+
+
+COMPLETEP = numbers("completep")["sums"]
+
+
+@pytest.mark.parametrize("exponent", COMPLETEP)
+@pytest.mark.parametrize("multiplier", COMPLETEP["1.0"])
+def test_factor_of_completep(build, exponent, multiplier):
+    options = {"completep_exponent": float(exponent), "completep_base_layers": 2}
+    layers = int(2 * float(multiplier))
+    model = build(init_type="completep", encoder_layers=layers, decoder_layers=layers, **options)
+    x = subject.summands()[0]
+    expected = torch.tensor(COMPLETEP[exponent][multiplier], dtype=torch.float64)
+    alphas = [value for name, value in held(model).items() if name.endswith(".alpha")]
+    assert len(alphas) == 5 * layers
+    for alpha in alphas:
+        scaled = (1 + alpha.double()) ** 2 * x
+        torch.testing.assert_close(scaled, expected, rtol=1e-6, atol=1e-7)

@@ -1,7 +1,11 @@
 """ResiDual: https://github.com/microsoft/ResiDual, a --user-dir for fairseq 0.12.2."""
 
+import re
+from types import SimpleNamespace
+
 from .common import Authors, Source, fairseqs_logits, fairseqs_parameters, task, write
 
+SECOND = re.compile(r"encoder\.layers\.\d+\.(in_proj|out_proj|fc[12])_(weight|bias)$")
 SOURCE = Source(
     "microsoft/ResiDual",
     "8682f7510be105a0caf5b98a021e712f44f90ace",
@@ -23,10 +27,15 @@ def build(depths, sizes, types, shared):
 
 
 def parameters(model):
-    """Their norm of the stream without norms has the name of a stack's last."""
+    """Their norm of the stream without norms has the name of a stack's last.
+
+    Of fairseq's encoder layers, the second copy of their weights is left out, which is not used.
+    """
+    named = [(name, value) for name, value in model.named_parameters() if not SECOND.search(name)]
+    named_parameters = SimpleNamespace(named_parameters=lambda: named)
     return {
         name.replace("coder.layer_norm.", "coder.connections.norm."): value
-        for name, value in fairseqs_parameters(model).items()
+        for name, value in fairseqs_parameters(named_parameters).items()
     }
 
 
