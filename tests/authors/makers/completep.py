@@ -7,7 +7,7 @@ from .common import Source, made, save
 
 SOURCE = Source("EleutherAI/nanoGPT-mup", "6f8bc3bdc744556141255f810a22387b2255b6c1", ["model.py"])
 NOTES = (
-    "'sums' is what a block makes of x, by exponent and depth multiplier, where norms, attention and "
+    "'sums' is what a block makes of x, by exponent and multiplier, where norms, attention and "
     "FFN are the identity: (1 + a)² x, a being the factor of the branches."
 )
 MULTIPLIERS = (0.5, 1.0, 2.0, 3.0)
