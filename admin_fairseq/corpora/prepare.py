@@ -76,6 +76,7 @@ class Options:
     bpe_size: Optional[int] = None
     separate_dictionaries: bool = False
     workers: int = 1
+    force: bool = False
 
 
 def prepare(options: Options) -> dict[str, Any]:
@@ -84,10 +85,13 @@ def prepare(options: Options) -> dict[str, Any]:
     The data set is the published one named ``options.dataset``, or the user's own text
     ``options.text``. Returns the content of the prepared.json that it writes. Raises AdminError for
     missing or damaged archives, unequal numbers of lines, text that is not UTF-8 and any other
-    fault of the input.
+    fault of the input, and, unless ``options.force``, if the folder has finished data that were
+    made with other settings.
     """
+    preparation = _Preparation(options)
+    preparation.check()  # before the lock, so that a refusal leaves no folder and no lock behind
     with alone_in(options.data_dir):
-        return _Preparation(options).run()
+        return preparation.run()
 
 
 def _dataset(options: Options) -> Dataset:
@@ -150,12 +154,10 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         """Make the data set, unless it is complete already, and return prepared.json's content."""
-        made = self._made_before()
+        made = self.check()  # again, as another run may have ended just before the lock
         if made is not None:
             logger.info("%s is ready", self.options.data_dir)
             return made
-        self._refuse_foreign_files()
-        self._warn_of_changed_settings()
         paths = {archive: self._fetch(archive) for archive in self.dataset.archives}
         remove(self.folder.at(PREPARED))  # the steps below make its content untrue
         self._take_steps(paths)
@@ -166,6 +168,21 @@ class _Preparation:
             "versions": installed_versions(*PACKAGES),
         }
         write_json(made, self.folder.at(PREPARED))
+        return made
+
+    def check(self) -> Optional[dict[str, Any]]:
+        """Return prepared.json's content if the data set is complete already, else None.
+
+        Reads only. Raises AdminError if --data-dir has files that must not be replaced, or if
+        --raw-dir lacks an archive.
+        """
+        made = self._made_before()
+        if made is None:
+            self._refuse_foreign_files()
+            self._refuse_other_settings()
+            if self.options.raw_dir is not None:
+                for archive in self.dataset.archives:
+                    self._fetch(archive)
         return made
 
     def _refuse_foreign_files(self) -> None:
@@ -179,19 +196,29 @@ class _Preparation:
                     f"{path}: already exists and would be replaced; choose another --data-dir"
                 )
 
-    def _warn_of_changed_settings(self) -> None:
-        """Log a warning if --data-dir was prepared before with other settings."""
-        before = read_prepared(self.options.data_dir) or {}
-        named = ("source", "target", "bpe", "joined_dictionary")
-        asked = {name: self.settings[name] for name in named}
-        changed = [name for name in asked if before.get(name, asked[name]) != asked[name]]
+    def _refuse_other_settings(self) -> None:
+        """Raise AdminError if --data-dir has finished data that were made with other settings or of
+        other text, unless --force is set."""
+        before = read_prepared(self.options.data_dir)
+        if before is None or self.options.force or not os.path.isdir(self.folder.at("bin")):
+            return
+        changed = self._differences(before)
         if changed:
-            logger.warning(
-                "%s: was prepared with other settings (%s); the data are made again, and "
-                "checkpoints that were trained on the earlier data no longer fit",
-                self.options.data_dir,
-                ", ".join(f"{name} {before[name]}, now {asked[name]}" for name in changed),
+            raise AdminError(
+                f"{self.options.data_dir}: was prepared with other settings ({'; '.join(changed)}),"
+                " and checkpoints that were trained on its data would no longer fit; choose "
+                "another --data-dir, or use --force to make the data again"
             )
+
+    def _differences(self, before: dict[str, Any]) -> list[str]:
+        """Describe how this preparation differs from that of ``before``, a prepared.json."""
+        asked = {**before, **self.settings}
+        changed = {name for name in before if before[name] != asked[name]}
+        named = ("source", "target", "bpe", "joined_dictionary")
+        found = [f"{name} {before[name]}, now {asked[name]}" for name in named if name in changed]
+        found += ["other or changed text, or other rules for it"] if "recipe" in changed else []
+        archives = self._changed_archives(before) if "archives" in before else []
+        return found + [f"{name} was replaced" for name in archives]
 
     def _take_steps(self, paths: dict[Archive, str]) -> None:
         """Unpack the archives (``paths``: archive → its file), then make the tokenised text, the
@@ -223,15 +250,23 @@ class _Preparation:
         made = read_prepared(self.options.data_dir)
         if made is None or any(made.get(name) != self.settings[name] for name in self.settings):
             return None
-        identities = made.get("archives", {})
-        for archive in self.dataset.archives:
-            path = os.path.join(self.raw_dir, archive.name)
-            if os.path.exists(path) and identity(path) != identities.get(archive.name):
-                return None
+        if self._changed_archives(made):
+            return None
         results = [*self.folder.text(), *self.folder.dictionaries()]
         return made if "pairs" in made and all(map(os.path.isfile, results)) else None
 
     # archives
+
+    def _changed_archives(self, made: dict[str, Any]) -> list[str]:
+        """Return the names of the archives in the folder that are not those which ``made``, the
+        content of a prepared.json, records."""
+        identities = made.get("archives", {})
+        paths = {a.name: os.path.join(self.raw_dir, a.name) for a in self.dataset.archives}
+        return [
+            name
+            for name, path in paths.items()
+            if os.path.exists(path) and identity(path) != identities.get(name)
+        ]
 
     def _fetch(self, archive: Archive) -> str:
         """Return the path of an archive: in --raw-dir, or else downloaded."""
