@@ -21,6 +21,7 @@ from itertools import chain
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 from fairseq.options import get_preprocessing_parser
+from fairseq.tasks import FairseqTask
 
 from admin_fairseq.corpora import archives, download
 from admin_fairseq.corpora.datasets import (
@@ -57,6 +58,7 @@ from admin_fairseq.workers import apart
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("fairseq", "fairseq-fixed", "sacremoses", "subword-nmt", "sentencepiece")
+PADDING = 8  # sizes of dictionaries are multiples of it, as by default in fairseq-preprocess
 
 
 @dataclass(frozen=True)
@@ -404,14 +406,21 @@ class _Preparation:
         write_pairs(self.folder.test("words"), pairs(self.folder.words("test")))
 
     def _binarise(self) -> None:
-        """Run fairseq-preprocess on the subword pieces; replace bin/ only if it succeeds."""
+        """Count the dictionaries, and run fairseq-preprocess on the subword pieces with them;
+        replace bin/ only if it succeeds."""
         options = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
         options += [f"--{split}pref={self.folder.at(split)}" for split in SPLITS]
-        if self.settings["joined_dictionary"]:
-            options.append("--joined-dictionary")
         options.append(f"--workers={self.options.workers}")
+        texts, dictionaries = self.folder.pieces("train"), self.folder.counted()
+        counts = {path: [text] for path, text in zip(dictionaries, texts)}
+        options += [f"--{side}dict={path}" for side, path in zip(("src", "tgt"), dictionaries)]
+        if self.settings["joined_dictionary"]:
+            counts = {dictionaries[0]: list(texts)}
+            options[-1] = "--joined-dictionary"
+        more = self.subwords.vocabulary(self.folder.learned())
         with replacing_folder(self.folder.at("bin")) as folder:
             try:
+                apart(_count, counts, more, self.options.workers)
                 apart(_preprocess, [*options, f"--destdir={folder}"])
             except AdminError:
                 raise
@@ -470,6 +479,21 @@ def _clean_all(both: list[Pair], limits: Optional[Clean]) -> list[Pair]:
         return both
     cleaned = [clean(left, right, limits) for left, right in both]
     return [pair for pair in cleaned if pair is not None]
+
+
+def _count(texts: dict[str, list[str]], more: list[str], workers: int) -> None:
+    """Write a dictionary for each path in ``texts``: the pieces of its text files by their number,
+    as fairseq-preprocess does, then those of ``more`` that they lack, in order, with a count of 0.
+
+    Call this in a process of its own, as it starts others. The size of a dictionary is padded to a
+    multiple of 8, with entries that also have a count of 0.
+    """
+    for path, files in texts.items():
+        dictionary = FairseqTask.build_dictionary(files, workers=workers, padding_factor=1)
+        for piece in more:
+            dictionary.add_symbol(piece, n=0)
+        dictionary.pad_to_multiple_(PADDING)
+        dictionary.save(path)
 
 
 def _preprocess(options: list[str]) -> None:

@@ -6,11 +6,13 @@ import random
 from collections import Counter
 
 import pytest
+from fairseq.data import Dictionary
 
 from admin_fairseq import cli
 from admin_fairseq.corpora import own
+from admin_fairseq.corpora import prepare as module
 from admin_fairseq.corpora.prepared import read_prepared
-from admin_fairseq.pieces import load
+from admin_fairseq.pieces import load, vocabulary
 
 from .test_prepare import no_binary  # noqa: F401  a fixture
 
@@ -68,6 +70,37 @@ def test_pairs_are_held_out_before_anything_is_learned(tmp_path, no_binary, caps
         "sentencepiece",
         False,
     )
+
+
+@pytest.mark.parametrize("words", [[], ["--separate-dictionaries"]])
+def test_dictionaries_have_every_piece_of_the_model(words, tmp_path, monkeypatch):
+    """Also those that the training text, split into pieces, happens to lack: here j, k and l, which
+    occur in the word jkl only."""
+    both = [["jkl jkl jkl " * 3 + line for line in side] for side in sentences()]
+    called = []
+
+    def here(work, *args):
+        called.append(args) if work is module._preprocess else work(*args)
+
+    monkeypatch.setattr(module, "apart", here)
+    data = prepare(tmp_path, "--text", write(tmp_path / "my", both), *words)
+    (options,) = called[0]
+    names = ["dict.de.txt", "dict.en.txt"] if words else ["dict.de.txt"]
+    given = [word.partition("=")[2] for word in options if word.startswith(("--srcd", "--tgtd"))]
+    assert given == [str(data / "work" / name) for name in names]
+    assert ("--joined-dictionary" in options) == (not words)
+    model = vocabulary(str(data / "sentencepiece.model"))
+    assert set("jkl") <= set(model) and not {"<s>", "</s>", "<unk>"} & set(model)
+    for path in given:
+        dictionary = Dictionary.load(path)
+        assert len(dictionary) % 8 == 0
+        counts = dict(zip(dictionary.symbols, dictionary.count))
+        assert set(model) <= set(counts) and counts["k"] == 0
+        lacking = [piece for piece in counts if counts[piece] == 0 and "madeup" not in piece]
+        assert lacking == [piece for piece in model if piece in lacking]
+        ending = [*lacking, *(f"madeupword{n:04d}" for n in range(8))]
+        appended = dictionary.symbols[dictionary.symbols.index(lacking[0]) :]
+        assert appended == ending[: len(appended)]
 
 
 def test_given_sets_are_kept_line_by_line(tmp_path, no_binary):  # noqa: F811
