@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Callable, Optional, Sequence
 
@@ -50,16 +51,28 @@ NAMES = 18  # width of the column of names
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Show help or version; everything else is for ``admin_fairseq.cli``."""
+    """Show help or version, or refuse an unknown subcommand; all else is for
+    ``admin_fairseq.cli``."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words in (["-h"], ["--help"], ["--version"]):
         parser_of(ArgumentParser)[0].parse_args(words)
+    _refuse_unknown(next((word for word in words if not word.startswith("-")), None))
     try:
         from admin_fairseq import cli  # not above: it takes seconds
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # as in shells
 
     cli.main(words)
+
+
+def _refuse_unknown(name: Optional[str]) -> None:
+    """End the process in one line if ``name`` is given and no subcommand."""
+    if name is None or name in SUBCOMMANDS:
+        return
+    near = "".join(f"; do you mean {one}?" for one in get_close_matches(name, SUBCOMMANDS, 1))
+    raise SystemExit(
+        f"admin-fairseq: error: no subcommand {name!r}{near} (see admin-fairseq --help)"
+    )
 
 
 def parser_of(kind: Callable[..., ArgumentParser]) -> tuple[ArgumentParser, dict[str, Any]]:

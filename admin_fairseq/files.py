@@ -116,6 +116,12 @@ def _of_64_bits(text: str) -> int:
     return number
 
 
+def require_folder(path: str) -> None:
+    """Raise AdminError if the folder ``path`` does not exist."""
+    if not os.path.isdir(path):
+        raise AdminError(f"{path}: no such folder")
+
+
 def refuse_to_overwrite(path: str, force: bool) -> None:
     """Raise AdminError if ``path`` exists, unless ``force`` (--force) is set."""
     if os.path.lexists(path) and not force:

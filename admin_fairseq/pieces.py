@@ -56,10 +56,29 @@ def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **optio
 
 def load(path: str) -> Subwords:
     """Read the sentencepiece model in the file ``path``; raise AdminError if the file has none."""
+    processor = _processor(path)
+    return Subwords(lambda line: processor.encode(line, out_type=str), processor.decode)
+
+
+def vocabulary(path: str) -> Pieces:
+    """Return all pieces of the sentencepiece model in the file ``path``, without control symbols.
+
+    Raises AdminError if the file has no model.
+    """
+    processor = _processor(path)
+    return [
+        processor.id_to_piece(number)
+        for number in range(processor.get_piece_size())
+        if not (processor.is_control(number) or processor.is_unknown(number))
+    ]
+
+
+def _processor(path: str) -> sentencepiece.SentencePieceProcessor:
+    """Load the sentencepiece model in the file ``path``; raise AdminError if the file has none."""
     processor = sentencepiece.SentencePieceProcessor()
     try:
         with open_regular(path) as file:
             processor.LoadFromSerializedProto(file.read(LARGEST))
     except (OSError, RuntimeError):
         raise AdminError(f"{path}: not a sentencepiece model, or a damaged one") from None
-    return Subwords(lambda line: processor.encode(line, out_type=str), processor.decode)
+    return processor

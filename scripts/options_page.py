@@ -147,9 +147,9 @@ def _default(action: Action) -> str:
 
 
 def _meaning(action: Action) -> str:
-    """Return the help, with argparse's placeholders filled in."""
+    """Return the help, with argparse's placeholders filled in; its backticks mean code."""
     text = (action.help or "") % {**vars(action), "prog": "admin-fairseq"}
-    return as_markdown(text).replace("\n", " ")
+    return as_markdown(text).replace(r"\`", "`").replace("\n", " ")
 
 
 if __name__ == "__main__":

@@ -31,9 +31,25 @@ def command(*words, **environment):
 def test_help_and_version_come_without_fairseq_and_torch(words):
     done = command(*words)
     assert done.returncode == 0
+    assert_light(done)
+
+
+def assert_light(done):
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "argparse" in imported
     assert not imported & {"admin_fairseq", "fairseq", "torch", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("folde", "'folde'; do you mean fold?"), ("\x1bqqq", r"'\x1bqqq'")],
+)
+def test_an_unknown_subcommand_is_refused_at_once(name, told):
+    done = command("--debug", name, "--help")
+    assert done.returncode == 1 and done.stdout == ""
+    error = f"admin-fairseq: error: no subcommand {told} (see admin-fairseq --help)"
+    assert done.stderr.splitlines()[-1] == error
+    assert_light(done)
 
 
 def test_version_is_that_of_the_package():

@@ -21,6 +21,7 @@ from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
 from admin_fairseq.models.building import check_precision
+from admin_fairseq.repairs.data_folders import hint
 from admin_fairseq.studies import options
 
 BOTH = ("stock", "ours")
@@ -71,7 +72,8 @@ def check(workload: Workload) -> None:
     if not workload.data and workload.max_tokens < SENTENCE_LENGTH:
         raise AdminError(f"no sentence fits into --max-tokens {workload.max_tokens}")
     if workload.data and len(list(Path(workload.data).glob("dict.*.txt"))) < 2:
-        raise AdminError(f"{workload.data}: not a folder that fairseq-preprocess wrote")
+        what = f"not a folder that fairseq-preprocess wrote{hint(workload.data)}"
+        raise AdminError(f"{workload.data}: {what}")
 
 
 def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> Side:

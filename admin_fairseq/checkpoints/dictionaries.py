@@ -53,10 +53,9 @@ def data_bin(
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):
-        source, target = data_utils.infer_language_pair(folder)
-    if not (source and target):
-        raise AdminError(
-            f"{folder}: which languages? The checkpoint does not say; give --source-lang and "
-            "--target-lang"
-        )
+        try:
+            source, target = data_utils.infer_language_pair(folder)
+        except AdminError as error:  # of repairs.data_folders, perhaps with the advice to give bin/
+            advice = "or, if it has the dictionaries alone, give --source-lang and --target-lang"
+            raise AdminError(f"{error.message}; {advice}") from None
     return DataBin(os.path.abspath(folder), source, target)

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
 from admin_fairseq.bounds import counting
-from admin_fairseq.commands.command import Command
+from admin_fairseq.commands.command import Command, add_force
 from admin_fairseq.corpora import prepare
 from admin_fairseq.corpora.datasets import DATASETS
 from admin_fairseq.corpora.own import HELD_OUT, PIECES
@@ -73,6 +73,7 @@ def _add_options(parser: ArgumentParser) -> None:
         default=os.cpu_count() or 1,
         help="processes (default: one for each core, here %(default)s)",
     )
+    add_force(parser)
 
 
 def _run(args: Namespace) -> Iterable[str]:

@@ -21,6 +21,7 @@ from itertools import chain
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 from fairseq.options import get_preprocessing_parser
+from fairseq.tasks import FairseqTask
 
 from admin_fairseq.corpora import archives, download
 from admin_fairseq.corpora.datasets import (
@@ -57,6 +58,7 @@ from admin_fairseq.workers import apart
 
 logger = logging.getLogger(__name__)
 PACKAGES = ("fairseq", "fairseq-fixed", "sacremoses", "subword-nmt", "sentencepiece")
+PADDING = 8  # sizes of dictionaries are multiples of it, as by default in fairseq-preprocess
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Options:
     bpe_size: Optional[int] = None
     separate_dictionaries: bool = False
     workers: int = 1
+    force: bool = False
 
 
 def prepare(options: Options) -> dict[str, Any]:
@@ -84,10 +87,13 @@ def prepare(options: Options) -> dict[str, Any]:
     The data set is the published one named ``options.dataset``, or the user's own text
     ``options.text``. Returns the content of the prepared.json that it writes. Raises AdminError for
     missing or damaged archives, unequal numbers of lines, text that is not UTF-8 and any other
-    fault of the input.
+    fault of the input, and, unless ``options.force``, if the folder has finished data that were
+    made with other settings.
     """
+    preparation = _Preparation(options)
+    preparation.check()  # before the lock, so that a refusal leaves no folder and no lock behind
     with alone_in(options.data_dir):
-        return _Preparation(options).run()
+        return preparation.run()
 
 
 def _dataset(options: Options) -> Dataset:
@@ -150,12 +156,10 @@ class _Preparation:
 
     def run(self) -> dict[str, Any]:
         """Make the data set, unless it is complete already, and return prepared.json's content."""
-        made = self._made_before()
+        made = self.check()  # again, as another run may have ended just before the lock
         if made is not None:
             logger.info("%s is ready", self.options.data_dir)
             return made
-        self._refuse_foreign_files()
-        self._warn_of_changed_settings()
         paths = {archive: self._fetch(archive) for archive in self.dataset.archives}
         remove(self.folder.at(PREPARED))  # the steps below make its content untrue
         self._take_steps(paths)
@@ -166,6 +170,21 @@ class _Preparation:
             "versions": installed_versions(*PACKAGES),
         }
         write_json(made, self.folder.at(PREPARED))
+        return made
+
+    def check(self) -> Optional[dict[str, Any]]:
+        """Return prepared.json's content if the data set is complete already, else None.
+
+        Reads only. Raises AdminError if --data-dir has files that must not be replaced, or if
+        --raw-dir lacks an archive.
+        """
+        made = self._made_before()
+        if made is None:
+            self._refuse_foreign_files()
+            self._refuse_other_settings()
+            if self.options.raw_dir is not None:
+                for archive in self.dataset.archives:
+                    self._fetch(archive)
         return made
 
     def _refuse_foreign_files(self) -> None:
@@ -179,19 +198,29 @@ class _Preparation:
                     f"{path}: already exists and would be replaced; choose another --data-dir"
                 )
 
-    def _warn_of_changed_settings(self) -> None:
-        """Log a warning if --data-dir was prepared before with other settings."""
-        before = read_prepared(self.options.data_dir) or {}
-        named = ("source", "target", "bpe", "joined_dictionary")
-        asked = {name: self.settings[name] for name in named}
-        changed = [name for name in asked if before.get(name, asked[name]) != asked[name]]
+    def _refuse_other_settings(self) -> None:
+        """Raise AdminError if --data-dir has finished data that were made with other settings or of
+        other text, unless --force is set."""
+        before = read_prepared(self.options.data_dir)
+        if before is None or self.options.force or not os.path.isdir(self.folder.at("bin")):
+            return
+        changed = self._differences(before)
         if changed:
-            logger.warning(
-                "%s: was prepared with other settings (%s); the data are made again, and "
-                "checkpoints that were trained on the earlier data no longer fit",
-                self.options.data_dir,
-                ", ".join(f"{name} {before[name]}, now {asked[name]}" for name in changed),
+            raise AdminError(
+                f"{self.options.data_dir}: was prepared with other settings ({'; '.join(changed)}),"
+                " and checkpoints that were trained on its data would no longer fit; choose "
+                "another --data-dir, or use --force to make the data again"
             )
+
+    def _differences(self, before: dict[str, Any]) -> list[str]:
+        """Describe how this preparation differs from that of ``before``, a prepared.json."""
+        asked = {**before, **self.settings}
+        changed = {name for name in before if before[name] != asked[name]}
+        named = ("source", "target", "bpe", "joined_dictionary")
+        found = [f"{name} {before[name]}, now {asked[name]}" for name in named if name in changed]
+        found += ["other or changed text, or other rules for it"] if "recipe" in changed else []
+        archives = self._changed_archives(before) if "archives" in before else []
+        return found + [f"{name} was replaced" for name in archives]
 
     def _take_steps(self, paths: dict[Archive, str]) -> None:
         """Unpack the archives (``paths``: archive → its file), then make the tokenised text, the
@@ -223,15 +252,23 @@ class _Preparation:
         made = read_prepared(self.options.data_dir)
         if made is None or any(made.get(name) != self.settings[name] for name in self.settings):
             return None
-        identities = made.get("archives", {})
-        for archive in self.dataset.archives:
-            path = os.path.join(self.raw_dir, archive.name)
-            if os.path.exists(path) and identity(path) != identities.get(archive.name):
-                return None
+        if self._changed_archives(made):
+            return None
         results = [*self.folder.text(), *self.folder.dictionaries()]
         return made if "pairs" in made and all(map(os.path.isfile, results)) else None
 
     # archives
+
+    def _changed_archives(self, made: dict[str, Any]) -> list[str]:
+        """Return the names of the archives in the folder that are not those which ``made``, the
+        content of a prepared.json, records."""
+        identities = made.get("archives", {})
+        paths = {a.name: os.path.join(self.raw_dir, a.name) for a in self.dataset.archives}
+        return [
+            name
+            for name, path in paths.items()
+            if os.path.exists(path) and identity(path) != identities.get(name)
+        ]
 
     def _fetch(self, archive: Archive) -> str:
         """Return the path of an archive: in --raw-dir, or else downloaded."""
@@ -369,14 +406,21 @@ class _Preparation:
         write_pairs(self.folder.test("words"), pairs(self.folder.words("test")))
 
     def _binarise(self) -> None:
-        """Run fairseq-preprocess on the subword pieces; replace bin/ only if it succeeds."""
+        """Count the dictionaries, and run fairseq-preprocess on the subword pieces with them;
+        replace bin/ only if it succeeds."""
         options = [f"--source-lang={self.dataset.source}", f"--target-lang={self.dataset.target}"]
         options += [f"--{split}pref={self.folder.at(split)}" for split in SPLITS]
-        if self.settings["joined_dictionary"]:
-            options.append("--joined-dictionary")
         options.append(f"--workers={self.options.workers}")
+        texts, dictionaries = self.folder.pieces("train"), self.folder.counted()
+        counts = {path: [text] for path, text in zip(dictionaries, texts)}
+        options += [f"--{side}dict={path}" for side, path in zip(("src", "tgt"), dictionaries)]
+        if self.settings["joined_dictionary"]:
+            counts = {dictionaries[0]: list(texts)}
+            options[-1] = "--joined-dictionary"
+        more = self.subwords.vocabulary(self.folder.learned())
         with replacing_folder(self.folder.at("bin")) as folder:
             try:
+                apart(_count, counts, more, self.options.workers)
                 apart(_preprocess, [*options, f"--destdir={folder}"])
             except AdminError:
                 raise
@@ -435,6 +479,21 @@ def _clean_all(both: list[Pair], limits: Optional[Clean]) -> list[Pair]:
         return both
     cleaned = [clean(left, right, limits) for left, right in both]
     return [pair for pair in cleaned if pair is not None]
+
+
+def _count(texts: dict[str, list[str]], more: list[str], workers: int) -> None:
+    """Write a dictionary for each path in ``texts``: the pieces of its text files by their number,
+    as fairseq-preprocess does, then those of ``more`` that they lack, in order, with a count of 0.
+
+    Call this in a process of its own, as it starts others. The size of a dictionary is padded to a
+    multiple of 8, with entries that also have a count of 0.
+    """
+    for path, files in texts.items():
+        dictionary = FairseqTask.build_dictionary(files, workers=workers, padding_factor=1)
+        for piece in more:
+            dictionary.add_symbol(piece, n=0)
+        dictionary.pad_to_multiple_(PADDING)
+        dictionary.save(path)
 
 
 def _preprocess(options: list[str]) -> None:

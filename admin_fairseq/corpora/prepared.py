@@ -111,6 +111,10 @@ class DataFolder:
         """fairseq's dictionary files in bin/."""
         return self._both("bin", "dict.", end=".txt")
 
+    def counted(self) -> Pair:
+        """The dictionary files in work/, from which fairseq-preprocess makes those in bin/."""
+        return self._both(WORKPLACE, "dict.", end=".txt")
+
     def text(self) -> list[str]:
         """The paths of all files outside bin/ that a complete preparation leaves."""
         pieces = [path for split in SPLITS for path in self.pieces(split)]

@@ -63,9 +63,11 @@ def alone_in(folder: str) -> Iterator[None]:
     """Lock ``folder`` against other runs of ``admin-fairseq prepare``; raise AdminError if one is
     running there.
 
-    The lock is one of the kernel's, which releases it even if the process is killed.
+    The lock is one of the kernel's, which releases it even if the process is killed. A run that
+    fails before it has made a file, for example because the text is empty, removes the lock file
+    again, and the folder if it was not there before.
     """
-    lock = os.path.join(folder, LOCK)
+    lock, new = os.path.join(folder, LOCK), not os.path.lexists(folder)
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -79,7 +81,13 @@ def alone_in(folder: str) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise AdminError(f"{lock}: cannot be locked: {error.strerror or error}") from None
-        yield
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [LOCK]:
+                remove(lock)
+                if new:
+                    os.rmdir(folder)
 
 
 def _lock(file: BinaryIO) -> None:

@@ -26,6 +26,8 @@ class Subwords(NamedTuple):
     remove: str  # the value of fairseq's --remove-bpe that joins the pieces again
     learn: Callable[[list[str], str, int], None]  # (text files, file to write, --bpe-size)
     encoder: Callable[[str], Callable[[str], str]]  # the learned file → (line → line of pieces)
+    # the learned file → pieces that a dictionary has even if the training text lacks them
+    vocabulary: Callable[[str], list[str]]
 
 
 def _learn_bpe(texts: list[str], path: str, size: int) -> None:
@@ -83,9 +85,11 @@ def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
 
 
 SUBWORDS = {
-    "subword-nmt": Subwords("bpe.codes", "@@ ", _learn_bpe, _bpe_encoder),
+    # as published, its dictionaries have the pieces of the training text only
+    "subword-nmt": Subwords("bpe.codes", "@@ ", _learn_bpe, _bpe_encoder, lambda path: []),
     "sentencepiece": Subwords(
-        "sentencepiece.model", "sentencepiece", _learn_sentencepiece, _sentencepiece_encoder
+        *("sentencepiece.model", "sentencepiece", _learn_sentencepiece, _sentencepiece_encoder),
+        pieces.vocabulary,
     ),
 }
 """The methods of splitting words into subwords, by their names in ``--bpe``."""

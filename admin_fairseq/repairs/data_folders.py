@@ -47,13 +47,13 @@ def _found(infer: Callable[[str], Any]) -> Callable[[str], Any]:
         except OSError as error:
             raise AdminError(f"{folder}: cannot be read: {error.strerror or error}") from None
         if None in languages:
-            raise AdminError(f"{folder}: no translation data of fairseq-preprocess{_hint(folder)}")
+            raise AdminError(f"{folder}: no translation data of fairseq-preprocess{hint(folder)}")
         return languages
 
     return infer_language_pair
 
 
-def _hint(folder: str) -> str:
+def hint(folder: str) -> str:
     """Return the advice to give the folder ``bin``, where ``admin-fairseq prepare`` writes data."""
     inner = os.path.join(folder, "bin")
     return f"; give {inner}?" if os.path.isdir(inner) else ""
@@ -74,7 +74,7 @@ def _reporting(original: Callable[..., None]) -> Callable[..., None]:
             reason = f"cannot be read: {error.strerror or error}"
         except Exception as error:  # fairseq raises nothing narrower for a wrong encoding
             reason = f"not a dictionary of fairseq, or a damaged one: {shortened(str(error), 300)}"
-        advice = _hint(os.path.dirname(file)) or "; fairseq-preprocess writes it to the data folder"
+        advice = hint(os.path.dirname(file)) or "; fairseq-preprocess writes it to the data folder"
         raise AdminError(f"{file}: {reason}{advice}")
 
     return add_from_file

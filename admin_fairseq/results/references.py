@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.corpora.rules import detokenise
 from admin_fairseq.errors import AdminError, blaming
-from admin_fairseq.files import read_text
+from admin_fairseq.files import read_text, require_folder
 from admin_fairseq.results.evaluation import Score
 from admin_fairseq.results.generated import translations
 from admin_fairseq.results.scoring import bleu, chrf, compound_split, p_value, tokenised
@@ -62,6 +62,7 @@ def read_references(data_dir: str) -> References:
 
     Raises AdminError if it is no such folder, or if a file cannot be read.
     """
+    require_folder(data_dir)
     prepared = read_prepared(data_dir)
     if prepared is None:
         raise AdminError(f"{data_dir}: not a folder of admin-fairseq prepare")

@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Union
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import apply_architecture
 from admin_fairseq.errors import AdminError, shortened
+from admin_fairseq.files import require_folder
 from admin_fairseq.profiling.profile import read_profile
 from admin_fairseq.recipes.published import PUBLISHED
 from admin_fairseq.repairs import run_log
@@ -260,9 +261,10 @@ RULE = "; ".join(f"{name}: {verdict.rule}" for name, verdict in VERDICTS.items()
 
 def find_runs(folders: Iterable[str]) -> list[Run]:
     """Read all runs (folders with a train.log) in and below ``folders``, each run once; raise
-    AdminError for a folder without any."""
+    AdminError for a folder that does not exist, or has none."""
     found: dict[str, Run] = {}
     for folder in folders:
+        require_folder(folder)
         paths = [path for path, _, files in sorted(os.walk(folder)) if LOG in files]
         if not paths:
             raise AdminError(f"{folder}: no {LOG} there, nor in any folder below")

@@ -133,13 +133,26 @@ def _perform(steps: Iterable[Step], dry_run: bool) -> Iterator[str]:
     exit status of a command that fails."""
     for step in steps:
         if dry_run:
-            yield as_line(step.words)
+            yield from _lines(step)
         elif step.translation:
             _translate(step.words, step.translation)
         else:
             status = run(step.words)
             if status:
                 raise SystemExit(status)
+
+
+def _lines(step: Step) -> Iterator[str]:
+    """Yield the lines of shell that do what the step does."""
+    line = as_line(step.words)
+    if step.translation is None:
+        yield line
+        return
+    log, errors, translations = (
+        as_line([f"{step.translation}.{ending}"]) for ending in ("log", "err", "hyp")
+    )
+    yield f"{line}> {log}2> {errors}"
+    yield f"sed -n 's/^D-//p' {log}| sort -n | cut -f3 > {translations}"
 
 
 def _translate(words: Words, name: str) -> None:

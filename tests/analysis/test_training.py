@@ -95,7 +95,12 @@ def test_the_command_writes_all_and_tells_the_ends_of_each_stack(run, tmp_path, 
 
 def test_a_run_without_dynamics_is_told_in_one_line(run, tmp_path):
     (run / "dynamics.jsonl").write_text("")
-    for folder, reason in ((run, "has no update yet"), (tmp_path / "x", "cannot be read")):
+    (tmp_path / "other").mkdir()
+    for folder, reason in (
+        (run, "has no update yet"),
+        (tmp_path / "other", "no dynamics.jsonl; train with --log-dynamics N"),
+        (tmp_path / "x", "x: no such folder"),
+    ):
         with pytest.raises(SystemExit) as error:
             cli.main(["analyze", "training", str(folder), "-o", str(tmp_path / "out")])
         assert reason in str(error.value) and "\n" not in str(error.value)
@@ -137,5 +142,5 @@ def test_wrong_folders_are_told_before_anything_is_measured(run, data, tmp_path)
     words = ["--cpu", "-o", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="nodata: no such folder"):
         cli.main(["analyze", "training", str(run), "--data", "nodata", *words])
-    with pytest.raises(SystemExit, match=r"nope: no dynamics\.jsonl; train with --log-dynamics"):
+    with pytest.raises(SystemExit, match="nope: no such folder"):
         cli.main(["analyze", "report", "--data", data, "--runs", "nope", *words])

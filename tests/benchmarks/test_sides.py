@@ -58,3 +58,9 @@ def test_two_precisions_are_refused():
 def test_options_that_only_ours_has_are_refused_for_stock():
     with pytest.raises(AdminError, match=r"fairseq-train's options: .*--init-type"):
         sides.stock(workload(), words=["--init-type", "default"]).check()
+
+
+def test_the_folder_of_prepare_holds_the_data_below(tmp_path):
+    (tmp_path / "bin").mkdir()
+    with pytest.raises(AdminError, match=rf"not a folder .* wrote; give {tmp_path}/bin[?]$"):
+        sides.check(workload(data=str(tmp_path)))

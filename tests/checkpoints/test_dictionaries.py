@@ -46,11 +46,20 @@ def test_a_model_without_embeddings(folder):
 
 
 def test_languages_are_found_out_where_they_can_be(folder):
-    with pytest.raises(AdminError, match="which languages"):
+    with pytest.raises(AdminError, match=r"no translation data .* give --source-lang and"):
         data_bin(str(folder), {})
     (folder / "test.de-en.de.idx").touch()
     found = data_bin(str(folder), {})
     assert (found.source_lang, found.target_lang) == ("de", "en")
+
+
+def test_the_folder_of_prepare_holds_the_data_below(folder):
+    folder.rename(folder.with_name("bin"))
+    folder.mkdir()
+    folder.with_name("bin").rename(folder / "bin")
+    for task in ({}, TASK):
+        with pytest.raises(AdminError, match=rf"; give {folder}/bin[?]"):
+            data_bin(str(folder), task).check(embeddings(7, 9))
 
 
 def test_what_is_no_data_folder(folder, tmp_path):

@@ -6,11 +6,13 @@ import random
 from collections import Counter
 
 import pytest
+from fairseq.data import Dictionary
 
 from admin_fairseq import cli
 from admin_fairseq.corpora import own
+from admin_fairseq.corpora import prepare as module
 from admin_fairseq.corpora.prepared import read_prepared
-from admin_fairseq.pieces import load
+from admin_fairseq.pieces import load, vocabulary
 
 from .test_prepare import no_binary  # noqa: F401  a fixture
 
@@ -70,6 +72,37 @@ def test_pairs_are_held_out_before_anything_is_learned(tmp_path, no_binary, caps
     )
 
 
+@pytest.mark.parametrize("words", [[], ["--separate-dictionaries"]])
+def test_dictionaries_have_every_piece_of_the_model(words, tmp_path, monkeypatch):
+    """Also those that the training text, split into pieces, happens to lack: here j, k and l, which
+    occur in the word jkl only."""
+    both = [["jkl jkl jkl " * 3 + line for line in side] for side in sentences()]
+    called = []
+
+    def here(work, *args):
+        called.append(args) if work is module._preprocess else work(*args)
+
+    monkeypatch.setattr(module, "apart", here)
+    data = prepare(tmp_path, "--text", write(tmp_path / "my", both), *words)
+    (options,) = called[0]
+    names = ["dict.de.txt", "dict.en.txt"] if words else ["dict.de.txt"]
+    given = [word.partition("=")[2] for word in options if word.startswith(("--srcd", "--tgtd"))]
+    assert given == [str(data / "work" / name) for name in names]
+    assert ("--joined-dictionary" in options) == (not words)
+    model = vocabulary(str(data / "sentencepiece.model"))
+    assert set("jkl") <= set(model) and not {"<s>", "</s>", "<unk>"} & set(model)
+    for path in given:
+        dictionary = Dictionary.load(path)
+        assert len(dictionary) % 8 == 0
+        counts = dict(zip(dictionary.symbols, dictionary.count))
+        assert set(model) <= set(counts) and counts["k"] == 0
+        lacking = [piece for piece in counts if counts[piece] == 0 and "madeup" not in piece]
+        assert lacking == [piece for piece in model if piece in lacking]
+        ending = [*lacking, *(f"madeupword{n:04d}" for n in range(8))]
+        appended = dictionary.symbols[dictionary.symbols.index(lacking[0]) :]
+        assert appended == ending[: len(appended)]
+
+
 def test_given_sets_are_kept_line_by_line(tmp_path, no_binary):  # noqa: F811
     train, valid, test = (sentences(n, seed) for n, seed in ((60, 1), (9, 2), (8, 3)))
     train[0][5], test[1][2] = "", "  "
@@ -89,7 +122,7 @@ def test_a_second_time_does_nothing_and_changed_text_everything(tmp_path, no_bin
     prepare(tmp_path, "--text", text)
     assert capsys.readouterr().err.strip().endswith("is ready")
     write(tmp_path / "my", sentences(seed=2))
-    prepare(tmp_path, "--text", text)
+    prepare(tmp_path, "--text", text, "--force")
     assert "words ..." in capsys.readouterr().err
 
 
@@ -104,15 +137,30 @@ def test_what_is_held_out_is_drawn_and_no_more_than_some_thousand():
     assert own.held_out([], 3) == {}
 
 
-def test_other_settings_say_what_they_replace(tmp_path, no_binary, capsys):  # noqa: F811
+@pytest.mark.usefixtures("no_binary")
+@pytest.mark.parametrize(
+    ("words", "seed", "message"),
+    [
+        (["--bpe-size", "50"], 1, r"bpe {.*}, now {.*'size': 50}"),
+        (["--separate-dictionaries"], 1, "joined_dictionary True, now False"),
+        ([], 2, "other or changed text, or other rules for it"),
+    ],
+)
+def test_finished_data_are_replaced_only_by_force(words, seed, message, tmp_path, capsys):
     text = write(tmp_path / "my", sentences())
-    prepare(tmp_path, "--text", text)
+    data = prepare(tmp_path, "--text", text)
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    if seed > 1:
+        write(tmp_path / "my", sentences(seed=seed))
+    with pytest.raises(
+        SystemExit, match=rf"data set: was prepared with other .*{message}.*--force"
+    ):
+        prepare(tmp_path, "--text", text, *words)
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+    prepare(tmp_path, "--text", text, *words, "--force")
     capsys.readouterr()
-    prepare(tmp_path, "--text", text, "--bpe-size", "50")
-    errors = capsys.readouterr().err
-    assert "was prepared with other settings (bpe " in errors and "'size': 50}" in errors
-    prepare(tmp_path, "--text", text, "--bpe-size", "50")
-    assert "otherwise" not in capsys.readouterr().err
+    prepare(tmp_path, "--text", text, *words)
+    assert capsys.readouterr().err.strip().endswith("is ready")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +187,7 @@ def test_what_is_wrong_with_a_text_is_told_in_one_line(tmp_path, no_binary, spoi
     spoil(tmp_path)
     with pytest.raises(SystemExit, match=message):
         prepare(tmp_path, "--text", text)
-    assert not (tmp_path / "data set" / "prepared.json").exists()
+    assert not (tmp_path / "data set").exists()
 
 
 def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
@@ -147,6 +195,12 @@ def test_pieces_that_a_text_does_not_give(tmp_path, no_binary):  # noqa: F811
     said = r"--bpe-size: sentencepiece cannot learn 60 pieces: Vocabulary size too high .* <= \d+"
     with pytest.raises(SystemExit, match=said):
         prepare(tmp_path, "--text", text)
+
+
+def test_a_missing_text_leaves_no_folder(tmp_path):
+    with pytest.raises(SystemExit, match=r"my\.de: no such file"):
+        prepare(tmp_path, "--text", str(tmp_path / "my"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
@@ -171,7 +225,7 @@ def test_text_is_never_written_over(tmp_path, no_binary):  # noqa: F811
 def test_contradictory_options_are_told_in_one_line(tmp_path, words, message):
     with pytest.raises(SystemExit, match=message):
         cli.main(["prepare", *words, "--data-dir", str(tmp_path / "data")])
-    assert not (tmp_path / "data" / "work").exists()
+    assert not (tmp_path / "data").exists()
 
 
 def test_score_compares_text_as_it_is(tmp_path, no_binary, capsys):  # noqa: F811
@@ -192,7 +246,7 @@ def test_what_others_made_is_not_replaced(name, tmp_path, no_binary):  # noqa: F
     place.mkdir() if name == "bin" else place.write_text("mine")
     with pytest.raises(SystemExit, match=rf"{place}: already exists .*choose another --data-dir"):
         prepare(tmp_path, "--text", text)
-    assert {entry.name for entry in place.parent.iterdir()} == {name, ".lock"}
+    assert {entry.name for entry in place.parent.iterdir()} == {name}
 
 
 def test_a_name_that_cannot_be_recorded_is_refused(tmp_path, no_binary):  # noqa: F811

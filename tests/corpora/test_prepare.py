@@ -85,7 +85,7 @@ def test_what_a_killed_run_left_is_cleared(options, tmp_path, no_binary):
     left, other = data / ".train.de-abcd_123", data / ".bashrc"
     for path in (left, other):
         path.write_text("x")
-    run(options, bpe_size=100)
+    run(options, bpe_size=100, force=True)
     assert not left.exists() and other.exists()
 
 
@@ -128,7 +128,7 @@ def test_a_run_that_changed_its_mind_halfway_is_not_ready(
     with monkeypatch.context() as patch:
         patch.setattr(*where, dies)
         with pytest.raises(KeyboardInterrupt):
-            run(options, bpe_size=50)
+            run(options, bpe_size=50, force=True)
     assert has_new_pieces()
     run(options)
     assert texts(tmp_path / "data") == first
@@ -138,9 +138,30 @@ def test_another_archive_of_the_same_size_is_noticed(options, tmp_path, no_binar
     raw = make("iwslt14_de_en", tmp_path / "mine")
     run(options, raw_dir=str(raw))
     os.utime(raw / "de-en.tgz", ns=(1, 1))
+    with pytest.raises(AdminError, match=r"other settings \(de-en\.tgz was replaced\)"):
+        run(options, raw_dir=str(raw))
     caplog.set_level("INFO", "admin_fairseq")
-    run(options, raw_dir=str(raw))
+    run(options, raw_dir=str(raw), force=True)
     assert "unpack de-en.tgz ..." in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("wanted", [{"separate_dictionaries": True}, {"bpe_size": 100}])
+def test_finished_data_are_not_replaced_by_those_of_other_settings(
+    options, tmp_path, no_binary, wanted
+):
+    run(options)
+    before = texts(tmp_path / "data")
+    with pytest.raises(AdminError, match=r"other settings .*now .*another --data-dir, or use --fo"):
+        run(options, **wanted)
+    assert texts(tmp_path / "data") == before
+    run(options, **wanted, force=True)
+    assert texts(tmp_path / "data")["prepared.json"] != before["prepared.json"]
+
+
+def test_a_missing_archive_leaves_no_folder(options, tmp_path):
+    with pytest.raises(AdminError, match=r"de-en\.tgz: missing"):
+        run(options, raw_dir=str(tmp_path))
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("name", ["bpe.codes", "test.words.en", "test.raw.de", "bin/dict.en.txt"])

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from admin_fairseq import __version__
 from admin_fairseq.cli import _parser
 from admin_fairseq.fairseq_runs import parse
 from admin_fairseq.schemes import SCHEMES
@@ -49,6 +50,12 @@ def test_every_link_leads_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_number_is_left_to_fill_in(page):
     assert not re.search(r"@[A-Z0-9]+@|TODO|FIXME", source(page).read_text(encoding="utf-8"))
+
+
+def test_the_wheel_is_called_as_this_version_is():
+    for name in ("README.md", "docs/quickstart.md"):
+        named = re.findall(r"admin_fairseq-(\S+?)-py3-none-any\.whl", (ROOT / name).read_text())
+        assert named == [__version__], name
 
 
 def test_the_readme_is_short():

@@ -73,12 +73,20 @@ def test_without_matplotlib_tables_are_written(make, tmp_path, monkeypatch, caps
     assert "no pictures" in line and "pip install matplotlib" in line
 
 
-@pytest.mark.parametrize("words", [["nowhere"], [".", "--sort", "beauty"], []])
-def test_mistakes_are_told_in_one_line(words, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["."], "no train.log there, nor in any folder below"),
+        ([".", "--sort", "beauty"], "invalid choice: 'beauty'"),
+        ([], "required: DIR"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as error:
         cli.main(["results", *words])
-    assert "\n" not in str(error.value)
+    assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_help_states_the_rule(capsys):

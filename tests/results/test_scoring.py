@@ -112,6 +112,8 @@ def test_mistakes_are_told_in_one_line(data, tmp_path):
         score(data, tmp_path, ["one"])
     with pytest.raises(SystemExit, match="not a folder of admin-fairseq prepare"):
         score(tmp_path, tmp_path, ["one"])
+    with pytest.raises(SystemExit, match="nowhere: no such folder"):
+        score(tmp_path / "nowhere", tmp_path, ["one"])
     with pytest.raises(SystemExit, match="--dataset needs --reference"):
         score(data, tmp_path, ["one"] * 2, "--dataset", "x")
     (data / "prepared.json").write_text("[]")

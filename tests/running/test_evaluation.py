@@ -1,22 +1,28 @@
 """admin-fairseq evaluate: the commands, and what is refused."""
 
+import os
+import subprocess
+
 import pytest
 
 from admin_fairseq import cli
 
-STEPS = [["admin-fairseq", "average"], ["fairseq-generate"], ["admin-fairseq", "score"]]
+STEPS = [
+    *(["admin-fairseq", "average"], ["fairseq-generate"], ["sed", "-n", "s/^D-//p"]),
+    ["admin-fairseq", "score"],
+]
 
 
 def test_every_seed_is_averaged_translated_and_scored_and_a_table_made(dry):
     commands = dry("evaluate", "iwslt14_de_en", "--cpu", "--seeds", "1111 2222")
     wanted = [*STEPS, *STEPS, ["admin-fairseq", "results"]]
     assert [command[: len(words)] for command, words in zip(commands, wanted)] == wanted
-    assert len(commands) == 7
+    assert len(commands) == 9
 
 
 def test_a_checkpoint_is_taken_instead_of_an_average(dry):
     words = ["--cpu", "--checkpoint", "checkpoint_best.pt"]
-    translate, score, _ = dry("evaluate", "wmt14_en_fr", *words)
+    translate, _, score, _ = dry("evaluate", "wmt14_en_fr", *words)
     run = "runs/wmt14_en_fr/admin-6l-6l-seed1111"
     assert translate[translate.index("--path") + 1] == f"{run}/checkpoint_best.pt"
     assert score[score.index("--checkpoint") + 1] == "checkpoint_best.pt"
@@ -42,23 +48,38 @@ def test_mistakes_are_told_in_one_line(words, message):
 def evaluate(tmp_path, monkeypatch):
     """Evaluate a run with fake commands; tests/scripts runs the real ones."""
 
-    def run(generate):
+    def run(generate, *words):
         """``generate`` is what fairseq-generate does, in the shell's words."""
-        for name, words in (("fairseq-generate", generate), ("admin-fairseq", "exit 0")):
-            (tmp_path / name).write_text(f"#!/bin/sh\n{words}\n")
-            (tmp_path / name).chmod(0o755)
+        if not words:
+            for name, does in (("fairseq-generate", generate), ("admin-fairseq", "exit 0")):
+                (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+                (tmp_path / name).chmod(0o755)
         monkeypatch.setattr("admin_fairseq.running.processes.PATH", str(tmp_path))
-        folder = tmp_path / "runs" / "admin-6l-6l-seed1"
-        folder.mkdir(parents=True)
-        words = ["--save-dir", str(folder.parent), "--seeds", "1", "--checkpoint", "some.pt"]
-        cli.main(["evaluate", "wmt14_en_de", "--cpu", *words])
+        folder = tmp_path / "r u'ns" / "admin-6l-6l-seed1"
+        folder.mkdir(parents=True, exist_ok=True)
+        usual = ["--save-dir", str(folder.parent), "--seeds", "1", "--checkpoint", "some.pt"]
+        cli.main(["evaluate", "wmt14_en_de", "--cpu", *usual, *words])
 
     return run
 
 
+def test_printed_lines_can_be_pasted(evaluate, tmp_path, capsys):
+    """They leave the files that the command leaves, also in a folder whose name needs quotes."""
+    evaluate(r"printf 'S-1\tx\nH-1\t-1\t2 b\nD-1\t-1\t2b\nH-0\t-1\t1\nD-0\t-1\t1\n'; echo oh >&2")
+    folder = tmp_path / "r u'ns" / "admin-6l-6l-seed1"
+    made = {name: (folder / name).read_text() for name in ("test.log", "test.err", "test.hyp")}
+    assert made["test.hyp"] == "1\n2b\n"
+    for name in made:
+        (folder / name).unlink()
+    evaluate("", "--dry-run")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-ec", capsys.readouterr().out], check=True, env=environment)
+    assert {name: (folder / name).read_text() for name in made} == made
+
+
 def test_translations_are_kept_in_the_order_of_the_set(evaluate, tmp_path):
     evaluate(r"printf 'S-1\tx\nH-1\t-0.5\tsecond\nH-0\t-0.5\tfirst\n'")
-    kept = tmp_path / "runs" / "admin-6l-6l-seed1" / "test.hyp"
+    kept = tmp_path / "r u'ns" / "admin-6l-6l-seed1" / "test.hyp"
     assert kept.read_text() == "first\nsecond\n"
 
 

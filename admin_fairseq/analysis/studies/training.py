@@ -21,6 +21,7 @@ from admin_fairseq.analysis.options import Conditions
 from admin_fairseq.analysis.studies.gradients import QUANTITIES as KINDS
 from admin_fairseq.analysis.studies.gradients import histogram
 from admin_fairseq.errors import AdminError
+from admin_fairseq.files import require_folder
 from admin_fairseq.repairs.run_log import DYNAMICS, NAME
 from admin_fairseq.results.dynamics import Dynamics, SubLayer, read_dynamics
 from admin_fairseq.results.logs import Point, read_log
@@ -109,10 +110,10 @@ def _measure(options: Runs) -> Result:
 
     Raises AdminError if a file cannot be read, or if a checkpoint does not fit the data.
     """
+    check_runs(options.runs)
     runs = {folder: _watched(name, folder) for folder, name in _names(options.runs).items()}
     if options.data is not None:
-        if not os.path.isdir(options.data):
-            raise AdminError(f"{options.data}: no such folder")
+        require_folder(options.data)
         bench = Bench(Conditions(data=options.data, cpu=options.cpu))
         for folder, run in runs.items():
             run.epochs[:] = _epochs(folder, bench)
@@ -132,10 +133,11 @@ def _epochs(folder: str, bench: Bench) -> list[Epoch]:
 
 
 def check_runs(folders: Sequence[str]) -> None:
-    """Raise AdminError if one of the folders has no dynamics; takes no time."""
+    """Raise AdminError if one of the folders is missing or has no dynamics; takes no time."""
     for folder in folders:
+        require_folder(folder)
         if not os.path.isfile(os.path.join(folder, DYNAMICS)):
-            raise AdminError(f"{folder}: no {DYNAMICS}; train with --log-dynamics")
+            raise AdminError(f"{folder}: no {DYNAMICS}; train with --log-dynamics N")
 
 
 def _names(folders: Sequence[str]) -> dict[str, str]:
