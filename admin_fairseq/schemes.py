@@ -571,6 +571,7 @@ SCHEMES = {
             ),
         ),
         variant=_normformer,
+        held_against="fairseq's transformer_lm with --scale-attn and --scale-fc",
     ),
     "completep": Scheme(
         "CompleteP (depth multiplier)",

@@ -1,5 +1,7 @@
 """Our layers against fairseq's: same weights, same numbers."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from fairseq.models.transformer import TransformerModelBase
@@ -296,3 +298,113 @@ def test_the_other_form_of_sub_ln_is_told_in_one_line(build, asked):
     assert "\n" not in str(error.value)
     with pytest.raises(RuntimeError, match=r"self_attn\.out_proj\.before"):
         build("preln_transformer_tiny", decoder_layers=1).load_state_dict(saved)
+
+
+# Layers of schemes with norms in other places, by hand
+
+
+def attended(layer, x):
+    return layer.self_attn(x, x, x, need_weights=False)[0]
+
+
+def one_layer(build, init_type, index=0, **options):
+    """A layer of an encoder with two, away from the start, and an input."""
+    model = moved(build(init_type=init_type, encoder_layers=2, **options)).double().eval()
+    return model.encoder.layers[index], torch.randn(5, 2, 64, dtype=torch.float64)
+
+
+def test_periln_norms_input_and_output_of_branches(build):
+    layer, x = one_layer(build, "periln")
+    branch = attended(layer, layer.self_attn_layer_norm(x))
+    x1 = x + layer.output_norms["self_attn"](branch)
+    branch = layer.feed_forward(layer.final_layer_norm(x1))
+    assert torch.allclose(layer(x), x1 + layer.output_norms["ffn"](branch), rtol=1e-12)
+
+
+def test_keel_begins_as_preln_and_goes_on_with_norms_on_both_sides(build):
+    first, x = one_layer(build, "keel")
+    x1 = x * first.residuals["self_attn"].omega + attended(first, first.self_attn_layer_norm(x))
+    joined = x1 * first.residuals["ffn"].omega + first.feed_forward(first.inner_norms["ffn"](x1))
+    assert torch.allclose(first(x), first.final_layer_norm(joined), rtol=1e-12)
+    second, x = one_layer(build, "keel", index=1)
+    branch = attended(second, second.inner_norms["self_attn"](x))
+    x1 = second.self_attn_layer_norm(x * second.residuals["self_attn"].omega + branch)
+    branch = second.feed_forward(second.inner_norms["ffn"](x1))
+    expected = second.final_layer_norm(x1 * second.residuals["ffn"].omega + branch)
+    assert torch.allclose(second(x), expected, rtol=1e-12)
+
+
+def same_weights(model, other):
+    """``other`` with the weights of ``model`` that it has too."""
+    other.load_state_dict(model.state_dict(), strict=False)
+    return other
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.05])
+def test_resi_dual_adds_its_second_stream_to_postln(build, batch, scale):
+    """x is Post-LN's; r is the sum of embeddings and branches, found here by hooks."""
+    options = {"encoder_layers": 3, "decoder_layers": 1}
+    how = {"resi_dual_alpha": 0.7, "resi_dual_scale": scale}
+    model = moved(build(init_type="resi_dual", **options, **how)).double().eval()
+    postln = same_weights(model, build(init_type="default", **options).double().eval())
+    inputs = batch["src_tokens"], batch["src_lengths"]
+    summed = []
+    for layer in postln.encoder.layers:
+        for residual in layer.residuals.values():
+            residual.register_forward_hook(lambda module, inputs, output: summed.append(inputs))
+    with on_reference_kernels(postln), on_reference_kernels(model):
+        x, found = (m.encoder(*inputs)["encoder_out"][0] for m in (postln, model))
+    stream = scale * (summed[0][0] + sum(branch for _, branch in summed))
+    norm = model.encoder.connections.norm
+    normed = torch.nn.functional.layer_norm(stream, (64,), norm.weight, norm.bias, 1e-7)
+    real = batch["src_tokens"].ne(1).T
+    assert torch.allclose(found[real], (0.7 * x + normed)[real], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"), [("lns", {}), ("completep", {"completep_base_layers": 2})]
+)
+def test_with_factors_of_one_a_scheme_is_preln(build, batch, scheme, options):
+    sizes = {"encoder_layers": 2, "decoder_layers": 2}
+    model = build(init_type=scheme, **sizes, **options).eval()
+    for name, factor in held(model).items():
+        if name.endswith("norm.scale"):
+            factor.fill_(1)
+    preln = build("preln_transformer_tiny", **sizes).eval()
+    same_weights(model, preln)
+    for kernels in (nullcontext, on_reference_kernels):
+        with kernels(model), kernels(preln):
+            assert torch.equal(model(**batch)[0], preln(**batch)[0])
+
+
+def test_normformer_scales_each_head_before_the_projection(build):
+    layer, x = one_layer(build, "normformer", normformer_parts="heads")
+    scale = layer.self_attn.out_proj.before.scale
+    with torch.no_grad():
+        scale.copy_(torch.tensor([2.0, -0.5]))
+    found = attended(layer, x)
+    projection = layer.self_attn.out_proj
+    with torch.no_grad():
+        scale.fill_(1)
+        projection.weight[:, :32] *= 2
+        projection.weight[:, 32:] *= -0.5
+    assert torch.allclose(attended(layer, x), found, rtol=1e-12)
+
+
+def test_parts_of_normformer_are_chosen_by_name(build):
+    with pytest.raises(AdminError, match="--normformer-parts head: not of heads,attn,fc"):
+        build(init_type="normformer", normformer_parts="head")
+
+
+@pytest.mark.parametrize("function", ["tanh", "erf"])
+def test_dyt_stands_in_place_of_every_norm(build, function):
+    layer, x = one_layer(build, "dyt", dyt_function=function)
+    norms = layer.self_attn_layer_norm, layer.final_layer_norm
+
+    def bounded(norm, x):
+        inner = norm.alpha * x + (norm.shift if function == "erf" else 0)
+        return norm.weight * getattr(torch, function)(inner) + norm.bias
+
+    x1 = x + attended(layer, bounded(norms[0], x))
+    expected = x1 + layer.feed_forward(bounded(norms[1], x1))
+    assert torch.allclose(layer(x), expected, rtol=1e-12)

@@ -15,6 +15,7 @@ from admin_fairseq.config import AdminLanguageModelConfig, resolve
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.schemes import SCHEMES
 from tests.checkpoints.conftest import move
+from tests.conftest import exact_softmax
 
 
 @pytest.fixture
@@ -50,6 +51,24 @@ def test_logits_and_gradients_equal_stock_bit_for_bit(build_lm, task, tokens, pr
     assert torch.equal(found[0][0], found[1][0])
     for name, gradient in found[0][1].items():
         assert torch.equal(gradient, found[1][1][name]), name
+
+
+def test_normformer_without_head_scales_equals_stock(build_lm, task, tokens):
+    """fairseq has the parts in its language model alone."""
+    how = {"decoder_layers": 3, "init_type": "normformer", "normformer_parts": "attn,fc"}
+    ours = move(build_lm(**how)).double().eval()
+    stock = vars(TransformerLanguageModelConfig(decoder_layers_to_keep=None))
+    config = vars(resolve(AdminLanguageModelConfig(_name="admin_transformer_lm_tiny", **how)))
+    parts = {"scale_attn": True, "scale_fc": True, "tokens_per_sample": 1024}
+    theirs = TransformerLanguageModel.build_model(Namespace(**{**stock, **config, **parts}), task)
+    names = (("output_norms.self_attn", "attn_ln"), ("fc2.before", "ffn_layernorm"))
+    weights = ours.state_dict()
+    for mine, stocks in names:
+        weights = {name.replace(mine, stocks): value for name, value in weights.items()}
+    theirs.double().eval().load_state_dict(weights, strict=True)
+    with exact_softmax():
+        found, expected = (model(tokens)[0][tokens.ne(1)] for model in (ours, theirs))
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
