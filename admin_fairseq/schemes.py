@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Callable, Optional
 
 from torch import nn
@@ -42,6 +43,7 @@ OMEGA = r"residuals\.\w+\.omega"
 ALPHA = r"residuals\.\w+\.alpha"
 FFN = EVERY + r"fc[12]\.(weight|bias)"
 ATTENTION = r"\w+_attn"
+CONSTANTS = ("omega", "alpha", "scale")  # ends of their names
 NORMS = r"(self_attn|encoder_attn|final)_layer_norm"  # of a layer
 OUTPUT_NORMS = EVERY + r"output_norms\.\w+\.(weight|bias)"
 INNER_NORMS = EVERY + r"inner_norms\.\w+\.(weight|bias)"
@@ -114,6 +116,10 @@ class Norm(Enum):
         return self.before and not self.after
 
 
+AS_USUAL = (Norm.POST, Norm.PRE, Norm.EACH, Norm.B2T)
+"""Norm placements with fairseq's own layer norms. (B2T differs in what it adds to the sum.)"""
+
+
 class Profiling(Enum):
     """What a scheme does about the profile (measured per-layer variances) before training.
 
@@ -147,6 +153,7 @@ class Scheme:
 
     title: str
     paper: str
+    year: int  # of the paper's first public version
     norm: Norm
     residual: Callable[[int], Residual] = PlainResidual  # residual(dim)
     one_residual_per_layer: bool = False  # the sub-layers of a layer share a module
@@ -168,6 +175,24 @@ class Scheme:
     def configured(self, options: Any) -> Scheme:
         """Return this scheme with its own options, if it has any, applied from ``options``."""
         return self.variant(self, options) if self.variant else self
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Name what it changes of the scheme "default", with its own options at their defaults.
+
+        These are "residual", "norms", "inputs" (of linear maps), "weights" and "connections" (of
+        layers). A rule that sets a constant of a residual connection or a norm changes no weights.
+        """
+        scheme = self.configured(SimpleNamespace(**{o.name: o.default for o in self.options}))
+        changed = {
+            "residual": scheme.residual is not PlainResidual or scheme.norm is Norm.B2T,
+            "norms": scheme.norm not in AS_USUAL or scheme.norms or scheme.output_norms,
+            "inputs": scheme.inputs,
+            "weights": scheme.starts_from != BASE_WEIGHTS
+            or any(not rule.pattern.endswith(CONSTANTS) for rule in scheme.weights),
+            "connections": scheme.connections,
+        }
+        return tuple(part for part, differs in changed.items() if differs)
 
 
 NO_NORM = "it has no layer norm; a stock transformer has one around every sub-layer"
@@ -229,6 +254,7 @@ def _admin(profiling: Profiling) -> Scheme:
     return Scheme(
         f"Admin: {profiling.value}",
         formulas.ADMIN_PAPER,
+        2020,
         Norm.POST,
         ScaledResidual,
         as_built=(*AS_FAIRSEQ, EVERY + OMEGA),
@@ -316,6 +342,7 @@ SCHEMES = {
     "default": Scheme(
         "plain residuals",
         formulas.TRANSFORMER_PAPER,
+        2017,
         Norm.EACH,
         held_against=formulas.ADMIN_CODE,
     ),
@@ -325,6 +352,7 @@ SCHEMES = {
     "admin-torch": Scheme(
         "Admin without a profile",
         formulas.ADMIN_PAPER,
+        2020,
         Norm.POST,
         extra="ω: C per sub-layer, constant unless --omega-trainable",
         options=(
@@ -342,6 +370,7 @@ SCHEMES = {
     "tfixup": Scheme(
         "T-Fixup",
         formulas.TFIXUP_PAPER,
+        2020,
         Norm.NONE,
         weights=TFIXUP_WEIGHTS,
         starts_from=XAVIER_FFN,
@@ -351,6 +380,7 @@ SCHEMES = {
     "fixup": Scheme(
         "Fixup",
         formulas.FIXUP_PAPER,
+        2019,
         Norm.NONE,
         partial(GatedResidual, start=1.0),
         inputs=((LINEAR, Shift),),
@@ -363,6 +393,7 @@ SCHEMES = {
     "rezero": Scheme(
         "ReZero",
         formulas.REZERO_PAPER,
+        2020,
         Norm.NONE,
         GatedResidual,
         one_residual_per_layer=True,
@@ -374,6 +405,7 @@ SCHEMES = {
     "rezero_postln": Scheme(
         "ReZero with Post-LN",
         formulas.REZERO_PAPER,
+        2020,
         Norm.POST,
         GatedResidual,
         one_residual_per_layer=True,
@@ -384,6 +416,7 @@ SCHEMES = {
     "deepnet": Scheme(
         "DeepNorm",
         formulas.DEEPNORM_PAPER,
+        2022,
         Norm.POST,
         partial(ScaledResidual, trainable=False),
         weights=DEEPNORM_WEIGHTS,
@@ -393,6 +426,7 @@ SCHEMES = {
     "branchnorm": Scheme(
         "BranchNorm",
         formulas.BRANCHNORM_PAPER,
+        2023,
         Norm.POST,
         as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per sub-layer, from 0 to 1 by the number of updates",
@@ -409,6 +443,7 @@ SCHEMES = {
     "subln": Scheme(
         "Sub-LN",
         formulas.SUBLN_PAPER,
+        2022,
         Norm.SUB,
         inputs=((OWN_LAST, input_norm),),
         weights=SUBLN_WEIGHTS,
@@ -431,6 +466,7 @@ SCHEMES = {
     "b2t": Scheme(
         "B2T connection",
         formulas.B2T_PAPER,
+        2022,
         Norm.B2T,
         weights=B2T_WEIGHTS,
         starts_from=(),
@@ -441,6 +477,7 @@ SCHEMES = {
     "dlcl": Scheme(
         "dynamic linear combination of layers",
         formulas.DLCL_PAPER,
+        2019,
         Norm.PRE,
         connections=LinearCombination,
         as_built=(*AS_FAIRSEQ, r"(en|de)coder\.connections\..*"),
@@ -451,6 +488,7 @@ SCHEMES = {
     "looklinear": Scheme(
         "looks-linear FFN",
         formulas.LOOKS_LINEAR_PAPER,
+        2017,
         Norm.POST,
         weights=LOOKS_LINEAR_WEIGHTS,
         held_against=formulas.ADMIN_CODE,
@@ -458,6 +496,7 @@ SCHEMES = {
     "dsinit": Scheme(
         "depth-scaled initialisation",
         formulas.DSINIT_PAPER,
+        2019,
         Norm.EACH,
         weights=DSINIT_WEIGHTS,
         held_against=formulas.DSINIT_CODE,
@@ -465,6 +504,7 @@ SCHEMES = {
     "lipschitz": Scheme(
         "Lipschitz-constrained initialisation",
         formulas.LIPSCHITZ_PAPER,
+        2019,
         Norm.EACH,
         weights=LIPSCHITZ_WEIGHTS,
         held_against=formulas.LIPSCHITZ_CODE,
@@ -472,15 +512,17 @@ SCHEMES = {
     "lns": Scheme(
         "LayerNorm Scaling",
         formulas.LNS_PAPER,
+        2025,
         Norm.PRE,
         norms=((NORMS, ScaledLayerNorm),),
         weights=(ScaleByLayer(EVERY + NORMS + r"\.scale", formulas.lns_factor),),
-        extra="a constant factor of each layer norm's output, 1/√l in layer l",
+        extra="a constant factor per layer norm, 1/√l in layer l",
         held_against=formulas.LNS_CODE,
     ),
     "periln": Scheme(
         "Peri-LN",
         formulas.PERILN_PAPER,
+        2025,
         Norm.PERI,
         output_norms=r"\w+",
         as_built=(*AS_FAIRSEQ, OUTPUT_NORMS),
@@ -490,6 +532,7 @@ SCHEMES = {
     "resi_dual": Scheme(
         "ResiDual",
         formulas.RESIDUAL_PAPER,
+        2023,
         Norm.POST,
         starts_from=(),
         as_built=(*AS_FAIRSEQ, FFN, r"(en|de)coder\.connections\.norm\.(weight|bias)"),
@@ -516,18 +559,20 @@ SCHEMES = {
     "keel": Scheme(
         "KEEL",
         formulas.KEEL_PAPER,
+        2026,
         Norm.KEEL,
         partial(ScaledResidual, trainable=False),
         first=Norm.PRE,
         weights=KEEL_WEIGHTS,
         as_built=(*AS_FAIRSEQ, INNER_NORMS, EVERY + OMEGA),
-        extra="ω: C per sub-layer, constant; one more layer norm per sub-layer but the first",
+        extra="ω: C per sub-layer, constant; a second layer norm each",
         no_stock_form="it has layer norms before and after its sub-layers; a stock transformer has "
         "one or the other",
     ),
     "dyt": Scheme(
         "DyT (dynamic tanh in place of layer norm)",
         formulas.DYT_PAPER,
+        2025,
         Norm.PRE,
         as_built=(*AS_FAIRSEQ, r"(en|de)coder\.(layers\.\d+\.)?\w*norm\w*\.(alpha|shift)"),
         extra="α: 1 in place of each layer norm",
@@ -558,9 +603,10 @@ SCHEMES = {
     "normformer": Scheme(
         "NormFormer",
         formulas.NORMFORMER_PAPER,
+        2021,
         Norm.PRE,
         as_built=(*AS_FAIRSEQ, OUTPUT_NORMS, EVERY + r"(\w+\.)?(fc2|out_proj)\.before\.\w+"),
-        extra="γ: 1 per attention head, and one more layer norm per sub-layer",
+        extra="γ: 1 per attention head; one more layer norm per sub-layer",
         no_stock_form="it has layer norms inside its sub-layers; a stock transformer does not",
         options=(
             Option(
@@ -576,6 +622,7 @@ SCHEMES = {
     "completep": Scheme(
         "CompleteP (depth multiplier)",
         formulas.COMPLETEP_PAPER,
+        2025,
         Norm.PRE,
         partial(GatedResidual, start=1.0, trainable=False),
         extra="α: 1 per sub-layer, constant",

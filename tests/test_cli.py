@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from contextlib import redirect_stdout, suppress
 
 import pytest
@@ -45,6 +46,41 @@ def test_schemes_are_listed_with_what_they_are(capsys):
     admin = rows[list(SCHEMES).index("adaptive")]
     for cell in ("Post-LN", "ω: C per sub-layer", "reads it", "yes", "https://arxiv.org/"):
         assert f"  {cell}" in admin
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_year_of_a_scheme_is_that_of_its_paper(name):
+    """An identifier at arXiv begins with the year and month of the first version."""
+    scheme = SCHEMES[name]
+    arxiv = re.match(r"https://arxiv\.org/abs/(\d\d)\d\d\.", scheme.paper)
+    assert scheme.year == (2000 + int(arxiv[1]) if arxiv else 2020)  # T-Fixup: ICML 2020
+
+
+CHANGES = {
+    "none": ["default"],
+    "residual": [
+        *("adaptive-profiling", "adaptive", "adaptive-auto", "admin-torch"),
+        *("rezero_postln", "branchnorm", "completep"),
+    ],
+    "norms": ["lns", "periln", "dyt"],
+    "weights": ["looklinear", "dsinit", "lipschitz"],
+    "connections": ["dlcl"],
+    "residual, norms": ["rezero", "keel"],
+    "residual, weights": ["deepnet", "b2t"],
+    "residual, norms, inputs, weights": ["fixup"],
+    "norms, inputs": ["normformer"],
+    "norms, weights": ["tfixup"],
+    "norms, inputs, weights": ["subln"],
+    "weights, connections": ["resi_dual"],
+}
+
+
+def test_schemes_are_listed_with_what_they_change(capsys):
+    cli.main(["schemes", "--json"])
+    found = {}
+    for row in json.loads(capsys.readouterr().out):
+        found.setdefault(row["changes"], []).append(row["scheme"])
+    assert found == CHANGES
 
 
 def test_schemes_as_json(capsys):

@@ -9,7 +9,10 @@ from typing import Iterable
 from admin_fairseq.commands.command import Command
 from admin_fairseq.schemes import SCHEMES, Norm, Profiling, Scheme
 
-COLUMNS = ("scheme", "layer norm", "extra parameters", "profile", "folds", "held against", "paper")
+COLUMNS = (
+    *("scheme", "year", "layer norm", "changes", "extra parameters", "profile", "folds"),
+    *("held against", "paper"),
+)
 PROFILES = {
     Profiling.NONE: "no",
     Profiling.WRITE: "writes it, stops",
@@ -39,7 +42,8 @@ def _cells(scheme: Scheme) -> tuple[str, ...]:
     norm = "Post-LN or Pre-LN" if scheme.norm is Norm.EACH else scheme.norm.value
     folds = "no" if scheme.no_stock_form else "yes"
     return (
-        *(norm, scheme.extra or "none", PROFILES[scheme.profiling], folds),
+        *(str(scheme.year), norm, ", ".join(scheme.changes) or "none"),
+        *(scheme.extra or "none", PROFILES[scheme.profiling], folds),
         *(scheme.held_against, scheme.paper),
     )
 

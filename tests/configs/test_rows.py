@@ -381,7 +381,7 @@ def test_a_row_builds_the_published_model(name):
         assert len(stack.layers) == depth
         norm = Norm.NONE if row.scheme in NO_NORM else Norm.PRE if pre_ln else Norm.POST
         for layer in stack.layers:
-            assert layer.norm is norm
+            assert set(layer.norms.values()) == {norm}
             assert layer.fc1.weight.shape == (ffn, dim)
             assert layer.self_attn.num_heads == heads
             assert layer.dropout_module.p == config.dropout

@@ -138,7 +138,7 @@ def test_one_product_for_all_maps_unless_something_stands_before_them():
     x = torch.randn(3, 2, 8, dtype=torch.float64)
     expected = torch.cat([linear(x) for linear in maps], -1)
     assert torch.allclose(join(*maps)(x), expected, rtol=1e-14)
-    put_before(ours, "k_proj", Shift)
+    put_before(ours, "k_proj", Shift, heads=2)
     ours.k_proj.before.shift.data.fill_(1.0)
     shifted = torch.cat([maps[0](x), maps[1](x), maps[2](x)], -1)
     assert not torch.equal(shifted, expected)

@@ -123,7 +123,7 @@ class Shifted(ScaledResidual):
         return super().forward(x, branch) + x.roll(1, -1)
 
 
-SHIFTED = Scheme("shifted", "no paper", Norm.POST, Shifted)
+SHIFTED = Scheme("shifted", "no paper", 2026, Norm.POST, Shifted)
 FUSED = ("default", "adaptive", "admin-torch", "deepnet", "looklinear", "dsinit", "lipschitz")
 
 
