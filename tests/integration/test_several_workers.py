@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from admin_fairseq.checkpoints.storage import read_checkpoint
 from admin_fairseq.results.runs import read_run
 
+from . import slurm
 from .conftest import TRAIN, WARMUP, Output
-from .shims import BIN, captured
+from .shims import BIN, LONGEST, captured
 from .test_run_log import statistics
 from .test_workers import free_port
 
@@ -133,3 +135,21 @@ def test_tasks_of_slurm_finetune(run, data, two, tmp_path):
     output = together(run, command, *tasks)
     assert positions(output) == ["1 / 30", "2 / 30"]
     assert "(epoch 1 @ 0 updates)" in output
+
+
+@pytest.mark.skipif(not slurm.available(), reason=f"Slurm: {slurm.WHY_NOT}")
+def test_two_nodes_of_slurm_compute_what_two_workers_do(run, data, two, tmp_path):
+    """With the options of srun that docs/training.md and --launcher slurm have, but for GPUs."""
+    meet = ["--distributed-world-size", 2, "--distributed-port", free_port()]
+    start = ["srun", "--kill-on-bad-exit=1", "--nodes", 2, "--ntasks-per-node", 1]
+    words = [*start, BIN / "fairseq-train", *options(data, tmp_path, *meet)]
+    with slurm.cluster() as variables:
+        done = subprocess.run(
+            [str(word) for word in words],
+            env={**run.environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert Output(done.stdout, done.stderr).losses() == two[1]
