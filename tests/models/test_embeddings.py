@@ -43,7 +43,8 @@ def test_what_was_loaded_stays_and_the_others_are_the_scheme_s(init_type, build,
         drawn = plain.pop(f"{stack}.embed_tokens.weight")
         assert torch.equal(weight[4:12], expected)
         assert torch.equal(weight[:4], drawn[:4]) and torch.equal(weight[12:], drawn[12:])
-    assert all(torch.equal(model[name], plain[name]) for name in plain)
+    for name in plain:  # fairseq 0.12.2 leaves what _float_tensor holds to chance
+        assert name.endswith("_float_tensor") or torch.equal(model[name], plain[name]), name
 
 
 @pytest.mark.parametrize(
