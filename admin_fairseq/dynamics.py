@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 TAG = "dynamics"  # the name of the measurements in logs
 
 OWNER = re.compile(
-    r"(encoder|decoder)\.layers\.(\d+)\.(?:residuals\.)?"
+    r"(encoder|decoder)\.layers\.(\d+)\.(?:(?:residuals|inner_norms|output_norms)\.)?"
     r"(self_attn|encoder_attn|fc1|fc2|final_layer_norm|ffn)"
 )
 """Matches the name of a parameter of a layer; the last group begins its sub-layer's name."""

@@ -607,7 +607,7 @@ SCHEMES = {
         Norm.PRE,
         as_built=(*AS_FAIRSEQ, OUTPUT_NORMS, EVERY + r"(\w+\.)?(fc2|out_proj)\.before\.\w+"),
         extra="γ: 1 per attention head; one more layer norm per sub-layer",
-        no_stock_form="it has layer norms inside its sub-layers; a stock transformer does not",
+        no_stock_form="it scales or normalises inside its sub-layers; a stock transformer does not",
         options=(
             Option(
                 "normformer_parts",

@@ -56,6 +56,9 @@ READERS = {
 }
 """Kind of sub-layer → the linear maps that read its input."""
 
+SCALES = {"omega": "residuals.{}.omega", "alpha": "residuals.{}.alpha", "scale": "{}.scale"}
+"""Kind of scale → its name in a layer, with a place for the name of the sub-layer or its norm."""
+
 OUTPUTS = {"self_attn": "self_attn.out_proj", "encoder_attn": "encoder_attn.out_proj", "ffn": "fc2"}
 """Kind of sub-layer → the last linear map of its residual branch."""
 
@@ -79,14 +82,14 @@ def fold(weights: Weights, options: ModelOptions, scales: Iterable[str] = ()) ->
     """Multiply all residual scales ω and branch scales α into other weights of a model.
 
     ``weights`` is its state dict, ``options`` its options; neither is modified. ``scales``
-    ("omega", "alpha") names those that every sub-layer must have. A model without scales is
+    (keys of ``SCALES``) names those that every sub-layer must have. A model without scales is
     returned as it is. Raises AdminError if the model has no exact equivalent among fairseq's own
     transformers.
     """
     check_weights(weights)
     building.check_sizes(options, weights)
     folding = _Folding(dict(weights), dict(options))
-    for kind in ("omega", "alpha"):
+    for kind in SCALES:
         folding.check_all_or_none(kind, required=kind in scales)
     folding.run()
     return Folded(folding.weights, folding.options, folding.changes)
@@ -134,7 +137,7 @@ def fold_file(source: str, target: str, check: bool = False, force: bool = False
 def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
     """Return the options for fairseq's own model, and which scales every sub-layer must have.
 
-    The scales are "omega" and "alpha", as the scheme (--init-type) defines. Raises AdminError for
+    The scales are keys of ``SCALES``, as the scheme (--init-type) defines. Raises AdminError for
     an architecture or scheme that cannot be folded.
     """
     # files of pretrained embeddings are not needed: their weights are in the checkpoint
@@ -152,7 +155,9 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
-        scales = list(config.scheme.residual(1).state_dict())  # omega, alpha or nothing
+        scheme = config.scheme
+        modules = [scheme.residual(1), *(build(1) for _, build in scheme.norms)]
+        scales = [kind for kind in SCALES if any(kind in module.state_dict() for module in modules)]
     return {**options, "_name": KINDS[model].stock}, scales
 
 
@@ -173,8 +178,11 @@ class _Folding:
             stack: sum(self._sublayer(*place) for place in self._places(stack))
             for stack in SUBLAYERS
         }
-        for name in [name for name in self.weights if name.endswith("_layer_norm.scale")]:
+        factors = [name for name in self.weights if name.endswith("_layer_norm.scale")]
+        for name in factors:
             self._fold_norm(name)
+        if factors:
+            self.changes.append(f"folded the factors of {len(factors)} layer norms")
         if any(folded.values()):
             counts = " and ".join(f"{n} {stack}" for stack, n in folded.items() if n)
             self.changes.insert(0, f"folded the scales of {counts} sub-layers")
@@ -191,10 +199,10 @@ class _Folding:
     def check_all_or_none(self, kind: str, required: bool) -> None:
         """Raise AdminError if some sub-layers have the scale ``kind`` and others lack it.
 
-        ``kind`` is "omega" or "alpha". If the scale is ``required``, every sub-layer must have one.
+        ``kind`` is a key of ``SCALES``. If it is ``required``, every sub-layer must have one.
         """
         names = [
-            f"{prefix}residuals.{sublayer}.{kind}"
+            prefix + SCALES[kind].format(LAYER_NORMS[sublayer] if kind == "scale" else sublayer)
             for stack in SUBLAYERS
             for prefix, sublayer, _ in self._places(stack)
         ]

@@ -218,7 +218,11 @@ class _Preparation:
         changed = {name for name in before if before[name] != asked[name]}
         named = ("source", "target", "bpe", "joined_dictionary")
         found = [f"{name} {before[name]}, now {asked[name]}" for name in named if name in changed]
-        found += ["other or changed text, or other rules for it"] if "recipe" in changed else []
+        found += (
+            ["other text or rules, or its files were moved or changed"]
+            if "recipe" in changed
+            else []
+        )
         archives = self._changed_archives(before) if "archives" in before else []
         return found + [f"{name} was replaced" for name in archives]
 

@@ -19,7 +19,7 @@ def layer_norm(norm: Any, x: Tensor) -> Tensor:
     So a sum that a residual connection left in float32 is normalised in float32 before it returns
     to half precision.
     """
-    if x.dtype == norm.weight.dtype:
+    if x.dtype == norm.weight.dtype or isinstance(norm, (ScaledLayerNorm, DynamicTanh)):
         return norm(x)
     weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
     return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
@@ -39,9 +39,10 @@ class ScaledLayerNorm(nn.LayerNorm):
         self.register_buffer("scale", torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (T x B x C)."""
-        weight, bias = self.weight * self.scale, self.bias * self.scale
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        """Normalise x (T x B x C) in its precision, as ``layer_norm`` does."""
+        weight, bias = (p.type_as(x) * self.scale.type_as(x) for p in (self.weight, self.bias))
+        normed = F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        return normed.type_as(self.weight)
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Add c = 1 to a checkpoint's state that has none, such as one of fairseq's Pre-LN model.
@@ -60,13 +61,20 @@ class DynamicTanh(nn.Module):
 
     def __init__(self, dim: int, alpha: float) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.full((1,), alpha))  # not 0-dimensional: FSDP flattens it
+        self.alpha = nn.Parameter(
+            torch.full((1,), float(alpha))
+        )  # not 0-dimensional: FSDP flattens it
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Bound x (T x B x C)."""
-        return torch.addcmul(self.bias, self.weight, torch.tanh(self.alpha * x))
+        """Bound x (T x B x C) in its precision, as ``layer_norm`` does."""
+        bounded = torch.addcmul(self.bias, self.weight, self.bounded(x))
+        return bounded.type_as(self.weight)
+
+    def bounded(self, x: Tensor) -> Tensor:
+        """Return tanh(αx), T x B x C."""
+        return torch.tanh(self.alpha * x)
 
 
 class DynamicErf(DynamicTanh):
@@ -76,9 +84,9 @@ class DynamicErf(DynamicTanh):
         super().__init__(dim, alpha)
         self.shift = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Bound x (T x B x C)."""
-        return torch.addcmul(self.bias, self.weight, torch.erf(self.alpha * x + self.shift))
+    def bounded(self, x: Tensor) -> Tensor:
+        """Return erf(αx + s), T x B x C."""
+        return torch.erf(self.alpha * x + self.shift)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -75,6 +75,18 @@ def test_adaptive_softmax_has_no_output_projection_to_untie(trained):
     assert folded_difference(*trained(encoder_layers=2, decoder_layers=1, **shared)) <= 1e-10
 
 
+def test_folded_factors_of_norms_are_told_and_none_may_be_missing(trained):
+    model, options = trained(init_type="lns", encoder_layers=2, decoder_layers=1)
+    weights = model.state_dict()
+    folded = fold(weights, stock_options(options), ["scale"])
+    assert folded.changes == ["folded the factors of 7 layer norms"]
+    del weights["encoder.layers.1.final_layer_norm.scale"]
+    with pytest.raises(
+        AdminError, match=r"damaged checkpoint: .*1\.final_layer_norm\.scale is miss"
+    ):
+        fold(weights, stock_options(options), ["scale"])
+
+
 @pytest.mark.parametrize("init_type", FOLDING)
 def test_every_scheme_with_a_stock_form_folds(trained, init_type):
     options = {"init_type": init_type, "encoder_layers": 3, "decoder_layers": 2}

@@ -143,7 +143,7 @@ def test_what_is_held_out_is_drawn_and_no_more_than_some_thousand():
     [
         (["--bpe-size", "50"], 1, r"bpe {.*}, now {.*'size': 50}"),
         (["--separate-dictionaries"], 1, "joined_dictionary True, now False"),
-        ([], 2, "other or changed text, or other rules for it"),
+        ([], 2, "other text or rules, or its files were moved or changed"),
     ],
 )
 def test_finished_data_are_replaced_only_by_force(words, seed, message, tmp_path, capsys):

@@ -408,3 +408,30 @@ def test_dyt_stands_in_place_of_every_norm(build, function):
     x1 = x + attended(layer, bounded(norms[0], x))
     expected = x1 + layer.feed_forward(bounded(norms[1], x1))
     assert torch.allclose(layer(x), expected, rtol=1e-12)
+
+
+def test_a_branch_is_normed_before_its_dropout(build):
+    layer = build(init_type="periln", encoder_layers=1, dropout=0.5).encoder.layers[0].train()
+    x = torch.randn(5, 2, 64)
+    joined, _ = layer.sublayer("ffn", x, torch.clone)
+    assert 0.3 < (joined == x).float().mean() < 0.7  # a norm after dropout would leave no zeros
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_the_second_stream_is_in_float32(dtype, build, batch):
+    model = build(init_type="resi_dual", encoder_layers=2, decoder_layers=1).to(dtype).eval()
+    streams = []
+
+    def note(layer, inputs, options):
+        streams.append(options["stream"].dtype)
+
+    for layer in [*model.encoder.layers.children(), *model.decoder.layers.children()]:
+        layer.register_forward_pre_hook(note, with_kwargs=True)
+    assert model(**batch)[0].dtype == dtype
+    assert streams == [torch.float32] * 3
+
+
+def test_dyt_is_over_the_embeddings_too(build):
+    model = build(init_type="dyt", layernorm_embedding=True, dyt_alpha=0.25)
+    for stack in (model.encoder, model.decoder):
+        assert stack.layernorm_embedding.alpha.tolist() == [0.25]

@@ -53,6 +53,12 @@ def test_logits_and_gradients_equal_stock_bit_for_bit(build_lm, task, tokens, pr
         assert torch.equal(gradient, found[1][1][name]), name
 
 
+def test_keel_alone_counts_two_sublayers_a_layer(build_lm):
+    model = build_lm(init_type="keel", decoder_layers=3)
+    omegas = [buffer.unique().item() for name, buffer in model.named_buffers() if "omega" in name]
+    assert omegas == [1, 1, 6, 6, 6, 6]
+
+
 def test_normformer_without_head_scales_equals_stock(build_lm, task, tokens):
     """fairseq has the parts in its language model alone."""
     how = {"decoder_layers": 3, "init_type": "normformer", "normformer_parts": "attn,fc"}

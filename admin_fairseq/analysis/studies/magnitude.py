@@ -122,7 +122,8 @@ def _variants(specimen: Specimen) -> list[Specimen]:
         for layer in layers
         if isinstance(layer, TransformerLayer) and set(layer.norms.values()) == {Norm.POST}
     ]
-    if len(ours) < len(layers):
+    connected = any(hasattr(stack, "connections") for stack in stacks_of(bare).values())
+    if connected or len(ours) < len(layers):
         return [specimen]
     for layer in ours:
         layer.norms = dict.fromkeys(layer.norms, Norm.NONE)

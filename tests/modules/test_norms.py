@@ -1,0 +1,33 @@
+import pytest
+import torch
+from fairseq.modules import LayerNorm
+
+from admin_fairseq.modules.norms import DynamicErf, DynamicTanh, ScaledLayerNorm, layer_norm
+
+from ..conftest import HALF
+
+NORMS = {
+    "layer norm": LayerNorm,
+    "scaled": ScaledLayerNorm,
+    "tanh": lambda dim: DynamicTanh(dim, 0.5),
+    "erf": lambda dim: DynamicErf(dim, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", NORMS)
+def test_a_sum_in_float32_is_normed_in_float32(name, dtype):
+    norm, x = NORMS[name](16), torch.randn(5, 2, 16)
+    with torch.no_grad():
+        for parameter in [*norm.parameters(), *norm.buffers()]:
+            parameter.add_(0.3).copy_(parameter.to(dtype))  # what half precision can hold
+        exact = norm(x)
+        found = layer_norm(norm.to(dtype), x)
+    assert found.dtype == dtype
+    assert torch.equal(found, exact.to(dtype))
+
+
+def test_a_preln_checkpoint_has_factors_of_one():
+    norm, state = ScaledLayerNorm(4), {"norm.weight": torch.zeros(4)}
+    norm.upgrade_state_dict_named(state, "norm")
+    assert state["norm.scale"].tolist() == [1]
