@@ -64,7 +64,8 @@ def test_the_readme_is_short():
 
 def test_every_page_is_in_the_sites_menu():
     menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
-    named = {page for section in menu for pages in section.values() for page in pages}
+    entries = [entry for section in menu for entries in section.values() for entry in entries]
+    named = {e if isinstance(e, str) else e.popitem()[1] for e in entries}  # else TITLE: page
     assert named == {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ..conftest import wants_more_than_torch_2_1
-from ..integration.conftest import ROOT
+from ..integration.shims import ROOT
 
 pytest.importorskip("triton", reason="Triton is not installed (torch's CUDA builds bring it)")
 pytestmark = [pytest.mark.slow, wants_more_than_torch_2_1("today's Triton beside it")]
