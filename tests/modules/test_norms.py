@@ -31,3 +31,12 @@ def test_a_preln_checkpoint_has_factors_of_one():
     norm, state = ScaledLayerNorm(4), {"norm.weight": torch.zeros(4)}
     norm.upgrade_state_dict_named(state, "norm")
     assert state["norm.scale"].tolist() == [1]
+
+
+def test_the_factor_multiplies_the_norms_output():
+    norm, plain, x = ScaledLayerNorm(16), LayerNorm(16), torch.randn(5, 2, 16)
+    with torch.no_grad():
+        for parameter, other in zip(norm.parameters(), plain.parameters()):
+            other.copy_(parameter.normal_())
+    norm.scale.fill_(0.25)
+    assert torch.equal(norm(x), 0.25 * plain(x))
