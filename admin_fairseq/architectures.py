@@ -32,6 +32,8 @@ class Model:
     task: str
     suffix: str  # what the names of its architectures have before the size
     sizes: dict[str, dict[str, Any]]
+    # what measures it, with its options
+    criterion: tuple[str, ...] = ("label_smoothed_cross_entropy", "--label-smoothing", "0.1")
     stock_names: tuple[tuple[str, str], ...] = ()  # starts of weights' names: here, in ``stock``
 
 
@@ -74,6 +76,7 @@ MODELS = {
             "_tiny": {**TINY, "activation_fn": "gelu"},
             "_base": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
         },
+        criterion=("masked_lm",),
         stock_names=(("lm_head.", "encoder.lm_head."), ("encoder.", "encoder.sentence_encoder.")),
     ),
 }
