@@ -455,10 +455,23 @@ def architecture(name: str) -> Callable[[Any], None]:
             with open_dict(config):
                 apply_architecture(config, name)
         else:
+            _check_task(config, name)
             apply_architecture(config, name)
             _keep_bf16_off_tpu(config)
 
     return apply
+
+
+def _check_task(args: Namespace, name: str) -> None:
+    """Raise AdminError if --task is one for models of another kind than --arch ``name``."""
+    kind, task = MODELS[ARCHITECTURES[name].model], getattr(args, "task", None)
+    if task in {other.task for other in MODELS.values()} - {kind.task}:
+        raise AdminError(f"--arch {name} is a model for --task {kind.task}, not for --task {task}")
+    if task == "sentence_prediction":
+        raise AdminError(
+            f"--task {task} trains fairseq's roberta: convert a checkpoint of a masked language "
+            "model with `admin-fairseq fold`, and give it to --arch roberta --restore-file"
+        )
 
 
 def _keep_bf16_off_tpu(args: Namespace) -> None:

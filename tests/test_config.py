@@ -333,6 +333,23 @@ def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
             "--task language_modeling --arch preln_transformer_lm_tiny --init-type adaptive",
             ["use --arch admin_transformer_lm_tiny --init-type adaptive"],
         ),
+        (
+            "--task masked_lm --arch preln_transformer_mlm --init-type adaptive",
+            ["use --arch admin_transformer_mlm --init-type adaptive"],
+        ),
+        (
+            "--task masked_lm --arch tfixup_transformer_mlm --layernorm-embedding",
+            ["--layernorm-embedding", "--init-type tfixup"],
+        ),
+        ("--task masked_lm --arch admin_transformer_lm", ["--task language_modeling", "masked_lm"]),
+        (
+            "--task language_modeling --arch admin_transformer_mlm",
+            ["--task language_modeling", "--task masked_lm"],
+        ),
+        (
+            "--task sentence_prediction --arch admin_transformer_mlm",
+            ["--task sentence_prediction", "admin-fairseq fold", "--arch roberta"],
+        ),
     ],
 )
 def test_contradiction_is_told_in_one_line(words, named):
