@@ -35,6 +35,7 @@ class Model:
     # what measures it, with its options
     criterion: tuple[str, ...] = ("label_smoothed_cross_entropy", "--label-smoothing", "0.1")
     stock_names: tuple[tuple[str, str], ...] = ()  # starts of weights' names: here, in ``stock``
+    stock_options: tuple[tuple[str, str], ...] = ()  # names of options: here, in ``stock``
 
 
 MODELS = {
@@ -78,6 +79,7 @@ MODELS = {
         },
         criterion=("masked_lm",),
         stock_names=(("lm_head.", "encoder.lm_head."), ("encoder.", "encoder.sentence_encoder.")),
+        stock_options=(("max_source_positions", "max_positions"),),
     ),
 }
 """Name of a registered model → its properties; the sizes are those of fairseq's own architectures.

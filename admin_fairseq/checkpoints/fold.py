@@ -157,7 +157,7 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
-        options["max_positions"] = options.get("max_source_positions")  # the name in roberta
+        options.update({there: options[here] for here, there in KINDS[model].stock_options})
         scales = list(config.scheme.residual(1).state_dict())  # omega, alpha or nothing
     return {**options, "_name": KINDS[model].stock}, scales
 
