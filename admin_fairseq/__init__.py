@@ -74,7 +74,11 @@ from admin_fairseq.api import (  # noqa: E402
 )
 from admin_fairseq.criterions import label_smoothed_cross_entropy_chunked  # noqa: E402, F401
 from admin_fairseq.lr_scheduler import inverse_sqrt_nowarmup, linear  # noqa: E402, F401
-from admin_fairseq.models import language_model, transformer  # noqa: E402, F401
+from admin_fairseq.models import (  # noqa: E402, F401
+    language_model,
+    masked_language_model,
+    transformer,
+)
 from admin_fairseq.optim import adam_fused, novograd, radam  # noqa: E402, F401
 
 __all__ = ["AdminError", "Profile", "fold", "layer_dependency", "load", "read_profile"]

@@ -1,7 +1,8 @@
 """The table of architectures, the names given to --arch.
 
 Each name combines a family (its prefix: layer-norm placement and default scheme), a model
-(translation or language model) and a size (the suffix: widths, heads, layers).
+(translation, language model or masked language model) and a size (the suffix: widths, heads,
+layers).
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class Model:
     task: str
     suffix: str  # what the names of its architectures have before the size
     sizes: dict[str, dict[str, Any]]
+    # what measures it, with its options
+    criterion: tuple[str, ...] = ("label_smoothed_cross_entropy", "--label-smoothing", "0.1")
+    stock_names: tuple[tuple[str, str], ...] = ()  # starts of weights' names: here, in ``stock``
+    stock_options: tuple[tuple[str, str], ...] = ()  # names of options: here, in ``stock``
 
 
 MODELS = {
@@ -60,6 +65,21 @@ MODELS = {
             "_gpt": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
             "_big": {**BIG, "layers": 12},
         },
+    ),
+    "admin_transformer_mlm": Model(
+        stacks=("encoder",),
+        stock="roberta",
+        options=TransformerConfig,  # those of an encoder; fairseq's roberta has no dataclass
+        task="masked_lm",
+        suffix="_mlm",
+        sizes={
+            "": {**BASE, "activation_fn": "gelu"},
+            "_tiny": {**TINY, "activation_fn": "gelu"},
+            "_base": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
+        },
+        criterion=("masked_lm",),
+        stock_names=(("lm_head.", "encoder.lm_head."), ("encoder.", "encoder.sentence_encoder.")),
+        stock_options=(("max_source_positions", "max_positions"),),
     ),
 }
 """Name of a registered model → its properties; the sizes are those of fairseq's own architectures.

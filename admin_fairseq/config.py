@@ -6,6 +6,7 @@ Options that the architecture's name determines (sizes, scheme) have the default
 in by ``apply_architecture``, so that ``--arch`` and hydra's ``model=`` work alike.
 """
 
+import re
 from argparse import Namespace
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
@@ -15,7 +16,7 @@ from typing import Any, Callable, Iterator, List, Optional, Tuple
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import TransformerConfig
 from fairseq.models.transformer_lm import DEFAULT_MAX_TARGET_POSITIONS
-from omegaconf import OmegaConf, open_dict
+from omegaconf import II, OmegaConf, open_dict
 
 from admin_fairseq import bounds
 from admin_fairseq.architectures import ARCHITECTURES, MODELS
@@ -49,6 +50,12 @@ UNSUPPORTED_OPTIONS = {
     "tie_adaptive_proj",
     "tie_adaptive_weights",
 }
+
+# Options without a meaning in a model that has no decoder, and those of its pretrained embeddings.
+NEED_A_DECODER = re.compile(
+    r"decoder_.*|adaptive_softmax_.*|share_.*|max_target_positions|merge_src_tgt_embed|"
+    r"no_decoder_final_norm|no_cross_attention|encoder_embed_path"
+)
 
 DECIDED_BY_ARCHITECTURE = {
     "encoder_embed_dim",
@@ -234,7 +241,7 @@ class PluginOptions(OptionsOfOneScheme):
 
     @property
     def stacks(self) -> Tuple[str, ...]:
-        """The stacks of the model: ("encoder", "decoder"), or ("decoder",) for a language model."""
+        """The stacks of the model: encoder and decoder, or one of them in a language model."""
         return MODELS[ARCHITECTURES[self._name].model].stacks
 
     def nested(self) -> TransformerConfig:
@@ -244,11 +251,18 @@ class PluginOptions(OptionsOfOneScheme):
 
 def _with_stock_options(model: str) -> type:
     """Make the options dataclass of ``model``: ``PluginOptions`` and fairseq's options for it."""
-    return make_dataclass(model, _stock_fields(MODELS[model].options), bases=(PluginOptions,))
+    kind = MODELS[model]
+    given = [
+        option
+        for option in _stock_fields(kind.options)
+        if "decoder" in kind.stacks or not NEED_A_DECODER.fullmatch(option[0])
+    ]
+    return make_dataclass(model, given, bases=(PluginOptions,))
 
 
 TransformerOptions: Any = _with_stock_options("admin_transformer")
 LanguageModelOptions: Any = _with_stock_options("admin_transformer_lm")
+MaskedLanguageModelOptions: Any = _with_stock_options("admin_transformer_mlm")
 
 
 @dataclass
@@ -261,10 +275,30 @@ class AdminLanguageModelConfig(LanguageModelOptions):
     _name: str = "admin_transformer_lm"
 
 
-CONFIGS = {config._name: config for config in (AdminTransformerConfig, AdminLanguageModelConfig)}
+@dataclass
+class AdminMaskedLanguageModelConfig(MaskedLanguageModelOptions):
+    _name: str = "admin_transformer_mlm"
+    tokens_per_sample: int = II("task.tokens_per_sample")
+    max_source_positions: Optional[int] = field(
+        default=None,
+        metadata={"help": "longest sample that the model can read (default: --tokens-per-sample)"},
+    )
+    bert_init: bool = field(
+        default=False,
+        metadata={
+            "help": "draw embeddings and linear maps from BERT's N(0, 0.02²), before the scheme "
+            "draws or scales its own"
+        },
+    )
+
+
+CONFIGS = {
+    config._name: config
+    for config in (AdminTransformerConfig, AdminLanguageModelConfig, AdminMaskedLanguageModelConfig)
+}
 """Name of a registered model → the dataclass of its options."""
 
-PLUGIN_OPTIONS = {option.name for option in fields(PluginOptions)} - {"_name"}
+PLUGIN_OPTIONS = {option.name for option in fields(PluginOptions)} - {"_name"} | {"bert_init"}
 """Names of the options that this plugin adds to those of fairseq's transformer."""
 
 
@@ -288,12 +322,12 @@ def apply_architecture(config: Any, name: str) -> None:
         raise AdminError(f"unknown --init-type {config.init_type}; there are {', '.join(SCHEMES)}")
     for size in ("embed_dim", "ffn_embed_dim", "attention_heads"):
         # the decoder follows an encoder whose size was given
-        if getattr(config, f"encoder_{size}", None) is not None:
+        if "decoder" in stacks and getattr(config, f"encoder_{size}", None) is not None:
             fill(f"decoder_{size}", getattr(config, f"encoder_{size}"))
     for key, value in architecture.defaults.items():
         fill(key, value)
-    fill("decoder_input_dim", config.decoder_embed_dim)
-    fill("decoder_output_dim", config.decoder_embed_dim)
+    for key in ("decoder_input_dim", "decoder_output_dim") if "decoder" in stacks else ():
+        fill(key, config.decoder_embed_dim)
 
     _check_norm(config, name)
     if architecture.family.norm is Norm.PRE or SCHEMES[config.init_type].norm.final:
@@ -363,7 +397,7 @@ def _check_numbers(config: PluginOptions) -> None:
             raise AdminError(
                 f"--{stack}-attention-heads {heads} does not divide --{stack}-embed-dim {width}"
             )
-    cutoffs = config.adaptive_softmax_cutoff
+    cutoffs = getattr(config, "adaptive_softmax_cutoff", None)
     if cutoffs is not None and cutoffs != sorted(set(cutoffs)):
         raise AdminError(f"--adaptive-softmax-cutoff {cutoffs}: each must be above the one before")
 
@@ -401,10 +435,11 @@ def resolve(config: Any) -> PluginOptions:
     options = {f.name: given.get(f.name, f.default) for f in fields(model)}
     resolved = model(**{k: _known(v) for k, v in options.items()})
     resolved._name = name
-    if getattr(resolved, "max_target_positions", None) is None:  # as fairseq's language model
-        longest = getattr(resolved, "tokens_per_sample", None)
-        resolved.max_target_positions = longest or DEFAULT_MAX_TARGET_POSITIONS
-    if resolved.adaptive_softmax_cutoff is not None:
+    longest = f"max_{'target' if 'decoder' in resolved.stacks else 'source'}_positions"
+    if getattr(resolved, longest) is None:  # as in fairseq's language model and roberta
+        sample = getattr(resolved, "tokens_per_sample", None)
+        setattr(resolved, longest, sample or DEFAULT_MAX_TARGET_POSITIONS)
+    if getattr(resolved, "adaptive_softmax_cutoff", None) is not None:
         resolved.adaptive_softmax_cutoff = numbers(resolved.adaptive_softmax_cutoff)
     apply_architecture(resolved, name)
     _check_numbers(resolved)
@@ -420,10 +455,23 @@ def architecture(name: str) -> Callable[[Any], None]:
             with open_dict(config):
                 apply_architecture(config, name)
         else:
+            _check_task(config, name)
             apply_architecture(config, name)
             _keep_bf16_off_tpu(config)
 
     return apply
+
+
+def _check_task(args: Namespace, name: str) -> None:
+    """Raise AdminError if --task is one for models of another kind than --arch ``name``."""
+    kind, task = MODELS[ARCHITECTURES[name].model], getattr(args, "task", None)
+    if task in {other.task for other in MODELS.values()} - {kind.task}:
+        raise AdminError(f"--arch {name} is a model for --task {kind.task}, not for --task {task}")
+    if task == "sentence_prediction":
+        raise AdminError(
+            f"--task {task} trains fairseq's roberta: convert a checkpoint of a masked language "
+            "model with `admin-fairseq fold`, and give it to --arch roberta --restore-file"
+        )
 
 
 def _keep_bf16_off_tpu(args: Namespace) -> None:

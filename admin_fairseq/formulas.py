@@ -1,8 +1,9 @@
 """The mathematics of the schemes (--init-type): pure functions of numbers.
 
-N and M are the numbers of encoder and decoder layers; a language model has N = 0. n is the number
-of sub-layers in one stack: self-attention and FFN in each encoder layer; self-attention,
-encoder-decoder attention and FFN in each decoder layer, without the second in a language model.
+N and M are the numbers of encoder and decoder layers; a language model has N = 0, a masked
+language model M = 0. n is the number of sub-layers in one stack: self-attention and FFN in each
+encoder layer; self-attention, encoder-decoder attention and FFN in each decoder layer, without the
+second in a language model.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def admin_next_omega(
 def tfixup_encoder(encoder_layers: int, decoder_layers: int) -> float:
     """Return 0.67 N^(-1/4), T-Fixup's factor for FFN and attention output weights of the encoder.
 
-    Source: T-Fixup, section 3.3.
+    Source: T-Fixup, section 3.3. It does not depend on M, and holds for an encoder alone too: with
+    the embeddings' (9N)^(-1/4), the sum in ``tfixup_decoder`` is 1 over the encoder's own branches.
     """
     return 0.67 * encoder_layers**-0.25
 
@@ -138,18 +140,22 @@ def tfixup_decoder_value(encoder_layers: int, decoder_layers: int) -> float:
 def deepnorm_encoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
     """Return α = 0.81 (N⁴M)^(1/16), DeepNorm's factor of the residual input in the encoder.
 
-    Source: DeepNorm, figure 2.
+    Without a decoder it is (2N)^(1/4). Source: DeepNorm, figure 2.
     """
+    if not decoder_layers:
+        return encoder_sublayers(encoder_layers, decoder_layers) ** (1 / 4)
     return 0.81 * (encoder_layers**4 * decoder_layers) ** (1 / 16)
 
 
 def deepnorm_encoder_beta(encoder_layers: int, decoder_layers: int) -> float:
     """Return β = 0.87 (N⁴M)^(-1/16), DeepNorm's gain of the encoder's weights (figure 2).
 
-    It is 1/(√2 α), as β is everywhere else in the figure. The code of DeepNorm's authors
-    (torchscale) has 1.15 in place of 0.87; the code of the Admin release, with which admin-torch
-    was compared, has 0.87.
+    Without a decoder it is (8N)^(-1/4). It is 1/(√2 α), as β is everywhere in the figure. The code
+    of DeepNorm's authors (torchscale) has 1.15 in place of 0.87; the code of the Admin release,
+    with which admin-torch was compared, has 0.87.
     """
+    if not decoder_layers:
+        return (4 * encoder_sublayers(encoder_layers, decoder_layers)) ** (-1 / 4)
     return 0.87 * (encoder_layers**4 * decoder_layers) ** (-1 / 16)
 
 
@@ -219,7 +225,7 @@ def lipschitz_embedding_bound(vocabulary: int, dim: int, layer: int) -> float:
 
 
 def fixup_branches(encoder_layers: int, decoder_layers: int) -> int:
-    """Return L = 2N + 3M, the number of residual branches in a model; 2M without an encoder."""
+    """Return L = 2N + 3M, the number of branches in a model; 2M or 2N with one stack alone."""
     layers = encoder_layers, decoder_layers
     return encoder_sublayers(*layers) + decoder_sublayers(*layers)
 
@@ -273,11 +279,14 @@ def b2t_decoder(encoder_layers: int, decoder_layers: int) -> float:
 
 
 def subln_encoder_gain(encoder_layers: int, decoder_layers: int) -> float:
-    """Return γ = sqrt(⅓ ln 3M · ln 2N), Sub-LN's gain of the encoder's weights.
+    """Return γ = sqrt(⅓ ln 3M · ln 2N), Sub-LN's gain of encoder weights.
 
-    Source: Wang et al. 2022 (Foundation Transformers), by the argument of ``subln_decoder_gain``:
-    the encoder's change, ln 2N / γ², reaches one in three of the decoder's 3M sub-layers.
+    Without a decoder it is sqrt(ln 2N), that is sqrt(ln n). Source: Wang et al. 2022 (Foundation
+    Transformers), by the argument of ``subln_decoder_gain``: the encoder's change, ln 2N / γ²,
+    reaches one in three of the decoder's 3M sub-layers.
     """
+    if not decoder_layers:
+        return math.sqrt(math.log(encoder_sublayers(encoder_layers, decoder_layers)))
     return math.sqrt(math.log(3 * decoder_layers) * math.log(2 * encoder_layers) / 3)
 
 

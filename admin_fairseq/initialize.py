@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 class Place(NamedTuple):
     """The depths of the model and the layer that a parameter is in, for the formulas of rules.
 
-    ``encoder_layers`` is 0 in a decoder that attends to no encoder.
+    ``encoder_layers`` is 0 in a decoder that attends to no encoder, ``decoder_layers`` in a model
+    without a decoder.
     """
 
     encoder_layers: int
@@ -61,6 +62,16 @@ class XavierNormal(Rule):
 
     def apply(self, weight: Tensor, place: Place) -> None:
         nn.init.xavier_normal_(weight, gain=self.gain(*place.depths))
+
+
+@dataclass(frozen=True)
+class Normal(Rule):
+    """Rule that draws from N(0, ``std``²)."""
+
+    std: float
+
+    def apply(self, weight: Tensor, place: Place) -> None:
+        nn.init.normal_(weight, std=self.std)
 
 
 @dataclass(frozen=True)

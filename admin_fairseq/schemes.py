@@ -19,6 +19,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import in_decoder, in_encoder
 from admin_fairseq.initialize import (
     Mirror,
+    Normal,
     Rule,
     Scale,
     ScaleByLayer,
@@ -67,12 +68,21 @@ XAVIER_FFN = (
 )
 BASE_WEIGHTS = (*XAVIER_FFN, Zero(EVERY + r"\w+_attn\.[qkv]_proj\.bias"))
 
+# what no scheme concerns, in a masked language model: the maps between encoder and embeddings
+HEAD_WEIGHTS = (XavierUniform(r"lm_head\.dense\.weight"), Zero(r"lm_head\.dense\.bias"))
+# Devlin et al. 2019, as in fairseq's init_bert_params: all embeddings and linear maps
+BERT_WEIGHTS = (
+    Normal(r".*\.(embed_(tokens|positions)|\w+_proj|fc[12]|dense)\.weight", 0.02),
+    Zero(r".*\.(\w+_proj|fc[12]|dense)\.bias"),
+)
+
 AS_FAIRSEQ = (
     r"(en|de)coder\.embed_(tokens|positions)\.weight",
     r"(en|de)coder\.(layers\.\d+\.(\w+_)?)?(layer_norm|layernorm_embedding)\.(weight|bias)",
     EVERY + r"\w+_attn\.([qkv]|out)_proj\.(weight|bias)",
     r"decoder\.(output_projection|project_(in|out)_dim)\.weight",
     r"decoder\.adaptive_softmax\..*",
+    r"lm_head\.(layer_norm\.weight|layer_norm\.bias|bias)",
 )
 """Patterns of parameters that may keep fairseq's initialisation; all others need a rule.
 

@@ -15,7 +15,11 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import gen_parser_from_dataclass
 
 from admin_fairseq.cli import COMMANDS
-from admin_fairseq.config import PluginOptions
+from admin_fairseq.config import (
+    AdminMaskedLanguageModelConfig,
+    MaskedLanguageModelOptions,
+    PluginOptions,
+)
 from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import ChunkedConfig
 from admin_fairseq.formats import as_markdown
 from admin_fairseq.lr_scheduler.inverse_sqrt_nowarmup import InverseSqrtNoWarmupConfig
@@ -31,8 +35,8 @@ INTRODUCTION = """\
 <!-- Made by scripts/options_page.py; do not edit. -->
 
 Every option that this plugin adds, and every option of `admin-fairseq`. The architectures take all
-options of fairseq's `transformer` and `transformer_lm` besides; [Training](training.md) says which
-ones matter.
+options of fairseq's `transformer` and `transformer_lm` besides, masked language models those of an
+encoder; [Training](training.md) says which ones matter.
 """
 
 PARTS: dict[str, tuple[str, type[FairseqDataclass], tuple[type, ...]]] = {
@@ -40,6 +44,11 @@ PARTS: dict[str, tuple[str, type[FairseqDataclass], tuple[type, ...]]] = {
         "For every `--arch` of the plugin. In hydra they are `model.NAME`, with underscores.",
         PluginOptions,
         (),
+    ),
+    "Masked language models": (
+        "For every `--arch` with `_mlm` in its name.",
+        AdminMaskedLanguageModelConfig,
+        (MaskedLanguageModelOptions,),
     ),
     "Criterion `label_smoothed_cross_entropy_chunked`": (
         "With the options of fairseq's `label_smoothed_cross_entropy`, and",

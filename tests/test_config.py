@@ -42,7 +42,11 @@ STOCK_LANGUAGE_MODELS = {
     "_lm_gpt": "transformer_lm_gpt",
     "_lm_big": "transformer_lm_big",
 }
-SUFFIXES = [*STOCK_ARCHITECTURES, "_tiny", *STOCK_LANGUAGE_MODELS, "_lm", "_lm_tiny"]
+SUFFIXES = [
+    *(*STOCK_ARCHITECTURES, "_tiny"),
+    *(*STOCK_LANGUAGE_MODELS, "_lm", "_lm_tiny"),
+    *("_mlm", "_mlm_tiny", "_mlm_base"),
+]
 SIZES = [
     f"{stack}_{size}"
     for stack in ("encoder", "decoder")
@@ -147,6 +151,30 @@ def test_language_model_has_the_sizes_of_fairseqs_by_default():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_masked_language_model_has_the_sizes_of_roberta(family):
+    expected = Namespace()
+    ARCH_CONFIG_REGISTRY["roberta_base"](expected)
+    ours = vars(resolved(f"{family}_mlm_base"))
+    for name in (*SIZES[:4], "dropout", "attention_dropout", "activation_dropout", "activation_fn"):
+        assert ours[name] == getattr(expected, name), name
+    small = [resolved(family + suffix) for suffix in ("_mlm", "_mlm_tiny")]
+    assert [[getattr(config, size) for size in SIZES[:4]] for config in small] == [
+        [512, 2048, 8, 6],
+        [64, 128, 2, 6],
+    ]
+    assert {config.activation_fn for config in small} == {"gelu"}
+
+
+def test_masked_language_model_has_no_options_of_a_decoder():
+    config = resolved("admin_transformer_mlm", tokens_per_sample=96)
+    assert not [name for name in vars(config) if "decoder" in name and "subln" not in name]
+    assert config.depths == (6, 0) and config.stacks == ("encoder",)
+    assert config.max_source_positions == 96
+    assert resolved("admin_transformer_mlm").max_source_positions == 1024
+    assert resolved("admin_transformer_mlm", max_source_positions=7).max_source_positions == 7
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_tiny_is_that_of_tfixups_ultra_deep_study(family):
     config = resolved(f"{family}_tiny")
     assert [getattr(config, size) for size in SIZES] == [64, 128, 2, 6] * 2
@@ -170,7 +198,8 @@ def test_architecture_completes_an_empty_namespace(arch):
     namespace = Namespace()
     ARCH_CONFIG_REGISTRY[arch](namespace)
     config = resolved(arch)
-    assert set(vars(namespace)) >= {"decoder_layers", "decoder_embed_dim", "dropout", "init_type"}
+    stack = config.stacks[-1]
+    assert set(vars(namespace)) >= {f"{stack}_layers", f"{stack}_embed_dim", "dropout", "init_type"}
     for name, value in vars(namespace).items():
         assert getattr(config, name) == value, name
 
@@ -303,6 +332,23 @@ def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
         (
             "--task language_modeling --arch preln_transformer_lm_tiny --init-type adaptive",
             ["use --arch admin_transformer_lm_tiny --init-type adaptive"],
+        ),
+        (
+            "--task masked_lm --arch preln_transformer_mlm --init-type adaptive",
+            ["use --arch admin_transformer_mlm --init-type adaptive"],
+        ),
+        (
+            "--task masked_lm --arch tfixup_transformer_mlm --layernorm-embedding",
+            ["--layernorm-embedding", "--init-type tfixup"],
+        ),
+        ("--task masked_lm --arch admin_transformer_lm", ["--task language_modeling", "masked_lm"]),
+        (
+            "--task language_modeling --arch admin_transformer_mlm",
+            ["--task language_modeling", "--task masked_lm"],
+        ),
+        (
+            "--task sentence_prediction --arch admin_transformer_mlm",
+            ["--task sentence_prediction", "admin-fairseq fold", "--arch roberta"],
         ),
     ],
 )

@@ -17,7 +17,7 @@ from fairseq.models import build_model
 
 from admin_fairseq import cli
 from admin_fairseq.architectures import ARCHITECTURES
-from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig
+from admin_fairseq.config import CONFIGS as CONFIGS_OF_MODELS
 from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import ChunkedConfig
 from admin_fairseq.lr_scheduler.inverse_sqrt_nowarmup import InverseSqrtNoWarmupConfig
 from admin_fairseq.lr_scheduler.linear import LinearScheduleConfig
@@ -25,10 +25,6 @@ from admin_fairseq.optim.adam_options import AdamOptions
 from admin_fairseq.schemes import SCHEMES
 
 FILE = Path(__file__).with_name("contract.json")
-CONFIGS_OF_MODELS = {
-    "admin_transformer": AdminTransformerConfig,
-    "admin_transformer_lm": AdminLanguageModelConfig,
-}
 CONFIGS = (
     *CONFIGS_OF_MODELS.values(),
     AdamOptions,

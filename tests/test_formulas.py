@@ -104,6 +104,23 @@ def test_a_decoder_alone_has_two_sublayers_a_layer():
     assert formulas.fixup_ffn(0, 6) == four_digits(12**-0.5)
 
 
+def test_an_encoder_alone_has_two_sublayers_a_layer():
+    # (6, 0): n = 12;  (12, 0): n = 24, 24^¼ = 2.21336, 96^¼ = 3.13017, ln 24 = 3.17805
+    assert formulas.deepnorm_encoder_alpha(6, 0) == four_digits(1.8612)
+    assert formulas.deepnorm_encoder_beta(6, 0) == four_digits(0.3799)
+    assert formulas.deepnorm_encoder_alpha(12, 0) == four_digits(2.21336)
+    assert formulas.deepnorm_encoder_beta(12, 0) == four_digits(1 / 3.13017)
+    assert formulas.subln_encoder_gain(6, 0) == four_digits(2.48491**0.5)
+    assert formulas.subln_encoder_gain(12, 0) == four_digits(3.17805**0.5)
+    assert formulas.tfixup_encoder(6, 0) == four_digits(0.4281)
+    assert formulas.tfixup_encoder_value(6, 0) == four_digits(0.6054)
+    assert formulas.tfixup_encoder_embedding(6, 0) == four_digits(0.3689)
+    assert formulas.fixup_attention(6, 0) == four_digits(12 ** (-1 / 6))
+    assert formulas.fixup_ffn(6, 0) == four_digits(12**-0.5)
+    assert formulas.b2t_encoder(6, 0) == four_digits(0.4082)
+    assert formulas.keel_encoder_alpha(6, 0) == 12
+
+
 def test_tfixups_encoder_constant_comes_of_the_same_sum_as_the_decoders():
     """v²w² + v²x² + w²x² of 2N branches sum to 1, with v = w and x = (9N)^-¼ (any N)."""
     for n in (1, 6, 40):

@@ -6,6 +6,7 @@ from torch import nn
 
 from admin_fairseq.initialize import (
     Mirror,
+    Normal,
     Place,
     Rule,
     Scale,
@@ -130,3 +131,10 @@ def test_padding_stays_zero():
     model = nn.ModuleDict({"embed": nn.Embedding(4, 3, padding_idx=1)})
     initialize(model, [Uniform(r"embed\.weight", lambda *shape: 1.0)], 1, 1)
     assert model["embed"].weight.abs().sum(1).ne(0).tolist() == [True, False, True, True]
+
+
+def test_normal_draws_with_its_standard_deviation():
+    weight = torch.empty(200, 300)
+    Normal(r".*", 0.02).apply(weight, Place(1, 1, 0))
+    assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert abs(weight.mean().item()) < 5e-4

@@ -16,7 +16,7 @@ from fairseq import tasks, utils
 from fairseq.criterions import FairseqCriterion
 from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from fairseq.models import ARCH_MODEL_NAME_REGISTRY, BaseFairseqModel, FairseqLanguageModel
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, BaseFairseqModel
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -52,7 +52,6 @@ from admin_fairseq.studies.options import Depth
 DEFAULTS = {
     "--optimizer": ("adam", "--adam-betas", "(0.9, 0.98)"),
     "--lr": ("5e-4",),
-    "--criterion": ("label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
     "--num-workers": ("0",),
     "--distributed-world-size": ("1",),
 }
@@ -65,6 +64,9 @@ FOR_HOOKS = {
     "autocast": None,
 }
 """Model options with which hooks work: layers run once, call all modules, and have T x B x C."""
+
+# fairseq's roberta has its encoder in another place
+MEASURED = {name: kind for name, kind in KINDS.items() if name in MODELS or not kind.stock_names}
 
 SAMPLE = 512  # tokens in a language model's sample, as in fairseq's examples; at most --max-tokens
 
@@ -125,7 +127,9 @@ class Specimen:
 
         Raises AdminError if the loss is not finite, or the criterion does not fit the model.
         """
-        adaptive = getattr(self.model.decoder, "adaptive_softmax", None) is not None
+        adaptive = (
+            hasattr(self.model, "decoder") and self.model.decoder.adaptive_softmax is not None
+        )
         if adaptive and not isinstance(self.criterion, AdaptiveLoss):
             raise AdminError(
                 f"{self.label}: an adaptive softmax needs, after --, --criterion adaptive_loss "
@@ -203,11 +207,11 @@ class Bench:
         ]
         task = ["--task", kind.task]
         given = {word.split("=")[0] for word in (*words, *conditions.words)}
-        if kind.task == "language_modeling" and "--tokens-per-sample" not in given:
+        if kind.task != "translation" and "--tokens-per-sample" not in given:
             task += ["--tokens-per-sample", str(min(SAMPLE, conditions.max_tokens))]
         return [
             *(conditions.data, *task),
-            *_defaults(given),
+            *_defaults({**DEFAULTS, "--criterion": kind.criterion}, given),
             *("--max-tokens", str(conditions.max_tokens), "--seed", str(seed)),
             *(["--cpu"] if conditions.cpu else []),
             *("--arch", *words, *layers, *conditions.words),
@@ -239,8 +243,8 @@ class Bench:
             model = building.build(options, weights)
         model = model.float().to(self.conditions.device)
         trained = run_options(state).get("task") or {}
-        if isinstance(model, FairseqLanguageModel):
-            words = ["transformer_lm", "--tokens-per-sample", str(model.max_positions())]
+        if _kind(options["_name"]).task != "translation":
+            words = [options["_name"], "--tokens-per-sample", str(model.max_positions())]
         else:
             words = ["transformer"]
             for side, longest in zip(("source", "target"), model.max_positions()):
@@ -261,19 +265,16 @@ def _kind(arch: str) -> Model:
     """
     if arch not in ARCH_MODEL_NAME_REGISTRY:
         raise AdminError(f"unknown --arch {arch}; docs/schemes.md lists those of this plugin")
-    kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY[arch])
+    kind = MEASURED.get(ARCH_MODEL_NAME_REGISTRY[arch])
     if kind is None:
-        raise AdminError(f"--arch {arch}: not a fairseq transformer such as {', '.join(KINDS)}")
+        raise AdminError(f"--arch {arch}: not a fairseq transformer such as {', '.join(MEASURED)}")
     return kind
 
 
-def _defaults(given: AbstractSet[str]) -> list[str]:
-    """Return the arguments in ``DEFAULTS`` for options that are not ``given``."""
+def _defaults(values: Mapping[str, tuple[str, ...]], given: AbstractSet[str]) -> list[str]:
+    """Return the arguments in ``values``, by option, for options that are not ``given``."""
     return [
-        word
-        for option, values in DEFAULTS.items()
-        if option not in given
-        for word in (option, *values)
+        word for option, words in values.items() if option not in given for word in (option, *words)
     ]
 
 
@@ -306,9 +307,8 @@ def label_of(options: Mapping[str, Any]) -> str:
 
     Pre-LN or Post-LN is added where a scheme allows both.
     """
-    before = [bool(options.get(f"{stack}_normalize_before")) for stack in ("encoder", "decoder")]
-    if "encoder_layers" not in options:
-        before = before[1:]
+    stacks = [stack for stack in ("encoder", "decoder") if f"{stack}_layers" in options]
+    before = [bool(options.get(f"{stack}_normalize_before")) for stack in stacks]
     norm = "/".join(dict.fromkeys("Pre-LN" if b else "Post-LN" for b in before))
     scheme = SCHEMES.get(options.get("init_type", ""))
     if scheme is None:

@@ -17,6 +17,9 @@ from admin_fairseq.config import SIZES, PluginOptions, resolve
 from admin_fairseq.errors import AdminError, blaming
 
 STACKS = ("encoder", "decoder")
+HEADS = ("lm_head.bias", "encoder.lm_head.bias")  # of a masked language model, ours or fairseq's
+EMBEDDINGS = ("decoder.embed_tokens.weight", *HEADS)
+"""Names of weights with a row for each type of the target dictionary, one of them in any model."""
 
 
 def build(
@@ -116,10 +119,13 @@ def _minimal_task(weights: Weights) -> SimpleNamespace:
     The dictionaries are as large as the embeddings in ``weights``. Raises AdminError if there are
     none.
     """
-    name = "decoder.embed_tokens.weight"
-    if name not in weights:
-        raise AdminError(f"{name} is missing: a damaged checkpoint, or one with --adaptive-input")
-    source = target = _dictionary(len(weights[name]))
+    found = next((weights[name] for name in EMBEDDINGS if name in weights), None)
+    if found is None:
+        missing = EMBEDDINGS[0]
+        raise AdminError(
+            f"{missing} is missing: a damaged checkpoint, or one with --adaptive-input"
+        )
+    source = target = _dictionary(len(found))
     encoder_embeddings = weights.get("encoder.embed_tokens.weight")
     if encoder_embeddings is not None and len(encoder_embeddings) != len(target):
         source = _dictionary(len(encoder_embeddings))

@@ -5,7 +5,7 @@ Shapes: B sentences, S source and T target tokens, V types in the vocabulary.
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Any, Union
 
 import torch
 from fairseq.models import BaseFairseqModel, FairseqDecoder, FairseqEncoder
@@ -37,7 +37,8 @@ def largest_difference(
 def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Tensor:
     """Run ``model`` on ``batch`` and return its log-probabilities (B x T x V)."""
     output = model(**batch)
-    if model.decoder.adaptive_softmax is None:
+    decoder = getattr(model, "decoder", None)
+    if getattr(decoder, "adaptive_softmax", None) is None:
         return output[0].log_softmax(-1)  # fairseq's own would round float64 to float32
     return model.get_normalized_probs(output, log_probs=True)
 
@@ -45,12 +46,16 @@ def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Ten
 def _random_batch(
     model: BaseFairseqModel, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return a model's random input (B x S, B x T), and where its targets are padding (B x T)."""
-    target, lengths = _random_sentences(model.decoder, generator)
+    """Return a model's random input (B x S, B x T), and where its targets are padding (B x T).
+
+    A model of one stack reads its targets.
+    """
+    encoder, decoder = (getattr(model, stack, None) for stack in ("encoder", "decoder"))
+    last: Any = encoder if decoder is None else decoder
+    target, lengths = _random_sentences(last, generator)
     padding = torch.arange(target.size(1)) >= lengths.unsqueeze(1)
-    target[padding] = model.decoder.dictionary.pad()
-    encoder = getattr(model, "encoder", None)
-    if encoder is None:
+    target[padding] = last.dictionary.pad()
+    if encoder is None or decoder is None:
         return {"src_tokens": target}, padding
     source, source_lengths = _random_sentences(encoder, generator)
     left_padding = torch.arange(source.size(1)) < source.size(1) - source_lengths.unsqueeze(1)

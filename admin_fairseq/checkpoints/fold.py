@@ -1,5 +1,7 @@
 """Fold checkpoints: turn a model into an equivalent fairseq transformer without ω and α.
 
+A masked language model becomes fairseq's ``roberta``, an encoder with the same head.
+
 A sub-layer computes x_i = LN(ω_i ⊙ x_{i-1} + α_i f_i(x_{i-1})), with Admin's residual scale ω_i and
 the branch scale α_i; a scheme (--init-type) may lack ω or α.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import mul, truediv
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, cast
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence, cast
 
 import torch
 from fairseq.data import Dictionary
@@ -103,13 +105,16 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     result.
     """
     options, scales = _stock_options(state)
-    folded = fold(state["model"], options, scales)
-    building.build(folded.options, folded.weights)  # raises if fairseq could not load it
+    names = KINDS[options["_name"]].stock_names
+    ours = _renamed(state["model"], [(there, here) for here, there in names])
+    folded = fold(ours, options, scales)
+    weights = _renamed(folded.weights, names)
+    building.build(folded.options, weights)  # raises if fairseq could not load it
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):
         cfg["common"]["user_dir"] = None  # the plugin is no longer needed
-    stock = {**without_training_state(state), "args": None, "cfg": cfg, "model": folded.weights}
+    stock = {**without_training_state(state), "args": None, "cfg": cfg, "model": weights}
     return stock, folded.changes
 
 
@@ -155,10 +160,20 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
+        options.update({there: options[here] for here, there in KINDS[model].stock_options})
         scheme = config.scheme
         modules = [scheme.residual(1), *(build(1) for _, build in scheme.norms)]
         scales = [kind for kind in SCALES if any(kind in module.state_dict() for module in modules)]
     return {**options, "_name": KINDS[model].stock}, scales
+
+
+def _renamed(weights: Weights, starts: Sequence[tuple[str, str]]) -> Weights:
+    """Return ``weights`` with the start of each name replaced by the first of (old, new) to fit."""
+
+    def new_name(name: str) -> str:
+        return next((new + name[len(old) :] for old, new in starts if name.startswith(old)), name)
+
+    return {new_name(name): weight for name, weight in weights.items()}
 
 
 @dataclass
@@ -306,6 +321,9 @@ class _Folding:
             options["share_all_embeddings"] = False
             options["share_decoder_input_output_embed"] = True  # which it implied
             self.changes.append("untied the encoder's embeddings from the decoder's")
+        if options["_name"] == "roberta":
+            options["untie_weights_roberta"] = True  # the head keeps lm_head.weight
+            self.changes.append("untied the encoder's embeddings from the head")
         if stack == "decoder" and options.get("share_decoder_input_output_embed"):
             options["share_decoder_input_output_embed"] = False
             if not options.get("adaptive_softmax_cutoff"):

@@ -1,4 +1,4 @@
-"""The steps that both models' ``build_model`` share, and their registration with fairseq."""
+"""The steps that all models' ``build_model`` share, and their registration with fairseq."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from admin_fairseq import dynamics
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, PluginOptions, architecture
 from admin_fairseq.errors import AdminError
-from admin_fairseq.initialize import initialize
+from admin_fairseq.initialize import Rule, initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
 from admin_fairseq.repairs import batches
+from admin_fairseq.schemes import BERT_WEIGHTS, HEAD_WEIGHTS
 from admin_fairseq.starting import run_of, starts_afresh
 
 
@@ -56,10 +57,17 @@ def finish_building(
         dynamics.check(config.log_dynamics, run.distributed_training.ddp_backend)
     if run is not None:
         batches.apply(task, run)
-    initialize(model, scheme.starts_from + scheme.weights, *config.depths)
+    initialize(model, _base_draw(config) + scheme.weights, *config.depths)
     if run is not None and afresh:
         set_omegas(model, config, task, run)
     shard_layers(model, config)
+
+
+def _base_draw(config: PluginOptions) -> tuple[Rule, ...]:
+    """Return the rules that draw a model's weights before the rules of its scheme."""
+    if getattr(config, "bert_init", False):
+        return BERT_WEIGHTS
+    return HEAD_WEIGHTS + config.scheme.starts_from
 
 
 def forget_files_of_embeddings(config: PluginOptions, cfg: Any) -> None:

@@ -67,7 +67,7 @@ MODEL_OPTIONS = (
     *(f"{stack}_{size}" for stack in ("encoder", "decoder") for size in SIZES),
     *("dropout", "attention_dropout", "activation_dropout", "activation_fn"),
     *("encoder_normalize_before", "decoder_normalize_before", "share_all_embeddings"),
-    "share_decoder_input_output_embed",
+    *("share_decoder_input_output_embed", "bert_init"),
 )
 """Model options that the files list, so that hydra's command line can change them without a +."""
 FROM_TASK = ("add_bos_token", "tokens_per_sample", "max_target_positions")
@@ -107,7 +107,7 @@ def _model_options(architecture: str) -> dict[str, Any]:
     """Return the model options that an architecture's file lists, with their defaults."""
     model = ARCHITECTURES[architecture].model
     known = CONFIGS[model].__dataclass_fields__
-    names = MODEL_OPTIONS + (FROM_TASK if model.endswith("_lm") else ())
+    names = MODEL_OPTIONS + (FROM_TASK if "tokens_per_sample" in known else ())
     return {name: known[name].default for name in names if name in known}
 
 

@@ -34,7 +34,7 @@ def _reporting(parse: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise AdminError(
                 "--task is missing, and this command has no default; add the task of training: "
-                "--task translation, or --task language_modeling"
+                "--task translation, language_modeling or masked_lm"
             ) from None
 
     return parse_args_and_arch

@@ -15,10 +15,16 @@ from admin_fairseq.studies.options import Depth
 
 
 @pytest.fixture(
-    scope="module", params=["admin_transformer_tiny", "transformer", "admin_transformer_lm_tiny"]
+    scope="module",
+    params=[
+        "admin_transformer_tiny",
+        "transformer",
+        "admin_transformer_lm_tiny",
+        "admin_transformer_mlm_tiny",
+    ],
 )
 def specimen(request, bench, lm_bench):
-    chosen = lm_bench if "_lm" in request.param else bench
+    chosen = lm_bench if "lm_tiny" in request.param else bench
     return chosen.put(Subject((request.param, "--dropout", "0.3")), Depth(2, 3))
 
 
@@ -127,8 +133,9 @@ def test_outputs_are_those_of_the_stacks(specimen):
     model, inputs = specimen.model, specimen.batch["net_input"]
     outputs = stack_outputs(specimen)
     with torch.no_grad():
-        features = model(**inputs, features_only=True)[0].transpose(0, 1)[specimen.real("decoder")]
-        assert torch.equal(outputs["decoder"], features.double())
+        last = [*outputs][-1]
+        features = model(**inputs, features_only=True)[0].transpose(0, 1)[specimen.real(last)]
+        assert torch.equal(outputs[last], features.double())
         if "encoder" in outputs:
             encoded = model.encoder(inputs["src_tokens"], inputs["src_lengths"])["encoder_out"][0]
             assert torch.equal(outputs["encoder"], encoded[specimen.real("encoder")].double())

@@ -4,6 +4,7 @@ import shlex
 import fairseq
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from admin_fairseq.analysis.bench import Bench, Subject
 from admin_fairseq.analysis.options import Conditions
@@ -53,6 +54,16 @@ def test_a_language_model_has_a_decoder(lm_bench):
     assert ours.depths == stock.depths == {"decoder": 2}
     tokens = ours.batch["net_input"]["src_tokens"]
     assert torch.equal(ours.real("decoder"), tokens.t().ne(ours.task.dictionary.pad()))
+
+
+def test_a_masked_language_model_has_an_encoder(lm_bench, tmp_path):
+    ours = lm_bench.put(Subject(("preln_transformer_mlm_tiny",)), Depth(2, 7))
+    assert ours.label == "Pre-LN" and ours.depths == {"encoder": 2}
+    assert ours.batch["net_input"]["src_tokens"].eq(ours.task.mask_idx).any()
+    options = OmegaConf.to_container(ours.run.model)
+    torch.save({"args": None, "cfg": {"model": options}, "model": ours.model.state_dict()}, "c.pt")
+    read = lm_bench.put(Subject(path="c.pt"))
+    assert read.label == "Pre-LN" and read.loss() == ours.loss()
 
 
 def test_all_models_see_one_batch_but_have_their_own_weights(bench):
@@ -170,6 +181,7 @@ def test_a_checkpoint_wants_its_dictionary(bench, lm_bench, data):
         ({"subset": "nope"}, ["transformer"], "nope"),
         ({"max_tokens": 1}, ["transformer"], "no sentence fits into --max-tokens 1"),
         ({}, ["transformer_lm"], "dict.txt: cannot be read: No such file"),
+        ({}, ["roberta"], "--arch roberta: not a fairseq transformer"),
         ({}, ["transformer", "--fp16"], "--fp16: measurements are in float32"),
         ({}, ["transformer", "--seed", "-1"], "--seed takes a whole number from 0"),
         pytest.param(

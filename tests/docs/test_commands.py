@@ -11,6 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+
+from admin_fairseq.architectures import KINDS
 
 from ..integration.conftest import Runner
 from ..integration.shims import LONGEST, Shims, captured
@@ -38,10 +41,10 @@ def shortened(name, words):
             ("ffn-embed-dim", "16"),
             ("attention-heads", "2"),
         )
-        for stack in ("decoder",) if "_lm" in arch else ("encoder", "decoder"):
+        for stack in KINDS[ARCH_MODEL_NAME_REGISTRY[arch]].stacks:
             words += [word for size, n in sizes for word in (f"--{stack}-{size}", str(n))]
         limits = ["--max-tokens", "3000", "--max-epoch", "2", "--max-update", "40"]
-        if "_lm" in arch:
+        if "lm" in arch:
             limits += ["--tokens-per-sample", "32"]
         # workers would import fairseq anew; integration/test_several_workers.py has them
         return [*words, "--cpu", *limits, "--num-workers", "0", "--distributed-world-size", "1"]

@@ -105,6 +105,16 @@ def data(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def text(run, data, tmp_path_factory):
+    """The English side of the tiny corpus, with its dictionary."""
+    folder, source = tmp_path_factory.mktemp("text") / "bin", data.parent
+    words = [f"--{s}pref={source / f'{s}.en'}" for s in ("train", "valid", "test")]
+    words += ["--srcdict", data / "dict.en.txt", "--destdir", folder]
+    run("fairseq-preprocess", "--only-source", *words)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def configs(run, tmp_path_factory):
     """What admin-fairseq configs writes, for --config-dir."""
     folder = tmp_path_factory.mktemp("configs")

@@ -19,24 +19,6 @@ TRAIN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def text(run, data, tmp_path_factory):
-    """The English side of the tiny corpus."""
-    folder, source = tmp_path_factory.mktemp("text") / "bin", data.parent
-    prefixes = [f"--{s}pref={source / f'{s}.en'}" for s in ("train", "valid", "test")]
-    dictionary = data / "dict.en.txt"
-    run(
-        "fairseq-preprocess",
-        "--only-source",
-        *prefixes,
-        "--srcdict",
-        dictionary,
-        "--destdir",
-        folder,
-    )
-    return folder
-
-
 def train(run, text, folder, *words, arch="admin_transformer_lm_tiny"):
     command = ["fairseq-train", text, *TRAIN, "--arch", arch, "--save-dir", folder]
     return run(*command, *words)
