@@ -34,8 +34,8 @@ class Model:
     sizes: dict[str, dict[str, Any]]
     # what measures it, with its options
     criterion: tuple[str, ...] = ("label_smoothed_cross_entropy", "--label-smoothing", "0.1")
+    further_tasks: tuple[str, ...] = ()  # that train it
     stock_names: tuple[tuple[str, str], ...] = ()  # starts of weights' names: here, in ``stock``
-    stock_options: tuple[tuple[str, str], ...] = ()  # names of options: here, in ``stock``
 
 
 MODELS = {
@@ -78,8 +78,8 @@ MODELS = {
             "_base": {**GPT, "layers": 12, "attention_dropout": 0.1, "activation_fn": "gelu"},
         },
         criterion=("masked_lm",),
+        further_tasks=("sentence_prediction",),
         stock_names=(("lm_head.", "encoder.lm_head."), ("encoder.", "encoder.sentence_encoder.")),
-        stock_options=(("max_source_positions", "max_positions"),),
     ),
 }
 """Name of a registered model → its properties; the sizes are those of fairseq's own architectures.

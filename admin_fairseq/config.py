@@ -13,8 +13,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from importlib.util import find_spec
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
+from fairseq import utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, TransformerConfig
 from fairseq.models.transformer_lm import DEFAULT_MAX_TARGET_POSITIONS
 from omegaconf import II, OmegaConf, open_dict
 
@@ -51,9 +52,9 @@ UNSUPPORTED_OPTIONS = {
     "tie_adaptive_weights",
 }
 
-# Options without a meaning in a model that has no decoder, and those of its pretrained embeddings.
+# Options that a model without a decoder lacks: its positions are roberta's --max-positions.
 NEED_A_DECODER = re.compile(
-    r"decoder_.*|adaptive_softmax_.*|share_.*|max_target_positions|merge_src_tgt_embed|"
+    r"decoder_.*|adaptive_softmax_.*|share_.*|max_.*_positions|merge_src_tgt_embed|"
     r"no_decoder_final_norm|no_cross_attention|encoder_embed_path"
 )
 
@@ -108,7 +109,8 @@ SIZES = {
     },
     **dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), WIDTH),
     **dict.fromkeys(
-        ("max_source_positions", "max_target_positions", "tokens_per_sample"), POSITIONS
+        ("max_source_positions", "max_target_positions", "max_positions", "tokens_per_sample"),
+        POSITIONS,
     ),
 }
 """Options that determine a model's memory → the range of each; for fairseq's own models too."""
@@ -244,6 +246,12 @@ class PluginOptions(OptionsOfOneScheme):
         """The stacks of the model: encoder and decoder, or one of them in a language model."""
         return MODELS[ARCHITECTURES[self._name].model].stacks
 
+    def complete_positions(self: Any) -> None:
+        """Set the longest sample that the model can read, as fairseq does, if no option did."""
+        if self.max_target_positions is None:
+            sample = getattr(self, "tokens_per_sample", None)
+            self.max_target_positions = sample or DEFAULT_MAX_TARGET_POSITIONS
+
     def nested(self) -> TransformerConfig:
         """Return all these options nested (cfg.encoder.layers), as fairseq's stacks read them."""
         return TransformerConfig.from_namespace(Namespace(**vars(self)))
@@ -278,10 +286,19 @@ class AdminLanguageModelConfig(LanguageModelOptions):
 @dataclass
 class AdminMaskedLanguageModelConfig(MaskedLanguageModelOptions):
     _name: str = "admin_transformer_mlm"
-    tokens_per_sample: int = II("task.tokens_per_sample")
-    max_source_positions: Optional[int] = field(
-        default=None,
+    max_positions: Optional[int] = field(
+        default=II("task.tokens_per_sample"),
         metadata={"help": "longest sample that the model can read (default: --tokens-per-sample)"},
+    )
+    pooler_activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = field(  # type: ignore
+        default="tanh", metadata={"help": "activation function of a classification head"}
+    )
+    pooler_dropout: float = field(
+        default=0.0, metadata={"help": "dropout probability of a classification head"}
+    )
+    load_checkpoint_heads: bool = field(
+        default=False,
+        metadata={"help": "also load classification heads that the task does not add"},
     )
     bert_init: bool = field(
         default=False,
@@ -290,6 +307,10 @@ class AdminMaskedLanguageModelConfig(MaskedLanguageModelOptions):
             "draws or scales its own"
         },
     )
+
+    def complete_positions(self: Any) -> None:
+        self.max_positions = self.max_positions or DEFAULT_MAX_SOURCE_POSITIONS
+        self.max_source_positions = self.max_positions  # as fairseq's encoder names it
 
 
 CONFIGS = {
@@ -435,10 +456,7 @@ def resolve(config: Any) -> PluginOptions:
     options = {f.name: given.get(f.name, f.default) for f in fields(model)}
     resolved = model(**{k: _known(v) for k, v in options.items()})
     resolved._name = name
-    longest = f"max_{'target' if 'decoder' in resolved.stacks else 'source'}_positions"
-    if getattr(resolved, longest) is None:  # as in fairseq's language model and roberta
-        sample = getattr(resolved, "tokens_per_sample", None)
-        setattr(resolved, longest, sample or DEFAULT_MAX_TARGET_POSITIONS)
+    resolved.complete_positions()
     if getattr(resolved, "adaptive_softmax_cutoff", None) is not None:
         resolved.adaptive_softmax_cutoff = numbers(resolved.adaptive_softmax_cutoff)
     apply_architecture(resolved, name)
@@ -465,13 +483,9 @@ def architecture(name: str) -> Callable[[Any], None]:
 def _check_task(args: Namespace, name: str) -> None:
     """Raise AdminError if --task is one for models of another kind than --arch ``name``."""
     kind, task = MODELS[ARCHITECTURES[name].model], getattr(args, "task", None)
-    if task in {other.task for other in MODELS.values()} - {kind.task}:
+    tasks = {name for other in MODELS.values() for name in (other.task, *other.further_tasks)}
+    if task in tasks - {kind.task, *kind.further_tasks}:
         raise AdminError(f"--arch {name} is a model for --task {kind.task}, not for --task {task}")
-    if task == "sentence_prediction":
-        raise AdminError(
-            f"--task {task} trains fairseq's roberta: convert a checkpoint of a masked language "
-            "model with `admin-fairseq fold`, and give it to --arch roberta --restore-file"
-        )
 
 
 def _keep_bf16_off_tpu(args: Namespace) -> None:

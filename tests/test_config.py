@@ -166,12 +166,11 @@ def test_masked_language_model_has_the_sizes_of_roberta(family):
 
 
 def test_masked_language_model_has_no_options_of_a_decoder():
-    config = resolved("admin_transformer_mlm", tokens_per_sample=96)
+    config = resolved("admin_transformer_mlm", max_positions=96)
     assert not [name for name in vars(config) if "decoder" in name and "subln" not in name]
     assert config.depths == (6, 0) and config.stacks == ("encoder",)
     assert config.max_source_positions == 96
     assert resolved("admin_transformer_mlm").max_source_positions == 1024
-    assert resolved("admin_transformer_mlm", max_source_positions=7).max_source_positions == 7
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -347,8 +346,8 @@ def test_default_lets_each_stack_choose_its_norm(encoder, decoder):
             ["--task language_modeling", "--task masked_lm"],
         ),
         (
-            "--task sentence_prediction --arch admin_transformer_mlm",
-            ["--task sentence_prediction", "admin-fairseq fold", "--arch roberta"],
+            "--task sentence_prediction --arch admin_transformer_lm",
+            ["--task language_modeling", "--task sentence_prediction"],
         ),
     ],
 )

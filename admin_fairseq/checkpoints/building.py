@@ -32,6 +32,7 @@ def build(
     """
     model = empty_model({**options, "autocast": autocast}, weights)
     load_weights(model, weights)
+    model.to(next(model.parameters()).dtype)  # heads that roberta has just added are float32
     return for_inference(model)
 
 
@@ -86,6 +87,7 @@ def empty_model(options: Mapping[str, Any], weights: Weights) -> BaseFairseqMode
     """
     # files of pretrained embeddings are not needed: their weights are in the checkpoint
     options = {**options, "encoder_embed_path": None, "decoder_embed_path": None}
+    options["load_checkpoint_heads"] = True  # those for classification
     check_sizes(options, weights)
     task = _minimal_task(weights)
     try:

@@ -160,7 +160,6 @@ def _stock_options(state: Mapping[str, Any]) -> tuple[ModelOptions, list[str]]:
                 f"form: {config.scheme.no_stock_form}"
             )
         options = {key: value for key, value in vars(config).items() if key not in PLUGIN_OPTIONS}
-        options.update({there: options[here] for here, there in KINDS[model].stock_options})
         scheme = config.scheme
         modules = [scheme.residual(1), *(build(1) for _, build in scheme.norms)]
         scales = [kind for kind in SCALES if any(kind in module.state_dict() for module in modules)]

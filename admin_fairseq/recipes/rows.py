@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from dataclasses import fields
 from typing import Any, Iterator, Mapping
 
 import yaml
@@ -70,8 +71,6 @@ MODEL_OPTIONS = (
     *("share_decoder_input_output_embed", "bert_init"),
 )
 """Model options that the files list, so that hydra's command line can change them without a +."""
-FROM_TASK = ("add_bos_token", "tokens_per_sample", "max_target_positions")
-"""Further options that the files of language models list; fairseq copies these from the task."""
 ADAM = {"adam_betas": "(0.9, 0.98)", "adam_eps": 1e-8, "weight_decay": 0.0}
 GROUPS: dict[str, Mapping[str, Any]] = {
     "optimizer/radam": ADAM,
@@ -104,11 +103,15 @@ def _group(name: str, options: Mapping[str, Any]) -> str:
 
 
 def _model_options(architecture: str) -> dict[str, Any]:
-    """Return the model options that an architecture's file lists, with their defaults."""
-    model = ARCHITECTURES[architecture].model
-    known = CONFIGS[model].__dataclass_fields__
-    names = MODEL_OPTIONS + (FROM_TASK if "tokens_per_sample" in known else ())
-    return {name: known[name].default for name in names if name in known}
+    """Return the model options that an architecture's file lists, with their defaults.
+
+    They are ``MODEL_OPTIONS`` and those that fairseq copies from the task.
+    """
+    config = CONFIGS[ARCHITECTURES[architecture].model]
+    known = {option.name: option.default for option in fields(config)}
+    names = [name for name in MODEL_OPTIONS if name in known]
+    names += [name for name, default in known.items() if str(default).startswith("${task.")]
+    return {name: known[name] for name in names}
 
 
 def _rows() -> Iterator[tuple[str, str]]:

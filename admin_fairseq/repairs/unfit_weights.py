@@ -27,7 +27,7 @@ SHAPING = re.compile(
     r"init_type|activation_fn|adaptive_softmax_cutoff|layernorm_embedding|omega_trainable|share_.*|"
     r"subln_in_encoder_attention|no_(token_positional_embeddings|decoder_final_norm|scale_.*)|"
     r"(encoder|decoder)_(layers|.*embed_dim|(in|out)put_dim|learned_pos|normalize_before)|"
-    r"max_(source|target)_positions|tokens_per_sample"
+    r"max_((source|target)_)?positions|tokens_per_sample"
 )
 """Matches the names of options that determine the names and shapes of weights."""
 

@@ -44,7 +44,9 @@ def shortened(name, words):
         for stack in KINDS[ARCH_MODEL_NAME_REGISTRY[arch]].stacks:
             words += [word for size, n in sizes for word in (f"--{stack}-{size}", str(n))]
         limits = ["--max-tokens", "3000", "--max-epoch", "2", "--max-update", "40"]
-        if "lm" in arch:
+        if "--max-positions" in words:
+            limits += ["--max-positions", "32"]
+        elif "lm" in arch:
             limits += ["--tokens-per-sample", "32"]
         # workers would import fairseq anew; integration/test_several_workers.py has them
         return [*words, "--cpu", *limits, "--num-workers", "0", "--distributed-world-size", "1"]
@@ -105,6 +107,13 @@ def make_workspace(shell):
     os.rename(folder / "data" / "multi30k.new", folder / "data" / "multi30k")
     text = " ".join(f"--{split}pref data/{split}.en" for split in ("train", "valid", "test"))
     shell(f"fairseq-preprocess --only-source {text} --destdir data/lm/bin")
+    text = "--trainpref data/train.en --validpref data/valid.en"
+    shell(
+        f"fairseq-preprocess --only-source {text} --srcdict data/lm/bin/dict.txt "
+        "--destdir data/topics/input0\n"
+        "for split in train valid; do sed -E 's/(.).*/\\1/' data/$split.en >data/$split.first; done\n"
+        f"fairseq-preprocess --only-source {text.replace('.en', '.first')} --destdir data/topics/label"
+    )
     for scheme in ("admin", "postln", "preln"):
         run = f"admin-fairseq train multi30k --cpu --scheme {scheme} --encoder-layers 18"
         shell(f"{run} --decoder-layers 18 -- --log-dynamics 2")

@@ -8,8 +8,12 @@ import pytest
 from admin_fairseq import cli
 
 SAMPLES = ["--task", "masked_lm", "--tokens-per-sample", "24", "--sample-break-mode", "complete"]
-TRAIN = [
-    *("--user-dir", "admin_fairseq", "--criterion", "masked_lm", "--cpu", *SAMPLES),
+CLASSIFY = [
+    *("--task", "sentence_prediction", "--criterion", "sentence_prediction", "--num-classes", "2"),
+    *("--init-token", "0", "--max-positions", "24"),
+]
+MODEL = [
+    *("--user-dir", "admin_fairseq", "--cpu"),
     *("--arch", "admin_transformer_mlm_tiny", "--encoder-layers", "2"),
     *("--encoder-learned-pos", "--layernorm-embedding"),
     *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--lr", "5e-3"),
@@ -17,6 +21,7 @@ TRAIN = [
     *("--max-tokens", "240", "--seed", "3", "--num-workers", "0"),
     *("--log-format", "simple", "--log-interval", "1", "--no-epoch-checkpoints"),
 ]
+TRAIN = [*MODEL, "--criterion", "masked_lm", *SAMPLES]
 
 
 def train(run, text, folder, *words, status=0):
@@ -65,3 +70,26 @@ def test_finetuning_measures_no_profile(run, text, tmp_path):
     assert len(log.losses()) == 2 and "sub-layers set" not in log
     refused = train(run, text, tmp_path / "three", *words, "--share-all-embeddings", status=2)
     assert "unrecognized arguments: --share-all-embeddings" in refused.errors
+
+
+def test_finetuning_to_tell_two_languages_apart(run, data, text, tmp_path):
+    train(run, text, tmp_path / "one", "--max-update", "2", "--disable-validation")
+    for split in ("train", "valid"):
+        sides = [(data.parent / f"{split}.{side}").read_text() for side in ("de", "en")]
+        labels = [f"{label}\n" * side.count("\n") for label, side in enumerate(sides)]
+        (tmp_path / f"{split}.text").write_text("".join(sides))
+        (tmp_path / f"{split}.label").write_text("".join(labels))
+    for name, kind in (("input0", "text"), ("label", "label")):
+        words = [f"--{s}pref={tmp_path / s}.{kind}" for s in ("train", "valid")]
+        words += ["--srcdict", text / "dict.txt"] if kind == "text" else []
+        run("fairseq-preprocess", "--only-source", *words, "--destdir", tmp_path / "bin" / name)
+    start = ["--finetune-from-model", tmp_path / "one" / "checkpoint_last.pt", "--max-update", "20"]
+    command = ["fairseq-train", tmp_path / "bin", *MODEL, *CLASSIFY, *start]
+    log = run(*command, "--save-dir", tmp_path / "two")
+    assert "sub-layers set" not in log and len(log.losses()) == 20
+    model, folded = tmp_path / "two" / "checkpoint_last.pt", tmp_path / "folded.pt"
+    cli.main(["fold", str(model), str(folded), "--check"])
+    for words in (model, "--user-dir", "admin_fairseq"), (folded,):
+        command = ["fairseq-validate", tmp_path / "bin", *CLASSIFY, "--cpu", "--num-workers", "0"]
+        output = run(*command, "--batch-size", "8", "--path", *words)
+        assert float(re.search(r"accuracy ([0-9.]+)", output + output.errors)[1]) > 90

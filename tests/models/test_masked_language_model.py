@@ -42,7 +42,7 @@ def test_logits_and_gradients_equal_stock_bit_for_bit(build_mlm, task, tokens, p
     arch = "preln_transformer_mlm_tiny" if pre else "postln_transformer_mlm_tiny"
     ours = build_mlm(arch, encoder_layers=3, reference_kernels=True, **given).double()
     config = resolve(AdminMaskedLanguageModelConfig(_name=arch, encoder_layers=3, **given))
-    stock = {"encoder_layers_to_keep": None, "max_positions": config.max_source_positions}
+    stock = {"encoder_layers_to_keep": None, "max_positions": config.max_positions}
     theirs = RobertaModel.build_model(Namespace(**{**vars(config), **stock}), task).double()
     names = {name: ours.state_dict()[as_ours(name)] for name in theirs.state_dict()}
     assert len(names) == len(ours.state_dict())
@@ -208,3 +208,67 @@ def test_folds_into_roberta(build_mlm, name, given):
     assert type(roberta) is RobertaModel
     again, changes = fold_checkpoint(stock)
     assert again["model"].keys() == stock["model"].keys() and not changes
+
+
+def fine_tuned(build_mlm, classes=3, head="topic", **options):
+    model = build_mlm(**{"encoder_layers": 2, **options})
+    model.register_classification_head(head, classes)
+    return move(model)
+
+
+def test_a_classification_head_equals_robertas(build_mlm, task, tokens):
+    options = {"encoder_layers": 2, "pooler_activation_fn": "relu", **ROBERTA}
+    name = "postln_transformer_mlm_tiny"
+    ours = fine_tuned(build_mlm, arch=name, reference_kernels=True, **options)
+    config = vars(resolve(AdminMaskedLanguageModelConfig(_name=name, **options)))
+    theirs = RobertaModel.build_model(Namespace(**config, encoder_layers_to_keep=None), task)
+    theirs.register_classification_head("topic", 3)
+    state = ours.state_dict()
+    theirs.load_state_dict({name: state[as_ours(name)] for name in theirs.state_dict()})
+    models = [building.for_inference(model) for model in (ours, theirs)]
+    found = [model(tokens, classification_head_name="topic")[0] for model in models]
+    assert found[0].shape == (len(tokens), 3) and torch.equal(*found)
+
+
+def test_finetuning_takes_the_encoder_and_keeps_the_new_head(build_mlm, caplog):
+    trained, model = move(build_mlm(encoder_layers=2)), fine_tuned(build_mlm)
+    new = {name: w.clone() for name, w in model.classification_heads.state_dict().items()}
+    with caplog.at_level("INFO"):
+        model.load_state_dict(trained.state_dict(), strict=True)
+    assert all(torch.equal(w, new[n]) for n, w in model.classification_heads.state_dict().items())
+    assert torch.equal(model.encoder.layers[1].fc1.weight, trained.encoder.layers[1].fc1.weight)
+    assert "head topic is new" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("classes", "head", "kept"), [(3, "topic", True), (4, "topic", False), (3, "other", False)]
+)
+def test_a_head_of_another_task_is_left_out_with_a_warning(build_mlm, caplog, classes, head, kept):
+    state, model = fine_tuned(build_mlm).state_dict(), fine_tuned(build_mlm, classes, head)
+    model.load_state_dict(dict(state), strict=True)
+    found = model.classification_heads.state_dict()[f"{head}.dense.weight"]
+    assert torch.equal(found, state["classification_heads.topic.dense.weight"]) is kept
+    assert ("left out the checkpoint's classification head topic" in caplog.text) is not kept
+
+
+@pytest.mark.parametrize("head", ["topic", "forward"])
+def test_all_heads_can_be_loaded_but_none_whose_name_is_taken(build_mlm, head):
+    state = fine_tuned(build_mlm).state_dict()
+    state = {name.replace(".topic.", f".{head}."): weight for name, weight in state.items()}
+    model = build_mlm(encoder_layers=2, load_checkpoint_heads=True)
+    model.load_state_dict(state, strict=True)
+    assert list(model.classification_heads) == ["topic"][: head == "topic"]
+
+
+def test_folding_keeps_classification_heads(build_mlm, tokens):
+    model = fine_tuned(build_mlm, init_type="adaptive").double()
+    config = resolve(AdminMaskedLanguageModelConfig(
+        _name="admin_transformer_mlm_tiny", encoder_layers=2, init_type="adaptive"
+    ))  # fmt: skip
+    state = {"args": None, "cfg": {"model": vars(config)}, "model": model.state_dict()}
+    stock, _ = fold_checkpoint(state)
+    roberta = building.build(stock["cfg"]["model"], stock["model"])
+    ours = building.build(vars(config), state["model"])
+    found = [m(tokens, classification_head_name="topic")[0] for m in (model, ours, roberta)]
+    assert torch.equal(found[0], found[1])
+    assert torch.allclose(found[0], found[2], rtol=1e-9, atol=1e-9)
