@@ -107,13 +107,12 @@ def make_workspace(shell):
     os.rename(folder / "data" / "multi30k.new", folder / "data" / "multi30k")
     text = " ".join(f"--{split}pref data/{split}.en" for split in ("train", "valid", "test"))
     shell(f"fairseq-preprocess --only-source {text} --destdir data/lm/bin")
-    text = "--trainpref data/train.en --validpref data/valid.en"
-    shell(
-        f"fairseq-preprocess --only-source {text} --srcdict data/lm/bin/dict.txt "
-        "--destdir data/topics/input0\n"
-        "for split in train valid; do sed -E 's/(.).*/\\1/' data/$split.en >data/$split.first; done\n"
-        f"fairseq-preprocess --only-source {text.replace('.en', '.first')} --destdir data/topics/label"
-    )
+    for split in ("train", "valid"):
+        lines = (folder / "data" / f"{split}.en").read_text().splitlines()
+        (folder / "data" / f"{split}.odd").write_text("".join(f"{len(x) % 2}\n" for x in lines))
+    for kind, words in (("en", "input0 --srcdict data/lm/bin/dict.txt"), ("odd", "label")):
+        text = f"--trainpref data/train.{kind} --validpref data/valid.{kind}"
+        shell(f"fairseq-preprocess --only-source {text} --destdir data/topics/{words}")
     for scheme in ("admin", "postln", "preln"):
         run = f"admin-fairseq train multi30k --cpu --scheme {scheme} --encoder-layers 18"
         shell(f"{run} --decoder-layers 18 -- --log-dynamics 2")
