@@ -17,6 +17,7 @@ from fairseq import utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer import DEFAULT_MAX_SOURCE_POSITIONS, TransformerConfig
 from fairseq.models.transformer_lm import DEFAULT_MAX_TARGET_POSITIONS
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import II, OmegaConf, open_dict
 
 from admin_fairseq import bounds
@@ -474,6 +475,7 @@ def architecture(name: str) -> Callable[[Any], None]:
                 apply_architecture(config, name)
         else:
             _check_task(config, name)
+            _fill_positions(config)
             apply_architecture(config, name)
             _keep_bf16_off_tpu(config)
 
@@ -486,6 +488,18 @@ def _check_task(args: Namespace, name: str) -> None:
     tasks = {name for other in MODELS.values() for name in (other.task, *other.further_tasks)}
     if task in tasks - {kind.task, *kind.further_tasks}:
         raise AdminError(f"--arch {name} is a model for --task {kind.task}, not for --task {task}")
+
+
+def _fill_positions(args: Namespace) -> None:
+    """Set --max-positions to the task's default, if it has one and the option was not given.
+
+    A masked language model has this option too; its default is that of --task masked_lm, and the
+    command line has but one.
+    """
+    task = getattr(args, "task", None)
+    default = getattr(TASK_DATACLASS_REGISTRY.get(task), "max_positions", None)
+    if default is not None and not hasattr(args, "max_positions"):
+        args.max_positions = default
 
 
 def _keep_bf16_off_tpu(args: Namespace) -> None:

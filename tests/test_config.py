@@ -547,3 +547,17 @@ def test_admin_means_adaptive_auto_wherever_options_come_from():
     assert resolved("admin_transformer_lm", init_type="admin").init_type == "adaptive-auto"
     with pytest.raises(AdminError, match="--arch preln_transformer stands for Pre-LN"):
         resolved("preln_transformer", init_type="admin")
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "expected"),
+    [
+        ("sentence_prediction", {}, 512),
+        ("sentence_prediction", {"max_positions": 24}, 24),
+        ("masked_lm", {}, None),  # from --tokens-per-sample
+    ],
+)
+def test_positions_follow_the_task(task, given, expected):
+    args = Namespace(task=task, init_type="default", **given)
+    ARCH_CONFIG_REGISTRY["admin_transformer_mlm_tiny"](args)
+    assert getattr(args, "max_positions", None) == expected
