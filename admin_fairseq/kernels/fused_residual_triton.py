@@ -38,6 +38,7 @@ def forward_kernel(
     bias_of,
     seed_of,
     y_of,
+    total_of,
     mean_of,
     rstd_of,
     rows,
@@ -47,6 +48,7 @@ def forward_kernel(
     scale,
     SCALES: tl.constexpr,
     DROPS: tl.constexpr,
+    KEEPS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -70,6 +72,10 @@ def forward_kernel(
             kept = kept >> 1
         at = row * channels + columns
         _, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
+        if KEEPS:
+            rounded = total.to(total_of.dtype.element_ty)
+            tl.store(total_of + at, rounded, mask=inside)
+            total = rounded.to(tl.float32)
         mean = tl.sum(total, axis=0) / channels
         centred = tl.where(inside, total - mean, 0.0)
         rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / channels + eps)
@@ -83,6 +89,7 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     dy_of,
+    dtotal_of,
     x_of,
     f_of,
     omega_of,
@@ -102,11 +109,13 @@ def backward_kernel(
     scale,
     SCALES: tl.constexpr,
     DROPS: tl.constexpr,
+    KEEPS: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Compute the gradients of x and f, and partial sums of those of ω, weight and bias.
 
+    With ``KEEPS``, ``x_of`` holds the sum of x and f, with a gradient of its own in ``dtotal_of``.
     Each program processes every ``programs``-th of the forward kernel's groups of rows, and writes
     its partial sums as one row.
     """
@@ -132,7 +141,11 @@ def backward_kernel(
                 factor = tl.where((kept & 1) == 1, scale, 0.0)
                 kept = kept >> 1
             at = row * channels + columns
-            x, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
+            if KEEPS:
+                total = tl.load(x_of + at, mask=inside, other=0.0).to(tl.float32)
+                x = total
+            else:
+                x, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
             dy = tl.load(dy_of + at, mask=inside, other=0.0).to(tl.float32)
             rstd = tl.load(rstd_of + row)
             normed = tl.where(inside, (total - tl.load(mean_of + row)) * rstd, 0.0)
@@ -140,6 +153,8 @@ def backward_kernel(
             along = tl.sum(inner * normed, axis=0) / channels
             mean = tl.sum(inner, axis=0) / channels
             dtotal = tl.where(inside, (inner - mean - normed * along) * rstd, 0.0)
+            if KEEPS:
+                dtotal += tl.load(dtotal_of + at, mask=inside, other=0.0).to(tl.float32)
             dx = dtotal
             if SCALES:
                 dx = dtotal * omega

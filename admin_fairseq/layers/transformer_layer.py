@@ -9,7 +9,7 @@ kernels; given padding masks (B x T, True on padding), it computes as fairseq do
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Optional, Sequence, cast
+from typing import Any, Callable, Mapping, Optional, Sequence, cast
 
 from fairseq.models.transformer import TransformerConfig
 from fairseq.modules import FairseqDropout, LayerNorm
@@ -28,6 +28,9 @@ from admin_fairseq.modules.norms import layer_norm, replace_norms
 from admin_fairseq.modules.residual import Residual
 from admin_fairseq.repairs.private import LoadsAsTorchDoes
 from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
+
+Branch = Callable[[Tensor], Tensor]
+"""What a sub-layer adds to its input: a function of T x B x C to T x B x C."""
 
 
 class TransformerLayer(nn.Module):
@@ -98,40 +101,75 @@ class TransformerLayer(nn.Module):
         before = self.inner_norms[name] if norm.after and norm.before else own
         return before if norm.before else None, own if norm.after else None
 
+    def sublayers(
+        self, x: Tensor, branches: Mapping[str, Branch], stream: Optional[Tensor], fast: bool
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """Compute the sub-layers with these ``branches``, one after the other.
+
+        Returns the output, shaped like x (T x B x C), and the second residual ``stream``. With
+        ``fast``, sums and layer norms are computed together where that is possible.
+        """
+        last = x if self.norms["ffn"] is Norm.B2T else None  # the last sub-layer adds it again
+        norms = [self.norms_around(name)[0] for name in branches]
+        normed = None
+        for (name, f), following in zip(branches.items(), [*norms[1:], None]):
+            bottom = last if name == "ffn" else None
+            if fast and stream is None and bottom is None:
+                x, normed = self.fused_sublayer(name, x, f, normed, following)
+            else:
+                x, stream = self.sublayer(name, x, f, stream, bottom)
+        return x, stream
+
     def sublayer(
         self,
         name: str,
         x: Tensor,
-        f: Callable[[Tensor], Tensor],
+        f: Branch,
         stream: Optional[Tensor] = None,
         bottom: Optional[Tensor] = None,
-        fast: bool = False,
     ) -> tuple[Tensor, Optional[Tensor]]:
         """Compute one residual sub-layer: join x (T x B x C) with f(x), and apply layer norm.
 
         ``name`` is that of the sub-layer. ``stream`` is a second residual stream (T x B x C), to
         which the branch is added (ResiDual), and ``bottom`` the layer's input (T x B x C), which is
-        added to the sum (B2T); None if there is none. ``fast`` joins and normalises in one kernel,
-        if the residual has one. Returns the output and the stream.
+        added to the sum (B2T); None if there is none. Returns the output and the stream.
         """
-        before, after = self.norms_around(name)
-        residual = cast(Residual, self.residuals[name])  # torch types it as a module
-        branch = f(x if before is None else layer_norm(before, x))
-        if name in self.output_norms:
-            branch = layer_norm(self.output_norms[name], branch)
-        if fast and after is not None and stream is None and bottom is None:
-            return residual.norm(x, branch, after, self.dropout_module), None
-        branch = self.dropout_module(branch)
-        joined = residual(x, branch)
+        after = self.norms_around(name)[1]
+        branch = self.dropout_module(self.branch(name, x, f))
+        joined = self.residual(name)(x, branch)
         if stream is not None:
             stream = stream + branch
         if bottom is not None:
             joined = joined + bottom
         return joined.type_as(x) if after is None else layer_norm(after, joined), stream
 
-    def bottom(self, x: Tensor) -> Optional[Tensor]:
-        """Return the layer's input x if its last sub-layer adds it again (B2T), else None."""
-        return x if self.norms["ffn"] is Norm.B2T else None
+    def fused_sublayer(
+        self, name: str, x: Tensor, f: Branch, normed: Optional[Tensor], following: Any
+    ) -> tuple[Tensor, Optional[Tensor]]:
+        """Compute what ``sublayer`` does; sum and layer norm in one kernel, if there is one.
+
+        Where no layer norm comes after the sum, it is that of the ``following`` sub-layer (None:
+        there is none). Its output is returned too, to be given to that sub-layer as ``normed``.
+        """
+        after = self.norms_around(name)[1]
+        branch, residual = self.branch(name, x, f, normed), self.residual(name)
+        if after is not None:
+            return residual.norm(x, branch, after, self.dropout_module), None
+        if following is not None:
+            return residual.sum_and_norm(x, branch, following, self.dropout_module)
+        return residual(x, self.dropout_module(branch)).type_as(x), None
+
+    def branch(self, name: str, x: Tensor, f: Branch, normed: Optional[Tensor] = None) -> Tensor:
+        """Return f(x) with the layer norms before and after it (``normed``: x after the first)."""
+        if normed is None:
+            before = self.norms_around(name)[0]
+            normed = x if before is None else layer_norm(before, x)
+        found = f(normed)
+        return layer_norm(self.output_norms[name], found) if name in self.output_norms else found
+
+    def residual(self, name: str) -> Residual:
+        """Return the residual connection of the sub-layer ``name``."""
+        return cast(Residual, self.residuals[name])  # torch types it as a module
 
     def attention(
         self, embed_dim: int, heads: int, cfg: TransformerConfig, **kind: Any
@@ -188,9 +226,8 @@ class EncoderLayer(LoadsAsTorchDoes, TransformerLayer, TransformerEncoderLayerBa
                 need_weights=False,
             )[0]
 
-        bottom, fast = self.bottom(x), layout is not None
-        x, stream = self.sublayer("self_attn", x, self_attention, stream, fast=fast)
-        x, stream = self.sublayer("ffn", x, self.feed_forward, stream, bottom, fast)
+        branches: dict[str, Branch] = {"self_attn": self_attention, "ffn": self.feed_forward}
+        x, stream = self.sublayers(x, branches, stream, fast=layout is not None)
         return x if stream is None else (x, stream)
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
@@ -293,11 +330,11 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
             )
             return x
 
-        bottom, fast = self.bottom(x), layout is not None
-        x, stream = self.sublayer("self_attn", x, self_attention, stream, fast=fast)
+        branches: dict[str, Branch] = {"self_attn": self_attention}
         if self.encoder_attn is not None and encoder_out is not None:
-            x, stream = self.sublayer("encoder_attn", x, encoder_attention, stream, fast=fast)
-        x, stream = self.sublayer("ffn", x, self.feed_forward, stream, bottom, fast)
+            branches["encoder_attn"] = encoder_attention
+        branches["ffn"] = self.feed_forward
+        x, stream = self.sublayers(x, branches, stream, fast=layout is not None)
         return x, attention, stream
 
 

@@ -52,6 +52,13 @@ class ScaledLayerNorm(nn.LayerNorm):
         state_dict.setdefault(f"{name}.scale", torch.ones_like(self.scale))
 
 
+def scaled_weights(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Return γ and b of a layer norm, multiplied by its scale, if it has one (C elements each)."""
+    if isinstance(norm, ScaledLayerNorm):
+        return norm.weight * norm.scale, norm.bias * norm.scale
+    return norm.weight, norm.bias
+
+
 class DynamicTanh(nn.Module):
     """γ ⊙ tanh(αx) + b with one trainable number α, in place of layer norm (DyT; Zhu et al. 2025).
 

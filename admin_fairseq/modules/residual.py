@@ -11,23 +11,24 @@ import torch
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
-from admin_fairseq.kernels.fused_residual import fuses, residual_norm
-from admin_fairseq.modules.norms import at_least_float32, layer_norm
+from admin_fairseq.kernels.fused_residual import fuses, residual_norm, sum_and_norm
+from admin_fairseq.modules.norms import at_least_float32, layer_norm, scaled_weights
 from admin_fairseq.repairs.private import is_compiling
 
 
 class Residual(nn.Module):
     """Base class of residual connections, constructed as ``residual(dim)`` with C = ``dim``.
 
-    A subclass defines ``forward``, and may define ``norm`` to compute joining and layer norm
-    together. A subclass that overrides ``forward`` alone gets this class's ``norm`` back, because
-    an inherited fused ``norm`` would still compute the inherited ``forward``.
+    A subclass defines ``forward``, and may define ``norm`` and ``sum_and_norm`` to compute joining
+    and layer norm together. A subclass that overrides ``forward`` alone gets this class's back,
+    because inherited fused ones would still compute the inherited ``forward``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if _age(cls, "forward") < _age(cls, "norm"):
-            cls.norm = Residual.norm  # type: ignore[method-assign]
+        for fused in ("norm", "sum_and_norm"):
+            if _age(cls, "forward") < _age(cls, fused):
+                setattr(cls, fused, getattr(Residual, fused))
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Join input ``x`` and ``branch`` (both T x B x C), in float32 if the sum needs it."""
@@ -39,10 +40,22 @@ class Residual(nn.Module):
         """Join x with the branch after dropout and apply the layer norm: T x B x C."""
         return layer_norm(norm, self(x, dropout(branch)))
 
+    def sum_and_norm(
+        self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
+    ) -> tuple[Tensor, Tensor]:
+        """Join x with the branch after dropout; return that, like x, and its layer norm."""
+        joined = self(x, dropout(branch)).type_as(x)
+        return joined, layer_norm(norm, joined)
+
 
 def _age(cls: type, method: str) -> int:
     """Return the position, in the ``__mro__`` of ``cls``, of the class that defines ``method``."""
     return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
+
+
+def _fuses(x: Tensor, branch: Tensor, norm: nn.Module) -> bool:
+    """Return whether a kernel computes sum and norm: not where torch.compile fuses them itself."""
+    return not is_compiling() and isinstance(norm, nn.LayerNorm) and fuses(x, branch)
 
 
 def _fused_norm(
@@ -54,11 +67,14 @@ def _fused_norm(
     dropout: FairseqDropout,
 ) -> Tensor:
     """Compute ``Residual.norm`` for ω ⊙ x + f (None: ω = 1), in one kernel where possible."""
-    if is_compiling() or not fuses(x, branch):  # torch.compile fuses the steps itself
+    if not _fuses(x, branch, norm):
         return Residual.norm(residual, x, branch, norm, dropout)
-    drops = dropout.training or dropout.apply_during_inference
-    p = dropout.p if drops else 0.0
-    return residual_norm(x, branch, omega, norm.weight, norm.bias, norm.eps, p)
+    return residual_norm(x, branch, omega, *scaled_weights(norm), norm.eps, _probability(dropout))
+
+
+def _probability(dropout: FairseqDropout) -> float:
+    """Return the probability with which ``dropout`` drops now."""
+    return dropout.p if dropout.training or dropout.apply_during_inference else 0.0
 
 
 class PlainResidual(Residual):
@@ -75,6 +91,13 @@ class PlainResidual(Residual):
         self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
     ) -> Tensor:
         return _fused_norm(self, None, x, branch, norm, dropout)
+
+    def sum_and_norm(
+        self, x: Tensor, branch: Tensor, norm: nn.LayerNorm, dropout: FairseqDropout
+    ) -> tuple[Tensor, Tensor]:
+        if not _fuses(x, branch, norm):
+            return super().sum_and_norm(x, branch, norm, dropout)
+        return sum_and_norm(x, branch, *scaled_weights(norm), norm.eps, _probability(dropout))
 
 
 class ScaledResidual(Residual):

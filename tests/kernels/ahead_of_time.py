@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from admin_fairseq.kernels import fused_residual_triton, fused_softmax_triton
-from admin_fairseq.kernels.fused_residual import residual_norm
+from admin_fairseq.kernels.fused_residual import residual_norm, sum_and_norm
 from admin_fairseq.kernels.fused_softmax import softmax_losses
 
 FULL, HALF, BRAIN = torch.float32, torch.float16, torch.bfloat16
@@ -89,9 +89,11 @@ def is_aligned(value):
 def residual(of_x, of_branch, channels, scaled, dropout):
     x, branch = (torch.zeros(3, channels, dtype=d, requires_grad=True) for d in (of_x, of_branch))
     omega, weight, bias = torch.zeros(3, channels, dtype=of_x)
-    omega = omega if scaled else None
-    out = residual_norm(x, branch, omega, weight, bias, 1e-5, dropout)
+    out = residual_norm(x, branch, omega if scaled else None, weight, bias, 1e-5, dropout)
     out.backward(torch.zeros_like(out))
+    if not scaled:
+        outputs = sum_and_norm(x, branch, weight, bias, 1e-5, dropout)
+        torch.autograd.backward(outputs, [torch.zeros_like(out) for out in outputs])
 
 
 def loss(dtype, types, gradient):

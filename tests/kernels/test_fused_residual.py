@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from admin_fairseq.kernels import fused_residual
-from admin_fairseq.kernels.fused_residual import fuses, residual_norm
+from admin_fairseq.kernels.fused_residual import fuses, residual_norm, sum_and_norm
 from admin_fairseq.modules.residual import PlainResidual, ScaledResidual, layer_norm
 
 from ..conftest import wants_more_than_torch_2_1
@@ -217,3 +217,57 @@ def test_gradients_of_transposed_inputs_and_outputs():
     found = with_gradients(fused(turned).transpose(0, 1).contiguous(), tensors)
     for name, value in found.items():
         assert torch.allclose(value, expected[name], rtol=1e-5, atol=4e-6), name
+
+
+def summed(tensors, eps=1e-5, dropout=0.0):
+    given = {name: tensor for name, tensor in tensors.items() if name != "omega"}
+    return torch.stack([part.float() for part in sum_and_norm(*given.values(), eps, dropout)])
+
+
+def plainly_summed(tensors, eps=1e-5, mask=1.0, dtype=None):
+    channels = tensors["x"].shape[-1:]
+    total = tensors["x"] + tensors["branch"] * mask
+    if dtype is not None:
+        total = total + (total.to(dtype) - total).detach()
+    parameters = [tensors[name].type_as(total) for name in ("weight", "bias")]
+    normed = torch.nn.functional.layer_norm(total, channels, *parameters, eps)
+    return torch.stack([total.float(), normed.float()])
+
+
+@pytest.mark.parametrize("rows", [(5,), (11, 3), (0, 2)])
+@pytest.mark.parametrize(("channels", "p"), [(48, 0.0), (100, 0.3), (16, 1.0)])
+def test_the_sum_and_its_norm_with_their_gradients(rows, channels, p, monkeypatch):
+    monkeypatch.setattr(fused_residual, "PROGRAMS", 3)
+    tensors = inputs(rows, channels, scaled=False)
+    torch.manual_seed(6)
+    found = with_gradients(summed(tensors, dropout=p), tensors)
+    mask = found["branch"].ne(0) / (1 - p) if p < 1 else 0.0
+    for name, expected in with_gradients(plainly_summed(tensors, mask=mask), tensors).items():
+        scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+        assert torch.allclose(found[name], expected, rtol=0, atol=4e-6 * scale), name
+
+
+@pytest.mark.parametrize("dtypes", HALVES, ids=str)
+def test_the_sum_is_rounded_as_without_the_kernel(dtypes):
+    tensors = inputs((5, 3), 48, scaled=False, dtypes=dtypes)
+    total, normed = sum_and_norm(*[t for t in tensors.values() if t is not None], 1e-5, 0.0)
+    assert total.dtype == dtypes[0] and normed.dtype == dtypes[2]
+    expected = tensors["x"] + tensors["branch"]
+    unit = torch.finfo(total.dtype).eps  # Triton's interpreter cuts bfloat16 off
+    assert torch.allclose(total, expected, rtol=unit, atol=0)
+    found = with_gradients(summed(tensors), tensors)
+    exact = {n: t.detach().double().requires_grad_() for n, t in tensors.items() if t is not None}
+    expected = with_gradients(plainly_summed(exact, dtype=dtypes[0]), exact)
+    for name, value in found.items():
+        bound = 3 * torch.finfo(dtypes[1]).eps * float(expected[name].abs().max())
+        assert (value - expected[name]).abs().max() <= bound, name
+        assert name == "out" or value.dtype == tensors[name].dtype
+
+
+def test_either_output_alone_has_gradients():
+    tensors = inputs((4,), 16, scaled=False)
+    wanted = [tensors["x"], tensors["branch"]]
+    for part in (0, 1):
+        out, expected = (f(tensors)[part].square().sum() for f in (summed, plainly_summed))
+        for a, b in zip(*(torch.autograd.grad(o, wanted) for o in (out, expected))):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)

@@ -12,6 +12,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.modules import residual as residuals
+from admin_fairseq.modules.connections import DualStream
 from admin_fairseq.modules.residual import Residual, ScaledResidual
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme
 
@@ -129,9 +130,17 @@ FUSED = ("default", "adaptive", "admin-torch", "deepnet", "looklinear", "dsinit"
 
 def has_kernel(model):
     layer = model.encoder.layers[0]
-    own = any(type(residual).norm is not Residual.norm for residual in layer.residuals.values())
-    streams = hasattr(model.encoder, "connections")
-    return own and not streams and any(norm.after for norm in layer.norms.values())
+    if isinstance(getattr(model.encoder, "connections", None), DualStream):
+        return False
+    norms = [layer.norms_around(name) for name in layer.norms]
+    following = [before for before, _ in norms[1:]] + [None]
+    for residual, (_, after), then in zip(layer.residuals.values(), norms, following):
+        name = "norm" if after is not None else "sum_and_norm"
+        norm = then if after is None else after
+        own = getattr(type(residual), name) is not getattr(Residual, name)
+        if own and isinstance(norm, torch.nn.LayerNorm):
+            return True
+    return False
 
 
 @wants_more_than_torch_2_1("today's Triton finds no interpreter beside it")
