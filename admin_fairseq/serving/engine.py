@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, TypeVar
 
-from admin_fairseq.bounds import SEED, Bounds, counting
+from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.errors import AdminError
 from admin_fairseq.pieces import PIECES, Pieces, Subwords, load
 from admin_fairseq.serving.description import (
@@ -32,7 +32,7 @@ BOUNDS = {
     "sampling_topk": counting(1, 1 << 24),
     "sampling_topp": Bounds(1e-6, 1),
     "temperature": Bounds(1e-3, 1e3),
-    "seed": SEED,
+    "seed": counting(0, 2**32 - 2),  # CTranslate2 takes 2**32 - 1 for none
     "inter_threads": THREADS,
     "intra_threads": THREADS,
 }

@@ -26,6 +26,7 @@ NEVER_GENERATED = "<blank>"
 """The converter's name of fairseq's padding symbol, which fairseq's search never selects either."""
 NOT_SHOWN = {"<s>", "</s>"}
 """Symbols that fairseq leaves out of its output."""
+ANY_SEED = 2**32 - 1  # has CTranslate2 choose one for every worker
 AHEAD = 16  # batches read at a time, so that prompts of similar length share a batch
 
 
@@ -97,9 +98,10 @@ def _load(options: GenerationOptions) -> _Model:
     """Check the options, set the seed and load the model."""
     longest = min(options.max_len_b, checked_positions(options.model).target - 1)
     _check(options, longest)
+    # before the workers start, which read it
+    ctranslate2().set_random_seed(ANY_SEED if options.seed is None else options.seed)
     if options.seed is not None:
-        ctranslate2().set_random_seed(options.seed)  # before the workers start, which read it
-        options = replace(options, inter_threads=1)
+        options = replace(options, inter_threads=1)  # several would draw the same numbers
     generator = load_engine(GENERATOR, options)
     path = os.path.join(options.model, "config.json")
     symbols = read_json(path, Symbols, "the configuration of a language model")
