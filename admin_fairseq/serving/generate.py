@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Optional
 
 from admin_fairseq.bounds import spelled
 from admin_fairseq.errors import AdminError
@@ -27,6 +27,7 @@ NEVER_GENERATED = "<blank>"
 NOT_SHOWN = {"<s>", "</s>"}
 """Symbols that fairseq leaves out of its output."""
 ANY_SEED = 2**32 - 1  # has CTranslate2 choose one for every worker
+TINY = 1e-9  # stands for a length penalty of 0, for which CTranslate2 searches longer
 AHEAD = 16  # batches read at a time, so that prompts of similar length share a batch
 
 
@@ -145,37 +146,53 @@ def _continue_all(
             max_batch_size=options.batch_size,
             beam_size=1 if options.sampling else options.beam,
             num_hypotheses=options.beam,
-            length_penalty=options.lenpen,
+            length_penalty=options.lenpen or TINY,
+            return_scores=options.beam > 1,
+            return_end_token=True,
             max_length=model.longest,
             min_length=options.min_len,
             **_search(options),
         )
-        likeliest = _likeliest([result.sequences for result in results], model, options)
-        for prompt, pieces in zip(chunk, likeliest):
+        for prompt, pieces in zip(chunk, _likeliest(chunk, results, model, options)):
             yield prompt + _shown(pieces[len(prompt) :])
 
 
 def _likeliest(
-    candidates: Sequence[Sequence[Pieces]], model: _Model, options: GenerationOptions
+    prompts: list[Pieces], results: list[Any], model: _Model, options: GenerationOptions
 ) -> list[Pieces]:
-    """Return the best candidate for each prompt by fairseq's score, (Σ log p) / length^lenpen.
+    """Return the best line for each prompt by fairseq's score, (Σ log p) / length^lenpen.
 
-    Both the sum and the length include the prompt and the end symbol. CTranslate2's own score
-    leaves out the log-probabilities of the prompt, and of the end symbol where a line is cut.
+    Both the sum and the length include the prompt and the end symbol. The sum in CTranslate2's own
+    score leaves out the prompt, and the end symbol of a line that is cut.
     """
     if options.beam == 1:
-        return [pieces for (pieces,) in candidates]
-    start, end = model.symbols.bos_token, model.symbols.eos_token
+        return [result.sequences[0] for result in results]
+    end = model.symbols.eos_token
+    cut = [[*p, end] for result in results for p in result.sequences if p[-1] != end]
+    of_cut = iter(_log_probabilities(cut, model, options))
+
+    def score(before: float, pieces: Pieces, after: float) -> float:
+        if pieces[-1] != end:
+            return next(of_cut) / (len(pieces) + 1) ** options.lenpen
+        return before / len(pieces) ** options.lenpen + after
+
+    likeliest = []
+    for before, result in zip(_log_probabilities(prompts, model, options), results):
+        scores = [score(before, *found) for found in zip(result.sequences, result.scores)]
+        likeliest.append(result.sequences[scores.index(max(scores))])
+    return likeliest
+
+
+def _log_probabilities(
+    lines: Iterable[Pieces], model: _Model, options: GenerationOptions
+) -> list[float]:
+    """Return the sum of the log-probabilities of each line's pieces."""
     scored = model.generator.score_batch(
-        [[start, *pieces, end] for several in candidates for pieces in several],
-        max_batch_size=options.batch_size * options.beam,
+        [[model.symbols.bos_token, *pieces] for pieces in lines],
+        max_batch_size=options.batch_size,
         max_input_length=0,
     )
-    scores = (sum(s.log_probs) / len(s.log_probs) ** options.lenpen for s in scored)
-    return [
-        max(zip(islice(scores, len(several)), several), key=lambda pair: pair[0])[1]
-        for several in candidates
-    ]
+    return [sum(result.log_probs) for result in scored]
 
 
 def _parts(prompt: Pieces, model: _Model, options: GenerationOptions) -> Iterator[str]:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
 
-from admin_fairseq import cli
+from admin_fairseq import cli, serving
 from admin_fairseq.checkpoints import building
 from admin_fairseq.errors import AdminError
+from admin_fairseq.pieces import Subwords
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.generate import GenerationOptions, generate, stream
 
@@ -24,14 +25,17 @@ LINES = ["word1 word2 word3", "", "word4", "word5 word5", "word7 word8 word9 wor
 
 @pytest.fixture
 def state(language_model):
-    """A checkpoint that never likes padding: our search excludes it, fairseq's renormalises."""
+    """A checkpoint that often ends a line, and never likes padding, which fairseq's search leaves
+    out only after the softmax."""
     state = language_model(max_target_positions=12)
     weights = state["model"]
     norm = "decoder.layers.1.final_layer_norm"
     weight, bias = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
-    # normalised channels sum to 0, so that only the bias contributes to this logit
-    row = -1 / weight
-    weights["decoder.output_projection.weight"][1] = -30 * row / row.dot(bias)
+    # normalised channels sum to 0, so that this row adds 1 to a logit, through the bias
+    row = 1 / weight / (1 / weight).dot(bias)
+    projection = weights["decoder.output_projection.weight"]
+    projection[1] = -30 * row
+    projection[2] += 1.5 * row
     return state
 
 
@@ -64,12 +68,32 @@ def fairseqs(state, task, line, beam, **search):
         (1, {}, {}),
         (1, {"max_len_b": 8, "min_len": 8}, {"max_len_b": 8, "min_len": 8}),
         (4, {"max_len_b": 7}, {"max_len_b": 7}),
-        (4, {"max_len_b": 7, "lenpen": 0.3}, {"max_len_b": 7, "len_penalty": 0.3}),
+        (2, {"lenpen": 0.0}, {"len_penalty": 0.0}),
+        (2, {"lenpen": 2.0}, {"len_penalty": 2.0}),
     ],
 )
 def test_lines_go_on_as_in_fairseq(model, state, task, beam, ours, theirs):
     expected = [fairseqs(state, task, line, beam, **theirs) for line in LINES]
     assert list(generate(LINES, options(model, beam=beam, **ours))) == expected
+
+
+def test_padding_is_never_generated(state, text, tmp_path):
+    projection = state["model"]["decoder.output_projection.weight"]
+    projection[1] *= -1  # now it is the likeliest
+    export_ctranslate2(state, "x.pt", text, str(tmp_path / "model"))
+    for more in ({}, {"beam": 2}, {"sampling": True}):
+        assert "blank" not in "".join(generate(LINES, options(str(tmp_path / "model"), **more)))
+
+
+def test_a_character_of_two_pieces_is_shown_when_it_is_complete(model, monkeypatch):
+    def decode(pieces):
+        return "é" * (len(pieces) // 2) + "\ufffd" * (len(pieces) % 2)
+
+    monkeypatch.setattr(serving.generate, "subwords_of", lambda _: Subwords(str.split, decode))
+    for longest in (6, 7):
+        parts = list(stream([""], options(model, max_len_b=longest, min_len=longest)))
+        assert "".join(parts) == decode(range(longest)) + "\n"
+        assert "\ufffd" not in "".join(parts[:-1])
 
 
 def test_a_line_for_every_line_in_order_as_they_are_read(model):
@@ -123,6 +147,7 @@ def drawn(model, **more):
         ({"temperature": 2.0}, 24),
         ({"sampling_topk": 3}, 3),
         ({"sampling_topp": 0.5}, None),
+        ({"sampling_topp": 0.5, "temperature": 2.0}, None),
     ],
 )
 def test_samples_have_the_models_probabilities(model, state, task, more, among):
