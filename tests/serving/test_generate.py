@@ -35,7 +35,7 @@ def state(language_model):
     row = 1 / weight / (1 / weight).dot(bias)
     projection = weights["decoder.output_projection.weight"]
     projection[1] = -30 * row
-    projection[2] += 1.5 * row
+    projection[2] += 2.5 * row
     return state
 
 
@@ -67,8 +67,8 @@ def fairseqs(state, task, line, beam, **search):
     [
         (1, {}, {}),
         (1, {"max_len_b": 8, "min_len": 8}, {"max_len_b": 8, "min_len": 8}),
-        (4, {"max_len_b": 7}, {"max_len_b": 7}),
-        (2, {"lenpen": 0.0}, {"len_penalty": 0.0}),
+        (2, {}, {}),
+        (2, {"max_len_b": 7}, {"max_len_b": 7}),
         (2, {"lenpen": 2.0}, {"len_penalty": 2.0}),
     ],
 )
