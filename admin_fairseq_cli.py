@@ -35,6 +35,7 @@ GROUPS = {
         "import-release": "convert a checkpoint of the original Admin release",
         "export": "fold a checkpoint and convert it for another engine",
         "translate": "translate standard input with an exported model",
+        "generate": "continue standard input with an exported language model",
     },
     "measurements": {
         "analyze": "see why a model trains or fails: measurements and pictures",

@@ -143,20 +143,25 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         args = _parsed(sys.argv[1:] if argv is None else list(argv))
         command, debug = COMMANDS[args.command], args.debug
         del args.command, args.debug
-        perform(partial(command.run, args), command.verbatim, debug)
+        perform(partial(command.run, args), command.verbatim, debug, command.end)
 
 
-def perform(work: Callable[[], Iterable[str]], verbatim: bool = False, debug: bool = False) -> None:
+def perform(
+    work: Callable[[], Iterable[str]],
+    verbatim: bool = False,
+    debug: bool = False,
+    end: str = "\n",
+) -> None:
     """Call ``work`` and print the lines that it yields, with a command's handling of errors.
 
     An error ends the process with one line on standard error. ``verbatim`` prints lines without
     escaping characters that are unsafe in a terminal; ``debug`` shows tracebacks of unexpected
-    errors.
+    errors. ``end`` follows each line; parts of lines ("") are shown at once.
     """
     with exit_in_one_line(), _quiet_when_interrupted(), _reporting_unexpected_errors(debug):
         with _messages_on_stderr(), _cleaning_up_when_told_to_end():
             for text in work():
-                _show(text if verbatim else _readable(text))
+                _show(text if verbatim else _readable(text), end=end, flush=not end)
         _show("", end="", flush=True)
 
 

@@ -14,22 +14,32 @@ from admin_fairseq.errors import AdminError
 
 @dataclass(frozen=True)
 class DataBin:
-    """A data folder that ``fairseq-preprocess`` wrote, and the languages to translate between."""
+    """A data folder that ``fairseq-preprocess`` wrote, and the languages to translate between.
+
+    The data of a language model have one dictionary, and no languages (None).
+    """
 
     folder: str
-    source_lang: str
-    target_lang: str
+    source_lang: Optional[str] = None
+    target_lang: Optional[str] = None
+
+    @property
+    def dictionaries(self) -> dict[str, str]:
+        """Stack of the model → path of its dictionary."""
+        if self.target_lang is None:
+            return {"decoder": os.path.join(self.folder, "dict.txt")}
+        languages = {"encoder": self.source_lang, "decoder": self.target_lang}
+        return {s: os.path.join(self.folder, f"dict.{lang}.txt") for s, lang in languages.items()}
 
     def check(self, weights: Weights) -> None:
-        """Raise AdminError unless both dictionaries are as large as the embedding tables.
+        """Raise AdminError unless the dictionaries are as large as the embedding tables.
 
         ``weights`` is the state dict of a checkpoint's model.
         """
-        for stack, language in (("encoder", self.source_lang), ("decoder", self.target_lang)):
+        for stack, file in self.dictionaries.items():
             name = f"{stack}.embed_tokens.weight"
             if name not in weights:
                 raise AdminError(f"damaged checkpoint: {name} is missing")
-            file = os.path.join(self.folder, f"dict.{language}.txt")
             types, rows = len(Dictionary.load(file)), len(weights[name])
             if types != rows:
                 raise AdminError(
@@ -46,11 +56,14 @@ def data_bin(
 ) -> DataBin:
     """Return ``folder`` with the languages given, or else the languages of a checkpoint's ``task``.
 
-    If neither names them, they are inferred from the names of the files. Raises AdminError if the
-    folder does not exist, or its languages cannot be determined.
+    If neither names them, they are inferred from the names of the files. The data of a language
+    model (fairseq's task ``language_modeling``) have none. Raises AdminError if the folder does not
+    exist, or its languages cannot be determined.
     """
     if not os.path.isdir(folder):
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
+    if task.get("_name") == "language_modeling":
+        return DataBin(os.path.abspath(folder))
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):
         try:

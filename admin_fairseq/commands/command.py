@@ -24,6 +24,7 @@ class Command(NamedTuple):
     run: Callable[[Namespace], Iterable[str]]
     verbatim: bool = False  # print lines without escaping control characters: data for a program
     passes_words_on: bool = False  # accept arguments after --, for fairseq, as args.words
+    end: str = "\n"  # print this after each line; "" if run yields lines in parts
 
 
 positive = counting(1)

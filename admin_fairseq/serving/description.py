@@ -19,7 +19,9 @@ from admin_fairseq.files import open_regular, read_json, write_json
 SENTENCEPIECE_MODEL = "sentencepiece.model"
 DESCRIPTION = "admin_fairseq.json"
 """Names of the files that the plugin adds to the folder of an exported model."""
-VOCABULARIES = tuple(f"{kind}_vocabulary" for kind in ("shared", "source", "target"))
+TRANSLATION_VOCABULARIES = tuple(f"{kind}_vocabulary" for kind in ("shared", "source", "target"))
+LANGUAGE_MODEL_VOCABULARIES = ("vocabulary",)
+VOCABULARIES = TRANSLATION_VOCABULARIES + LANGUAGE_MODEL_VOCABULARIES
 PARTS = {
     *("model.bin", "config.json", SENTENCEPIECE_MODEL),
     *(f"{name}.json" for name in VOCABULARIES),
@@ -36,7 +38,7 @@ Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 class Positions:
     """The longest source and target sentence of a model, in pieces and including the end symbol.
 
-    fairseq's defaults are used if the model's are unknown.
+    Those of a language model are equal. fairseq's defaults are used if the model's are unknown.
     """
 
     source: Count = DEFAULT_MAX_SOURCE_POSITIONS

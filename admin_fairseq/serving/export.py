@@ -34,13 +34,21 @@ QUANTIZATIONS = (
     *("float16", "bfloat16", "float32"),
 )
 
+TASKS = ("translation", "language_modeling")
+"""fairseq's names of the tasks whose models can be exported."""
+
 IGNORED_BY_CTRANSLATE2 = (
     "adaptive_softmax_cutoff",
+    "base_layers",
     "merge_src_tgt_embed",
     "no_cross_attention",
     "quant_noise_pq",
+    *("scale_attn", "scale_fc", "scale_heads", "scale_resids"),
 )
 """Options of a model that CTranslate2's converter ignores, so that its result would be wrong."""
+
+READ_BY_CTRANSLATE2 = ("adaptive_input", "character_embeddings")
+"""Options that the converter expects of every language model; this plugin's do not have them."""
 
 
 def ctranslate2() -> ModuleType:
@@ -99,12 +107,13 @@ def export_ctranslate2(
 
 
 def refuse_other_tasks(state: Mapping[str, Any]) -> None:
-    """Raise AdminError for a checkpoint of a language model, which cannot translate."""
+    """Raise AdminError for a checkpoint of a model that neither translates nor continues text."""
     name = model_options(state)["_name"]
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
-    if kind is not None and kind.task != "translation":
+    if kind is not None and kind.task not in TASKS:
         raise AdminError(
-            f"a model for {kind.task} (--arch {name}); only translation models can be exported"
+            f"a model for {kind.task} (--arch {name}); only models for {' and '.join(TASKS)} can "
+            "be exported"
         )
 
 
@@ -128,9 +137,11 @@ def _description(
 ) -> Description:
     """Return the description (admin_fairseq.json) of the model that was exported to ``folder``."""
     options = model_options(stock)
+    longest = options["max_target_positions"] or options["tokens_per_sample"]
+    languages = {"source": data.source_lang, "target": data.target_lang}
     return Description(
-        Positions(options["max_source_positions"], options["max_target_positions"]),
-        {"source": data.source_lang, "target": data.target_lang},
+        Positions(options.get("max_source_positions", longest), longest),
+        {side: language for side, language in languages.items() if language is not None},
         quantization,
         installed_versions("admin-fairseq", "ctranslate2", "torch"),
         checksums(folder),
@@ -156,5 +167,6 @@ def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str,
     options = model_options(stock)
     task = {**(run_options(stock).get("task") or {}), "data": data.folder}
     task_name = task.pop("_name", "translation")
-    args = Namespace(**{**task, **options, "task": task_name, "arch": options["_name"]})
+    options = {**dict.fromkeys(READ_BY_CTRANSLATE2, False), **task, **options}
+    args = Namespace(**{**options, "task": task_name, "arch": options["_name"]})
     return {"args": args, "model": stock["model"]}

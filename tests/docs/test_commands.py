@@ -55,7 +55,7 @@ def shortened(name, words):
         given, rest = words[:end], words[end:]
         if given[0] == "prepare":
             given += ["--bpe-size", "48"]
-        if given[0] == "translate":
+        if given[0] in ("translate", "generate"):
             given += ["--max-len-b", "9"]
         if given[0] == "analyze":
             given += STUDIES.get(given[1], [])
@@ -113,6 +113,8 @@ def make_workspace(shell):
     for kind, words in (("en", "input0 --srcdict data/lm/bin/dict.txt"), ("odd", "label")):
         text = f"--trainpref data/train.{kind} --validpref data/valid.{kind}"
         shell(f"fairseq-preprocess --only-source {text} --destdir data/topics/{words}")
+    training = of_language(ROOT / "docs" / "training.md", "bash")
+    shell(next(block.code for block in training if "--task language_modeling" in block.code))
     for scheme in ("admin", "postln", "preln"):
         run = f"admin-fairseq train multi30k --cpu --scheme {scheme} --encoder-layers 18"
         shell(f"{run} --decoder-layers 18 -- --log-dynamics 2")
@@ -123,7 +125,7 @@ NEEDED = ("admin-fairseq prepare --text", "fairseq-train data/bin")
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_runs(page, shell):
-    for name in ("folded.pt", "average.pt", "served"):  # of other pages
+    for name in ("folded.pt", "average.pt", "served", "served-lm"):  # of other pages
         path = Path(shell.folder, name)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for block in of_language(page, "bash"):

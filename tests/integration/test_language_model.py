@@ -51,8 +51,6 @@ def test_profile_train_resume_measure_and_fold(run, text, tmp_path):
     assert 1 < measured < 2 ** losses[0]
     cli.main(["fold", str(checkpoint), str(tmp_path / "folded.pt"), "--check"])
     assert perplexity(run, text, tmp_path / "folded.pt") == pytest.approx(measured, abs=0.011)
-    with pytest.raises(SystemExit, match="a model for language_modeling"):
-        cli.main(["export", "--to", "ctranslate2", str(checkpoint), "out", "--data", str(text)])
 
 
 def test_samples_of_one_sentence_and_what_the_model_goes_on_with(run, text, tmp_path):
@@ -70,3 +68,15 @@ def test_samples_of_one_sentence_and_what_the_model_goes_on_with(run, text, tmp_
         str(folder), "checkpoint_last.pt", str(text), max_len_b=6
     )
     assert hub.sample("z1 z2", beam=2).startswith("z1 z2")
+
+    pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
+    checkpoint, served = folder / "checkpoint_last.pt", tmp_path / "served"
+    run("admin-fairseq", "export", "--to", "ctranslate2", checkpoint, served, "--data", text)
+    prompts = [" ".join(f"z{n + i}" for i in range(1 + n % 5)) for n in range(20)]
+    (tmp_path / "prompts").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    for beam in (1, 4):
+        search = ["--beam", beam, "--max-len-b", "8", "--device", "cpu"]
+        found = run("admin-fairseq", "generate", served, *search, stdin=tmp_path / "prompts")
+        assert found.splitlines() == hub.sample(prompts, beam=beam, max_len_b=8)
+    wrong = run("admin-fairseq", "translate", served, status=1)
+    assert "a language model; use admin-fairseq generate" in wrong.errors

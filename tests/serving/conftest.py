@@ -3,9 +3,10 @@
 import pytest
 import sentencepiece
 import torch
+from fairseq.models import build_model
 
 from admin_fairseq.checkpoints.dictionaries import data_bin
-from admin_fairseq.config import AdminTransformerConfig, resolve
+from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from tests.checkpoints.conftest import move
 
 
@@ -32,6 +33,32 @@ def checkpoint(build):
         }
 
     return checkpoint
+
+
+@pytest.fixture
+def text(tmp_path, task):
+    """The data folder of a language model."""
+    (tmp_path / "lm").mkdir()
+    task.target_dictionary.save(str(tmp_path / "lm" / "dict.txt"))
+    return data_bin(str(tmp_path / "lm"), {"_name": "language_modeling"})
+
+
+@pytest.fixture
+def language_model(task):
+    """language_model("admin_transformer_lm_tiny", **options) → a checkpoint."""
+
+    def language_model(arch="admin_transformer_lm_tiny", **options):
+        torch.manual_seed(2)
+        options = {"decoder_layers": 2, "tokens_per_sample": 30, "add_bos_token": False, **options}
+        model = move(build_model(AdminLanguageModelConfig(_name=arch, **options), task))
+        config = resolve(AdminLanguageModelConfig(_name=arch, **options))
+        return {
+            "args": None,
+            "cfg": {"model": vars(config), "task": {"_name": "language_modeling"}},
+            "model": model.state_dict(),
+        }
+
+    return language_model
 
 
 @pytest.fixture

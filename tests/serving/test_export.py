@@ -2,12 +2,26 @@ import json
 import math
 import os
 import sys
+from argparse import Namespace
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from fairseq.models import build_model
 
+from admin_fairseq.architectures import KINDS
+from admin_fairseq.checkpoints import building
+from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.errors import AdminError
+from admin_fairseq.serving import export
 from admin_fairseq.serving.description import Positions, read_description
-from admin_fairseq.serving.export import QUANTIZATIONS, export_ctranslate2, refuse_to_replace
+from admin_fairseq.serving.export import (
+    QUANTIZATIONS,
+    export_ctranslate2,
+    refuse_other_tasks,
+    refuse_to_replace,
+)
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
@@ -20,6 +34,81 @@ def test_a_folder_that_ctranslate2_loads(checkpoint, data, tmp_path):
     translator = ctranslate2.Translator(str(folder), device="cpu")
     assert translator.translate_batch([["word1", "word2"]], max_decoding_length=5)[0].hypotheses
     assert sorted(os.listdir(tmp_path)) == ["bin", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [
+        ("admin_transformer_lm_tiny", {}),
+        ("admin_transformer_lm_tiny", {"share_decoder_input_output_embed": True}),
+        ("admin_transformer_lm_tiny", {"layernorm_embedding": True, "activation_fn": "gelu"}),
+        ("preln_transformer_lm_tiny", {"no_scale_embedding": True}),
+        ("preln_transformer_lm_tiny", {"no_decoder_final_norm": True, "decoder_learned_pos": True}),
+    ],
+)
+def test_a_language_model_computes_the_same(language_model, text, task, tmp_path, arch, options):
+    state = language_model(arch, **options)
+    export_ctranslate2(state, "x.pt", text, str(tmp_path / "out"))
+    original = building.build(state["cfg"]["model"], state["model"])
+    generator = ctranslate2.Generator(str(tmp_path / "out"), device="cpu", intra_threads=1)
+    dictionary = task.target_dictionary
+    for length in (1, 2, 9, 30):
+        tokens = torch.randint(4, len(dictionary), (2, length))
+        tokens[:, 0] = dictionary.eos()
+        with torch.no_grad():
+            expected = original.get_normalized_probs(original(tokens), log_probs=True)
+        pieces = [[dictionary[token] for token in row] for row in tokens.tolist()]
+        found = generator.forward_batch(pieces, return_log_probs=True)
+        np.testing.assert_allclose(np.array(found), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bos", "start"), [(False, "</s>"), (True, "<s>")])
+def test_the_folder_of_a_language_model(language_model, text, tmp_path, bos, start):
+    state = language_model(add_bos_token=bos, max_target_positions=20)
+    export_ctranslate2(state, "x.pt", text, str(tmp_path / "out"))
+    description = read_description(str(tmp_path / "out"))
+    assert description.positions == Positions(20, 20) and description.languages == {}
+    assert set(description.checksums) == {"model.bin", "config.json", "vocabulary.json"}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["bos_token"] == start
+    export_ctranslate2(state, "x.pt", text, str(tmp_path / "out"), "int8", force=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adaptive_softmax_cutoff": "8"}, "no equivalent of --adaptive-softmax-cutoff"),
+        ({"no_token_positional_embeddings": True}, "--no-token-positional-embeddings is not supp"),
+        ({"decoder_output_dim": 32}, "no equivalent of --decoder-output-dim"),
+        ({"init_type": "tfixup"}, "has no stock form"),
+    ],
+)
+def test_language_models_that_ctranslate2_cannot_take(
+    language_model, text, tmp_path, options, message
+):
+    with pytest.raises(AdminError, match=f"x.pt: .*{message}"):
+        export_ctranslate2(language_model(**options), "x.pt", text, str(tmp_path / "out"))
+    assert os.listdir(tmp_path) == ["lm"]
+
+
+@pytest.mark.parametrize("option", ["scale_attn", "scale_fc", "scale_heads", "scale_resids"])
+def test_stock_language_models_with_parts_that_ctranslate2_lacks(
+    language_model, text, task, tmp_path, option
+):
+    stock, _ = fold_checkpoint(language_model())
+    options = {**stock["cfg"]["model"], option: True}
+    stock["cfg"]["model"] = options
+    stock["model"] = build_model(Namespace(**options), task).state_dict()
+    with pytest.raises(AdminError, match=f"no equivalent of --{option.replace('_', '-')}"):
+        export_ctranslate2(stock, "x.pt", text, str(tmp_path / "out"))
+
+
+def test_models_of_other_tasks_are_refused(language_model, checkpoint, monkeypatch):
+    refuse_other_tasks(language_model())
+    refuse_other_tasks(checkpoint())
+    kinds = {"admin_transformer_lm": replace(KINDS["admin_transformer_lm"], task="masked_lm")}
+    monkeypatch.setattr(export, "KINDS", kinds)
+    with pytest.raises(AdminError, match=r"a model for masked_lm .*; only models for translation"):
+        refuse_other_tasks(language_model())
 
 
 def test_the_description_says_what_ctranslate2_does_not(checkpoint, data, tmp_path):

@@ -67,7 +67,7 @@ def test_too_long_a_line_is_cut_with_a_warning(model, caplog):
     long = " ".join(["word3"] * 40)
     with caplog.at_level(logging.WARNING, "admin_fairseq"):
         found = list(translate(["word1", long], options(model)))
-    assert "line 2 has 40 pieces, the model can read 11: the rest is cut off" in caplog.text
+    assert "line 2 has 40 pieces; only the first 11 are read" in caplog.text
     assert found[1] == next(translate([" ".join(["word3"] * 11)], options(model)))
     assert all(len(line.split()) <= 9 for line in found)  # as many positions as the model has
 
