@@ -14,28 +14,51 @@ from admin_fairseq.errors import AdminError
 
 @dataclass(frozen=True)
 class DataBin:
-    """A data folder that ``fairseq-preprocess`` wrote, and the languages to translate between."""
+    """A data folder that ``fairseq-preprocess`` wrote, and the languages to translate between.
+
+    Both are empty for a language model, whose only dictionary is dict.txt.
+    """
 
     folder: str
     source_lang: str
     target_lang: str
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The source and the target language; none for a language model."""
+        return (self.source_lang, self.target_lang) if self.target_lang else ()
 
     def check(self, weights: Weights) -> None:
         """Raise AdminError unless both dictionaries are as large as the embedding tables.
 
         ``weights`` is the state dict of a checkpoint's model.
         """
-        for stack, language in (("encoder", self.source_lang), ("decoder", self.target_lang)):
-            name = f"{stack}.embed_tokens.weight"
-            if name not in weights:
-                raise AdminError(f"damaged checkpoint: {name} is missing")
-            file = os.path.join(self.folder, f"dict.{language}.txt")
-            types, rows = len(Dictionary.load(file)), len(weights[name])
-            if types != rows:
-                raise AdminError(
-                    f"{file}: {types} types, but the checkpoint's {stack} has {rows} embeddings; "
-                    "--data must be the folder that the model was trained on"
-                )
+        self.dictionaries(weights)
+
+    def dictionaries(self, weights: Weights) -> dict[str, Dictionary]:
+        """Return stack → dictionary, checked to be as large as the embedding tables in ``weights``.
+
+        Raises AdminError if one is not, or cannot be read.
+        """
+        files = dict(zip(("encoder", "decoder"), (f"dict.{name}.txt" for name in self.languages)))
+        return {
+            stack: self._dictionary(stack, file, weights)
+            for stack, file in (files or {"decoder": "dict.txt"}).items()
+        }
+
+    def _dictionary(self, stack: str, name: str, weights: Weights) -> Dictionary:
+        """Load the dictionary in the file ``name``, of ``stack``, and check its size."""
+        table = f"{stack}.embed_tokens.weight"
+        if table not in weights:
+            raise AdminError(f"damaged checkpoint: {table} is missing")
+        file = os.path.join(self.folder, name)
+        dictionary, rows = Dictionary.load(file), len(weights[table])
+        if len(dictionary) != rows:
+            raise AdminError(
+                f"{file}: {len(dictionary)} types, but the checkpoint's {stack} has {rows} "
+                "embeddings; --data must be the folder that the model was trained on"
+            )
+        return dictionary
 
 
 def data_bin(
@@ -51,6 +74,8 @@ def data_bin(
     """
     if not os.path.isdir(folder):
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
+    if task.get("_name") == "language_modeling":
+        return DataBin(os.path.abspath(folder), "", "")
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):
         try:

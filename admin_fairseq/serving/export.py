@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from argparse import Namespace
 from types import ModuleType
-from typing import Any, Mapping, Optional
+from typing import Any, Collection, Mapping, Optional
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
@@ -98,26 +98,28 @@ def export_ctranslate2(
     return changes
 
 
-def refuse_other_tasks(state: Mapping[str, Any]) -> None:
-    """Raise AdminError for a checkpoint of a language model, which cannot translate."""
+def refuse_other_tasks(state: Mapping[str, Any], tasks: Collection[str]) -> None:
+    """Raise AdminError for a checkpoint of a model for another task than ``tasks``."""
     name = model_options(state)["_name"]
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
-    if kind is not None and kind.task != "translation":
+    if kind is not None and kind.task not in tasks:
         raise AdminError(
-            f"a model for {kind.task} (--arch {name}); only translation models can be exported"
+            f"a model for {kind.task} (--arch {name}); only models for {' and '.join(tasks)} "
+            "can be exported"
         )
 
 
-def refuse_to_replace(folder: str, force: bool) -> None:
+def refuse_to_replace(folder: str, force: bool, parts: Collection[str] = PARTS) -> None:
     """Raise AdminError if ``folder`` exists and must not be replaced.
 
-    Even with ``force`` only a folder that contains nothing but an exported model is replaced.
+    Even with ``force`` only a folder that contains nothing but an exported model is replaced:
+    ``parts`` are the names of its files, beside admin_fairseq.json.
     """
     refuse_to_overwrite(folder, force)
     if not os.path.lexists(folder):
         return
     content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    if DESCRIPTION not in content or content - {DESCRIPTION, *PARTS}:
+    if DESCRIPTION not in content or content - {DESCRIPTION, *parts}:
         raise AdminError(
             f"{folder}: contains more than an exported model, and will not be replaced"
         )
