@@ -104,7 +104,7 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     """
     options, scales = _stock_options(state)
     folded = fold(state["model"], options, scales)
-    building.build(folded.options, folded.weights)  # raises if fairseq could not load it
+    building.check_fit(folded.options, folded.weights)  # raises if fairseq could not load it
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):

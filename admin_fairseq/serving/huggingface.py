@@ -203,7 +203,7 @@ def _write_weights(
 
 
 @torch.no_grad()
-def _references(stock: dict[str, Any], batches: int = 4, seed: int = 1) -> list[Reference]:
+def _references(stock: dict[str, Any], batches: int = 2, seed: int = 1) -> list[Reference]:
     """Run random sentences, padded on the right, through the folded model of fairseq."""
     model = building.build(model_options(stock), stock["model"])
     generator = torch.Generator().manual_seed(seed)

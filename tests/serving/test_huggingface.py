@@ -476,3 +476,20 @@ def test_the_command(task, data, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     cli.main([*words, data("lm").folder, "--to", "huggingface"])
     assert "class OPTForCausalLM" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_onnx_as_documented(task, data, tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="of no extra; docs/serving.md names it")
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^python - <<'END'\n(.*?)^END$", page, re.M | re.S)
+    export(checkpoint(task, "admin_transformer_tiny", **JOINED), data(""), tmp_path / "admin-18l")
+    hidden = "import sys\nsys.modules['torchaudio'] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", hidden + code],
+        **{"cwd": tmp_path, "capture_output": True, "text": True},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = re.search(r"^largest difference: (\S+)$", done.stdout, re.M)
+    assert 0 < float(told[1]) < 1e-5
