@@ -12,6 +12,7 @@ from typing import Any, Iterator, NamedTuple
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS
 from torch import Tensor
 
 from admin_fairseq.checkpoints import building, compare
@@ -103,6 +104,7 @@ def export_huggingface(
         options = model_options(state)
         stock, changes = fold_checkpoint(state)
         state.clear()
+        stock["cfg"]["model"] = _with_positions(model_options(stock))
         found = class_of(model_options(stock))
         origin = Origin(path, {**stock, "model": None}, options, data.languages)
     with replacing_folder(folder, force) as new, _quietly(package), blaming(path):
@@ -125,6 +127,15 @@ def export_huggingface(
         f"class {found.name}",
         f"largest difference in logits on random sentences: {difference:.2g}",
     ]
+
+
+def _with_positions(options: Options) -> dict[str, Any]:
+    """Return ``options`` with --max-target-positions, which fairseq's language models may lack.
+
+    They then have as many positions as a sample has tokens.
+    """
+    positions = options.get("max_target_positions") or options.get("tokens_per_sample")
+    return {**options, "max_target_positions": positions or DEFAULT_MAX_TARGET_POSITIONS}
 
 
 def _write_tokenizers(
@@ -232,7 +243,12 @@ def _difference(
 
     Raises AdminError if it is larger than rounding errors, or weights are missing or left over.
     """
-    model, told = getattr(package, found.auto).from_pretrained(folder, output_loading_info=True)
+    auto = getattr(package, found.auto)
+    try:
+        model, told = auto.from_pretrained(folder, output_loading_info=True)
+    except RuntimeError as error:  # a weight has another shape
+        reason = shortened(" ".join(str(error).split()), 300)
+        raise AdminError(f"{found.name} cannot be loaded: {reason}") from None
     odd = sorted({*told["missing_keys"], *told["unexpected_keys"]} - {"final_logits_bias"})
     if odd or type(model).__name__ != found.name:
         raise AdminError(f"{found.name} has no place for {odd[0] if odd else 'this model'}")

@@ -122,6 +122,13 @@ def test_the_same_logits(task, data, tmp_path, model):
     assert type(loaded(tmp_path / "out")).__name__ == name
 
 
+def test_fairseqs_own_language_model(task, data, tmp_path):
+    stock, _ = fold_checkpoint(checkpoint(task, "postln_transformer_lm_tiny"))
+    stock["cfg"]["model"].update(max_target_positions=None, tokens_per_sample=40)
+    assert "class OPTForCausalLM" in export(stock, data("lm"), tmp_path / "out")
+    assert loaded(tmp_path / "out").config.max_position_embeddings == 40
+
+
 @pytest.mark.parametrize(
     ("arch", "options", "message"),
     [
@@ -168,6 +175,11 @@ def forget(weights):
     del weights[name_of(weights, "layers.1.fc1.weight")]
 
 
+def shorten(weights):
+    name = name_of(weights, "layers.1.fc1.weight")
+    weights[name] = weights[name][:-1]
+
+
 def add(weights):
     weights["model.decoder.more"] = torch.ones(1)
 
@@ -178,6 +190,7 @@ def add(weights):
         (scale, r"as MarianMTModel the model differs by 0\.\d+ in logits"),
         (spoil, "differs by nan in logits"),
         (forget, "no place for model.encoder.layers.1.fc1.weight"),
+        (shorten, "MarianMTModel cannot be loaded"),
         (add, "no place for model.decoder.more"),
     ],
 )
@@ -366,6 +379,8 @@ def test_cards_code_in_a_fresh_process(task, data, tmp_path, subwords_of_words):
         re.search(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.M | re.S)[1]
         for folder in folders
     ]
+    ends = [' + " </s>"]' in text for text in code]
+    assert ends == [folder.name == "codes" for folder in folders]
     without = "import sys\nfor name in ('fairseq', 'admin_fairseq', 'torchaudio'):\n"
     lines = [without + "    sys.modules[name] = None", *code]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
