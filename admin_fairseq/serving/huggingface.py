@@ -110,13 +110,8 @@ def export_huggingface(
     with replacing_folder(folder, force) as new, _quietly(package), blaming(path):
         _write_tokenizers(package, subwords, dictionaries, model_options(stock), new)
         separate = os.path.isdir(os.path.join(new, TARGET))
-        text = _example(package, new)
-        readme = card(
-            *(origin, found, stock["model"], subwords.kind, text),
-            *(os.path.basename(os.path.abspath(folder)), separate),
-        )
-        with open(os.path.join(new, "README.md"), "w", encoding="utf-8") as file:
-            file.write(readme)
+        names = (_example(package, new), os.path.basename(os.path.abspath(folder)), separate)
+        _write(new, "README.md", card(origin, found, stock["model"], subwords.kind, *names))
         _write_settings(package, found, stock["model"], model_options(stock), new)
         references = _references(stock)
         _write_weights(found, stock.pop("model"), model_options(stock), new)
@@ -174,10 +169,14 @@ def _write_settings(
     config.architectures, config.dtype = [found.name], "float32"
     if found.code:
         config.auto_map = {found.auto: f"{os.path.splitext(CODE_FILE)[0]}.Model"}
-        with open(os.path.join(folder, CODE_FILE), "w", encoding="utf-8") as file:
-            file.write(found.code)
+        _write(folder, CODE_FILE, found.code)
     config.save_pretrained(folder)
     package.GenerationConfig(**_search(found, options)).save_pretrained(folder)
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _search(found: HuggingFaceClass, options: Options, max_len_b: int = 200) -> dict[str, Any]:

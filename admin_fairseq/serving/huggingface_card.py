@@ -84,8 +84,8 @@ class Origin:
     @property
     def depth(self) -> str:
         """The number of layers, as "18L-18L" or, without an encoder, "18L"."""
-        stacks = ("encoder_layers", "decoder_layers")[not self.languages :]
-        return "-".join(f"{self.options[name]}L" for name in stacks)
+        stacks = ("encoder", "decoder") if self.languages else ("decoder",)
+        return "-".join(f"{self.options[f'{stack}_layers']}L" for stack in stacks)
 
     @property
     def command(self) -> str:
