@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from argparse import Namespace
 from types import SimpleNamespace
 from typing import Any, Mapping, Optional
@@ -34,6 +35,18 @@ def build(
     load_weights(model, weights)
     model.to(next(model.parameters()).dtype)  # heads that roberta has just added are float32
     return for_inference(model)
+
+
+def check_fit(options: Mapping[str, Any], weights: Weights) -> None:
+    """Raise AdminError, as ``build`` does, if no model has these options and weights.
+
+    The model has no memory of its own: it is built on torch's meta device.
+    """
+    with torch.device("meta"):
+        model = empty_model(options, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that it copies nothing
+        load_weights(model, weights)
 
 
 def for_inference(model: BaseFairseqModel) -> BaseFairseqModel:

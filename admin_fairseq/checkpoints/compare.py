@@ -27,7 +27,7 @@ def largest_difference(
     generator = torch.Generator().manual_seed(seed)
     largest = 0.0
     for _ in range(batches):
-        batch, padding = _random_batch(one, generator)
+        batch, padding = random_batch(one, generator)
         with on_reference_kernels(one), on_reference_kernels(other):
             differences = _log_probabilities(one, batch) - _log_probabilities(other, batch)
         largest = max(largest, differences[~padding].abs().max().item())
@@ -43,7 +43,7 @@ def _log_probabilities(model: BaseFairseqModel, batch: dict[str, Tensor]) -> Ten
     return model.get_normalized_probs(output, log_probs=True)
 
 
-def _random_batch(
+def random_batch(
     model: BaseFairseqModel, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return a model's random input (B x S, B x T), and where its targets are padding (B x T).

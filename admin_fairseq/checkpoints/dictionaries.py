@@ -24,28 +24,42 @@ class DataBin:
     target_lang: Optional[str] = None
 
     @property
-    def dictionaries(self) -> dict[str, str]:
-        """Stack of the model → path of its dictionary."""
-        if self.target_lang is None:
-            return {"decoder": os.path.join(self.folder, "dict.txt")}
-        languages = {"encoder": self.source_lang, "decoder": self.target_lang}
-        return {s: os.path.join(self.folder, f"dict.{lang}.txt") for s, lang in languages.items()}
+    def languages(self) -> tuple[str, ...]:
+        """The source and the target language; none for a language model."""
+        named = self.source_lang, self.target_lang
+        return tuple(language for language in named if language is not None)
 
     def check(self, weights: Weights) -> None:
         """Raise AdminError unless the dictionaries are as large as the embedding tables.
 
         ``weights`` is the state dict of a checkpoint's model.
         """
-        for stack, file in self.dictionaries.items():
-            name = f"{stack}.embed_tokens.weight"
-            if name not in weights:
-                raise AdminError(f"damaged checkpoint: {name} is missing")
-            types, rows = len(Dictionary.load(file)), len(weights[name])
-            if types != rows:
-                raise AdminError(
-                    f"{file}: {types} types, but the checkpoint's {stack} has {rows} embeddings; "
-                    "--data must be the folder that the model was trained on"
-                )
+        self.dictionaries(weights)
+
+    def dictionaries(self, weights: Weights) -> dict[str, Dictionary]:
+        """Return stack → dictionary, checked to be as large as the embedding tables in ``weights``.
+
+        Raises AdminError if one is not, or cannot be read.
+        """
+        files = dict(zip(("encoder", "decoder"), (f"dict.{name}.txt" for name in self.languages)))
+        return {
+            stack: self._dictionary(stack, file, weights)
+            for stack, file in (files or {"decoder": "dict.txt"}).items()
+        }
+
+    def _dictionary(self, stack: str, name: str, weights: Weights) -> Dictionary:
+        """Load the dictionary in the file ``name``, of ``stack``, and check its size."""
+        table = f"{stack}.embed_tokens.weight"
+        if table not in weights:
+            raise AdminError(f"damaged checkpoint: {table} is missing")
+        file = os.path.join(self.folder, name)
+        dictionary, rows = Dictionary.load(file), len(weights[table])
+        if len(dictionary) != rows:
+            raise AdminError(
+                f"{file}: {len(dictionary)} types, but the checkpoint's {stack} has {rows} "
+                "embeddings; --data must be the folder that the model was trained on"
+            )
+        return dictionary
 
 
 def data_bin(

@@ -109,7 +109,7 @@ def fold_checkpoint(state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     ours = _renamed(state["model"], [(there, here) for here, there in names])
     folded = fold(ours, options, scales)
     weights = _renamed(folded.weights, names)
-    building.build(folded.options, weights)  # raises if fairseq could not load it
+    building.check_fit(folded.options, weights)  # raises if fairseq could not load it
     cfg = run_options(state)
     cfg["model"] = folded.options
     if isinstance(cfg.get("common"), dict):

@@ -1,1 +1,1 @@
-"""Use trained models without fairseq, in CTranslate2 (an optional extra)."""
+"""Use trained models without fairseq, in CTranslate2 or Hugging Face's transformers (extras)."""

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from argparse import Namespace
 from types import ModuleType
-from typing import Any, Mapping, Optional
+from typing import Any, Collection, Mapping, Optional
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
@@ -112,21 +112,22 @@ def refuse_other_tasks(state: Mapping[str, Any]) -> None:
     kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
     if kind is not None and kind.task not in TASKS:
         raise AdminError(
-            f"a model for {kind.task} (--arch {name}); only models for {' and '.join(TASKS)} can "
-            "be exported"
+            f"a model for {kind.task} (--arch {name}); only models for {' and '.join(TASKS)} "
+            "can be exported"
         )
 
 
-def refuse_to_replace(folder: str, force: bool) -> None:
+def refuse_to_replace(folder: str, force: bool, parts: Collection[str] = PARTS) -> None:
     """Raise AdminError if ``folder`` exists and must not be replaced.
 
-    Even with ``force`` only a folder that contains nothing but an exported model is replaced.
+    Even with ``force`` only a folder that contains nothing but an exported model is replaced:
+    ``parts`` are the names of its files, beside admin_fairseq.json.
     """
     refuse_to_overwrite(folder, force)
     if not os.path.lexists(folder):
         return
     content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    if DESCRIPTION not in content or content - {DESCRIPTION, *PARTS}:
+    if DESCRIPTION not in content or content - {DESCRIPTION, *parts}:
         raise AdminError(
             f"{folder}: contains more than an exported model, and will not be replaced"
         )
@@ -138,10 +139,9 @@ def _description(
     """Return the description (admin_fairseq.json) of the model that was exported to ``folder``."""
     options = model_options(stock)
     longest = options["max_target_positions"] or options["tokens_per_sample"]
-    languages = {"source": data.source_lang, "target": data.target_lang}
     return Description(
         Positions(options.get("max_source_positions", longest), longest),
-        {side: language for side, language in languages.items() if language is not None},
+        dict(zip(("source", "target"), data.languages)),
         quantization,
         installed_versions("admin-fairseq", "ctranslate2", "torch"),
         checksums(folder),
