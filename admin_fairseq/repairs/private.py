@@ -59,6 +59,10 @@ else:  # torch 2.1 and 2.2
     from torch._dynamo import is_compiling  # noqa: F401
 
 
+DispatchMode: Any = part(import_module("torch.utils._python_dispatch"), "TorchDispatchMode")
+"""The base class of contexts within which every operator of torch is intercepted."""
+
+
 class LoadsAsTorchDoes:
     """Mixin that restores torch's loading of weights in a class derived from one of fairseq's.
 
