@@ -13,7 +13,7 @@ import gc
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import thread_time
 from typing import Any, Callable, Optional, Sequence, TypeVar
 
 import torch
@@ -33,7 +33,7 @@ from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.trainers import new_trainer
 from admin_fairseq.benchmarks.turns import take_turns
 from admin_fairseq.fairseq_runs import Batch
-from admin_fairseq.repairs.private import DispatchMode
+from admin_fairseq.repairs.private import DispatchMode, prepared
 from admin_fairseq.studies.options import option, trailing_words
 from admin_fairseq.studies.pictures import Bars, Picture, Series
 from admin_fairseq.studies.study import Row, Study
@@ -46,8 +46,8 @@ NO_LAUNCH = ("empty", "new_empty", "_unsafe_view", "is_same_size")
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero")
 """Operators whose result the host reads, as it does for an index of booleans."""
 
-PHASES = ("forward", "backward", "optimizer")
-GOALS = {"forward and backward": PHASES[:2], "step": PHASES}
+PHASES = ("batch", "forward", "backward", "optimizer")
+GOALS = {"forward and backward": PHASES[:-1], "step": PHASES}
 
 TINY = [
     word
@@ -191,20 +191,24 @@ class _Step:
     """A training step, in phases."""
 
     def __init__(self, trainer: Trainer, batch: Batch) -> None:
-        self.trainer, self.batch = trainer, batch
-        self.loss: Any = None
+        self.trainer, self.given = trainer, batch
+        self.sample, self.loss = batch, None
 
     def run(self, measure: Callable[[Callable[[], None]], T]) -> dict[str, T]:
         """Run the phases by ``measure``; returns its results, by the phase's name."""
-        found = {phase: measure(getattr(self, phase)) for phase in PHASES[:2]}
+        found = {phase: measure(getattr(self, phase)) for phase in PHASES[:-1]}
         for parameter in self.trainer.model.parameters():
             parameter.grad.zero_()  # kernels of Triton have computed nothing
         found["optimizer"] = measure(self.optimizer)
         self.trainer.zero_grad()
         return found
 
+    def batch(self) -> None:
+        """Prepare the batch, on the host."""
+        self.sample, _ = prepared(self.trainer, self.given)
+
     def forward(self) -> None:
-        self.loss, *_ = self.trainer.criterion(self.trainer.model, self.batch)
+        self.loss, *_ = self.trainer.criterion(self.trainer.model, self.sample)
 
     def backward(self) -> None:
         self.trainer.optimizer.backward(self.loss)
@@ -219,13 +223,15 @@ def _counted(kernels: Kernels, phase: Callable[[], None]) -> tuple[int, int]:
     before = kernels.launched
     with Count() as count:
         phase()
+    if phase.__name__ == "batch":  # it is on the host still
+        return 0, 0
     return count.launches + kernels.launched - before, count.waits
 
 
 def _timed(phase: Callable[[], None]) -> float:
-    start = perf_counter()
+    start = thread_time()
     phase()
-    return 1000 * (perf_counter() - start)
+    return 1000 * (thread_time() - start)
 
 
 def _block(step: _Step, updates: int, number: int) -> dict[str, float]:

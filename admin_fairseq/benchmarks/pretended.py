@@ -79,12 +79,25 @@ def _attention(
     return attention_of_torch(q, k, v)
 
 
+def _attention_in_row(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
+    return attention_of_torch(q, k, v).squeeze(0).transpose(0, 1)
+
+
+def _is_half(x: Tensor) -> bool:
+    return x.element_size() == 2
+
+
 attention_of_torch = F.scaled_dot_product_attention
 
 STAND_INS: dict[str, Callable[..., Any]] = {
     "torch.nn.functional.dropout": _dropout,
     "torch.nn.functional.scaled_dot_product_attention": _attention,
+    "torch.onnx.operators.shape_as_tensor": lambda x: x.shape,  # of fairseq, on the host
     "torch.cuda.device_of": lambda tensor: nullcontext(),
+    "admin_fairseq.fast.attention.attend_in_row": _attention_in_row,
+    "admin_fairseq.fast.attention.reads_rows": _is_half,
+    "admin_fairseq.layers.transformer_stack.reads_rows": _is_half,
     "admin_fairseq.fast.attention.slow_in_half": lambda q: False,
     "admin_fairseq.fast.dropout.Dropout.forward": FairseqDropout.forward,
     "admin_fairseq.kernels.chunked_loss.fuses": lambda logits: True,

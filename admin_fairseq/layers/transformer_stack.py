@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from admin_fairseq.config import PluginOptions
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast.attention import reads_rows
 from admin_fairseq.fast.compiling import compile_for_training
 from admin_fairseq.fast.decoding import Memory, Past, Selection
 from admin_fairseq.fast.dropout import Dropout
-from admin_fairseq.fast.layout import Layout, Row
+from admin_fairseq.fast.layout import Layout, Row, note, noted
 from admin_fairseq.fast.packed import Packed
 from admin_fairseq.fast.precision import in_precision, precision_of
 from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerLayer
@@ -44,6 +45,8 @@ class TransformerStack:
     """Base class of encoder and decoder: choice of fast path, and connections between layers."""
 
     reference_kernels: bool
+    causal = False  # a position sees none after it
+    in_row: bool  # attention may work on rows of sentences
 
     # set by fairseq's stack, the other base class
     cfg: TransformerConfig
@@ -62,6 +65,7 @@ class TransformerStack:
         """Choose fast path or reference kernels; add what the scheme has between its layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
+        self.in_row = not cfg.compile  # torch.compile has no kernel for rows
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
         scheme = scheme_of(cfg)
@@ -82,6 +86,18 @@ class TransformerStack:
         fold = "script the fairseq model into which `admin-fairseq fold` converts a checkpoint"
         remedy = f"no model of fairseq computes the same: {reason}" if reason else fold
         raise AdminError(f"TorchScript cannot read this plugin's layers; {remedy}")
+
+    def layout_of(self, tokens: Tensor) -> Layout:
+        """Return where ``tokens`` (B x T) are: from ``note_layout``, or else by reading them."""
+        return noted(tokens) or self._layout(tokens)
+
+    def note_layout(self, tokens: Tensor, moved: Tensor) -> None:
+        """Find where ``tokens`` (B x T) are, so that nobody needs to read their copy ``moved``."""
+        note(moved, self._layout(tokens).to(moved.device))
+
+    def _layout(self, tokens: Tensor) -> Layout:
+        in_row = self.in_row and reads_rows(self.embed_tokens.weight)
+        return Layout.of(tokens.eq(self.padding_idx), self.causal, in_row)
 
     def embed(self, tokens: Tensor, positions: Any) -> Tensor:
         """Embeddings of tokens of any shape; ``positions`` are added (their embeddings, or 0)."""
@@ -142,14 +158,14 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
     ) -> dict[str, Sequence[Tensor]]:
         """Encode src_tokens (B x S) and return the dictionary that fairseq's encoder returns.
 
-        On padding its values are undefined.
+        Its values are undefined on padding. There is one entry more, the ``Layout``.
         """
         if self.reference_kernels:
             return super().forward_scriptable(
                 src_tokens, src_lengths, return_all_hiddens, token_embeddings
             )
         padding = src_tokens.eq(self.padding_idx)
-        layout = Layout.of(padding)
+        layout = self.layout_of(src_tokens)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         states = self._states(layout.pack(x.transpose(0, 1)), layout)
         return {
@@ -159,6 +175,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
             "encoder_states": States(states, layout) if return_all_hiddens else [],
             "fc_results": [],
             "src_tokens": [],
+            "layout": [layout],
             "src_lengths": [(~padding).sum(1, dtype=torch.int32, keepdim=True)],
         }
 
@@ -197,6 +214,8 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
 class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     """fairseq's transformer decoder, built of this plugin's layers, with a fast path."""
 
+    causal = True
+
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.decoder.embed_dim)
@@ -228,11 +247,14 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
                 alignment_layer,
                 alignment_heads,
             )
-        x, padding = self._embed(prev_output_tokens, incremental_state)
-        if incremental_state is None:
-            layout = Layout.of(padding, causal=not full_context_alignment)
-        else:
+        x, tokens = self._embed(prev_output_tokens, incremental_state)
+        if incremental_state is not None:
+            padding = tokens.eq(self.padding_idx)
             layout = Layout(padding if padding.any() else None)
+        elif full_context_alignment:
+            layout = Layout.of(tokens.eq(self.padding_idx))
+        else:
+            layout = self.layout_of(tokens)
         memory, memory_layout = _read(encoder_out, incremental_state)
         aligned = self.num_layers - 1 if alignment_layer is None else alignment_layer
         states, weights = self._states(
@@ -271,7 +293,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     ) -> Tensor:
         """Features of sentences in one row, N x C; memory and its layout are the encoder's."""
         layouts = {
-            "layout": Layout(row=Row(packed.starts, longest), causal=True),
+            "layout": Layout(row=Row(packed.starts, longest, causal=True)),
             "memory_layout": memory_layout,
         }
         states, _ = self._states(self.embed_packed(packed, longest), memory, None, **layouts)
@@ -280,7 +302,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def _embed(
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of tokens (B x T) as B x T x C, and where they are padding, B x T.
+        """Return the embeddings of tokens (B x T) as B x T x C, and the tokens.
 
         In incremental decoding both cover only the last token (T = 1).
         """
@@ -290,7 +312,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         if incremental_state is not None:
             tokens = tokens[:, -1:]
             positions = positions[:, -1:] if self.embed_positions is not None else positions
-        return self.embed(tokens, positions), tokens.eq(self.padding_idx)
+        return self.embed(tokens, positions), tokens
 
     def output_layer(self, features: Tensor) -> Tensor:
         """Project features (B x T x C) to the vocabulary: logits, B x T x V (V types)."""
@@ -322,11 +344,11 @@ def _read(
     memory = encoder_out["encoder_out"][0]
     if incremental_state:  # after the first step, attention has kept what it needs
         return memory, Layout()
-    padding = encoder_out["encoder_padding_mask"]
-    layout = Layout.of(padding[0] if padding else None)
+    padding, known = encoder_out["encoder_padding_mask"], encoder_out.get("layout")
+    layout = cast(Layout, known[0]) if known else Layout.of(padding[0] if padding else None)
     if incremental_state is None:
         return layout.pack(memory), layout
-    return memory, layout._replace(rows=None, hypotheses=_hypotheses(encoder_out))
+    return memory, layout._replace(rows=None, row=None, hypotheses=_hypotheses(encoder_out))
 
 
 def _hypotheses(encoder_out: EncoderOut) -> int:

@@ -86,6 +86,11 @@ def calls_anything_before(module: nn.Module) -> bool:
     return bool(part(module, "_forward_pre_hooks"))
 
 
+def version_of(tensor: Tensor) -> int:
+    """Return how often the values of ``tensor`` were changed in place; 0 for inference tensors."""
+    return 0 if tensor.is_inference() else part(tensor, "_version")
+
+
 def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: float) -> None:
     """Add ``alpha`` times each of ``others`` to the tensor at its place in ``tensors``.
 
@@ -175,6 +180,21 @@ def type_of_tokens(code: int) -> Optional[type[np.generic]]:
 def prepared(trainer: Trainer, batch: Any) -> tuple[Any, bool]:
     """Return ``batch`` as the trainer passes it to the model, and whether it is only a dummy."""
     return part(trainer, "_prepare_sample")(batch)
+
+
+def module_of(trainer: Trainer) -> nn.Module:
+    """Return the model that ``trainer`` trains, without what fairseq wraps it in."""
+    model = part(trainer, "_model")
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model
+
+
+def prepare_samples_with(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """Patch fairseq's trainer to prepare batches with ``prepare``; returns what it replaces."""
+    replaced = part(Trainer, "_prepare_sample")
+    Trainer._prepare_sample = prepare
+    return replaced
 
 
 def texts(bar: BaseProgressBar, stats: Mapping[str, Any]) -> dict[str, str]:

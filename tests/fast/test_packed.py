@@ -103,7 +103,7 @@ def test_attention_in_a_row_is_attention_in_a_batch(lengths, data, causal):
         packed, slots = pack(t, PAD, size)
         row = torch.zeros(size.tokens + 1, 8).double()
         rows.append(row.index_copy(0, slots, values.transpose(0, 1).flatten(0, 1))[:-1, None])
-        layouts.append(Layout(row=Row(packed.starts, size.longest), causal=causal))
+        layouts.append(Layout(row=Row(packed.starts, size.longest, causal)))
     q, k = rows[0], rows[0] if causal else rows[1]
     found, _ = attention(q, k, k, layouts=tuple(layouts), need_weights=False)
     real = expected.transpose(0, 1)[tokens[0].ne(PAD)]
