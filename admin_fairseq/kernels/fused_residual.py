@@ -12,7 +12,6 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from admin_fairseq.kernels.trial import Compared, works
 
@@ -85,26 +84,27 @@ class _ResidualNorm(torch.autograd.Function):
         channels = x.shape[-1]
         rows = x.numel() // channels
         out = torch.empty(x.shape, dtype=weight.dtype, device=x.device)
-        mean, rstd = torch.empty(2, rows, dtype=torch.float32, device=x.device).unbind(0)
-        ctx.save_for_backward(x, branch, omega, weight, seed, mean, rstd)
+        moments = torch.empty(2, rows, dtype=torch.float32, device=x.device)
+        ctx.save_for_backward(x, branch, omega, weight, seed, moments)
         ctx.dropout = dropout, 1 / (1 - dropout) if dropout < 1 else 0.0
         if rows:
             constants = _constants(channels, omega, seed)
             with torch.cuda.device_of(x):  # Triton launches on torch's current device
                 forward_kernel[(-(-rows // constants["ROWS"]),)](
-                    *(x, branch, omega, weight, bias, seed, out, mean, rstd),
+                    *(x, branch, omega, weight, bias, seed, out, moments),
                     *(rows, channels, eps, *ctx.dropout),
                     **constants,
                 )
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Optional[Tensor], ...]:
         from admin_fairseq.kernels.fused_residual_triton import backward_kernel
 
-        x, branch, omega, weight, seed, mean, rstd = ctx.saved_tensors
-        rows, channels = mean.numel(), x.shape[-1]
+        if torch.is_grad_enabled():  # once_differentiable would cost more than this
+            raise RuntimeError("the fused residual has no second derivatives (create_graph)")
+        x, branch, omega, weight, seed, moments = ctx.saved_tensors
+        rows, channels = moments.shape[1], x.shape[-1]
         constants = _constants(channels, omega, seed)
         programs = min(-(-rows // constants["ROWS"]), PROGRAMS)
         dx, dbranch = torch.empty_like(x), torch.empty_like(branch)
@@ -112,14 +112,12 @@ class _ResidualNorm(torch.autograd.Function):
         if rows:
             with torch.cuda.device_of(x):
                 backward_kernel[(programs,)](
-                    *(gradient.contiguous(), x, branch, omega, weight, seed, mean, rstd),
-                    *(dx, dbranch, *sums, rows, channels, programs, *ctx.dropout),
+                    *(gradient.contiguous(), x, branch, omega, weight, seed, moments),
+                    *(dx, dbranch, sums, rows, channels, programs, *ctx.dropout),
                     **constants,
                 )
-        domega, dweight, dbias = sums.sum(1)
-        domega = None if omega is None else domega.to(omega.dtype)
-        norms = (total.to(weight.dtype) for total in (dweight, dbias))
-        return dx, dbranch, domega, *norms, None, None, None
+        domega, dweight, dbias = sums.sum(1).to(weight.dtype).unbind(0)
+        return dx, dbranch, None if omega is None else domega, dweight, dbias, None, None, None
 
 
 def _constants(channels: int, omega: Optional[Tensor], seed: Optional[Tensor]) -> dict[str, Any]:

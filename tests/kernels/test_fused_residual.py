@@ -217,3 +217,9 @@ def test_gradients_of_transposed_inputs_and_outputs():
     found = with_gradients(fused(turned).transpose(0, 1).contiguous(), tensors)
     for name, value in found.items():
         assert torch.allclose(value, expected[name], rtol=1e-5, atol=4e-6), name
+
+
+def test_second_derivatives_are_refused():
+    tensors = inputs((3,), 4)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(fused(tensors).sum(), tensors["x"], create_graph=True)
