@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Iterator, NoReturn, Optional, cast
+from functools import partial
+from typing import Any, Callable, Iterator, NoReturn, Optional, cast
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -47,6 +48,7 @@ class TransformerStack:
     reference_kernels: bool
     causal = False  # a position sees none after it
     in_row: bool  # attention may work on rows of sentences
+    defers_attn: bool  # attention weights may be computed when they are asked for
 
     # set by fairseq's stack, the other base class
     cfg: TransformerConfig
@@ -65,6 +67,8 @@ class TransformerStack:
         """Choose fast path or reference kernels; add what the scheme has between its layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
+        # a checkpointed layer returns weights without their history
+        self.defers_attn = not cfg.checkpoint_activations
         self.in_row = not cfg.compile  # torch.compile has no kernel for rows
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
@@ -135,6 +139,20 @@ class States(Sequence):
         if isinstance(index, slice):
             return States(self._states[index], self._layout)
         return self._layout.unpack(self._states[index])
+
+
+class Deferred(Sequence):
+    """A list of one value, which is computed when it is accessed."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute = compute
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        range(1)[index]  # raises IndexError
+        return self._compute()
 
 
 class TransformerEncoder(TransformerStack, TransformerEncoderBase):
@@ -236,7 +254,8 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Compute features (B x T x C) for prev_output_tokens (B x T).
 
-        Returns them with the same dictionary as fairseq's decoder: attention and inner states.
+        Returns them with the same dictionary as fairseq's decoder: attention and inner states. In
+        training, attention weights are computed when they are accessed.
         """
         if self.reference_kernels:
             return super().extract_features_scriptable(
@@ -256,6 +275,8 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         else:
             layout = self.layout_of(tokens)
         memory, memory_layout = _read(encoder_out, incremental_state)
+        # few losses use them, and torch's kernel does not return them
+        deferred = self.training and incremental_state is None and self.defers_attn
         aligned = self.num_layers - 1 if alignment_layer is None else alignment_layer
         states, weights = self._states(
             layout.pack(x.transpose(0, 1)),
@@ -264,16 +285,18 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             incremental_state=incremental_state,
             layout=layout,
             memory_layout=memory_layout,
+            defer_attn=deferred,
         )
-        attention = None
-        if weights is not None:
-            attention = weights[:alignment_heads].float().to(states[-1]).mean(0)
         x = self._projected(layout.unpack(self.normed(states[-1])).transpose(0, 1))
-        return x, {"attn": [attention], "inner_states": States(states, layout)}
+        attention = partial(_averaged, weights, alignment_heads, x.dtype)
+        return x, {
+            "attn": Deferred(attention) if deferred else [attention()],
+            "inner_states": States(states, layout),
+        }
 
     def _states(
         self, x: Tensor, memory: Optional[Tensor], aligned: Optional[int], **inputs: Any
-    ) -> tuple[list[Tensor], Optional[Tensor]]:
+    ) -> tuple[list[Tensor], Any]:
         """``x`` and the outputs of all layers; the attention weights of layer ``aligned``."""
         states, found = [x], None
         for index, layer in enumerate(self.layers):
@@ -329,6 +352,15 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         selection = Selection(new_order)  # shared, so that layers reuse its results
         for state in states:
             state.reorder(selection)
+
+
+def _averaged(weights: Any, heads: Optional[int], dtype: torch.dtype) -> Optional[Tensor]:
+    """Return the mean of the first ``heads`` attention weights (H x B x T x S), B x T x S.
+
+    ``weights`` may be a function that computes them.
+    """
+    found = weights() if callable(weights) else weights
+    return None if found is None else found[:heads].float().to(dtype).mean(0)
 
 
 def _read(
