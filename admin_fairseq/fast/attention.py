@@ -102,14 +102,15 @@ class Attention(MultiheadAttention):
         and of keys begin. A query sees the keys of its own sentence; if ``causal``, none after it.
         Returns N x 1 x C.
         """
+        heads = -1, self.head_dim
         if self.self_attention:
-            q, k, v = join(self.q_proj, self.k_proj, self.v_proj)(query).chunk(3, dim=-1)
+            joined = join(self.q_proj, self.k_proj, self.v_proj)(query)
+            q, k, v = joined.view(len(query), 3, *heads).unbind(1)
         else:
-            q = self.q_proj(query)
-            k, v = join(self.k_proj, self.v_proj)(key).chunk(2, dim=-1)
-        q, k, v = (t.squeeze(1).unflatten(-1, (-1, self.head_dim)) for t in (q, k, v))
+            q = self.q_proj(query).view(len(query), *heads)
+            k, v = join(self.k_proj, self.v_proj)(key).view(len(key), 2, *heads).unbind(1)
         out = attend_in_row(q, k, v, mine, theirs, self._dropout())
-        return out.flatten(1).unsqueeze(1)
+        return out.reshape(len(query), 1, -1)
 
     def _one_step(
         self,

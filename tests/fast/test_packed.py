@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -82,6 +82,7 @@ def test_nothing_waits_for_the_device():
     assert packed.starts.is_meta and placed(tokens, slots, sizes, PAD).is_meta
 
 
+@settings(deadline=None)
 @given(lengths, st.data(), st.booleans())
 def test_attention_in_a_row_is_attention_in_a_batch(lengths, data, causal):
     """Self-attention, and attention to another side, which has other lengths."""
