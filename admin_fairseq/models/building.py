@@ -51,7 +51,7 @@ class TrainsFast(nn.Module):
         """
         given, there = batch.get("net_input", {}), moved.get("net_input", {})
         for name, stack in self.inputs.items():
-            if name in given:
+            if torch.is_tensor(given.get(name)):
                 getattr(self, stack).note_layout(given[name], there[name])
         if torch.is_tensor(batch.get("target")):
             kept = batch["target"].ne(self.decoder.padding_idx).flatten().nonzero().squeeze(1)

@@ -20,7 +20,7 @@ def apply() -> None:
     def prepare_and_show(self: Trainer, sample: Any, is_dummy: bool = False) -> Any:
         moved, was_dummy = prepare(self, sample, is_dummy)
         see = getattr(private.module_of(self), "see", None)
-        if see is not None and sample:
+        if see is not None and isinstance(sample, dict):
             see(sample, moved)
         return moved, was_dummy
 
