@@ -18,6 +18,7 @@ with warnings.catch_warnings():
 from admin_fairseq import dynamics, starting  # noqa: E402
 from admin_fairseq.repairs import (  # noqa: E402
     attention_plans,
+    batch_layouts,
     broadcast,
     cpu_workers,
     data_folders,
@@ -42,6 +43,7 @@ from admin_fairseq.repairs import (  # noqa: E402
 for repair in (
     uncaught,
     attention_plans,
+    batch_layouts,
     broadcast,
     cpu_workers,
     half_copies,

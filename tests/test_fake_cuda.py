@@ -1,8 +1,8 @@
 """Every scheme on a GPU that is not there: torch's fake tensors have a device, a shape and a dtype,
 but no values, so that whatever reads one on the host raises an error.
 
-Left out is what reads values by design: ``Layout.of`` (once for each stack), the targets that the
-chunked criterion counts, and the choice of hypotheses in beam search.
+What a model must know of a batch it has seen before the batch was moved (``see``). Left out is what
+reads values by design: the choice of hypotheses in beam search.
 """
 
 import ctypes
@@ -11,15 +11,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 
+from admin_fairseq.criterions.label_smoothed_cross_entropy_chunked import (
+    LabelSmoothedCrossEntropyChunked,
+)
 from admin_fairseq.criterions.packed_loss import PackedLoss, Sides
-from admin_fairseq.fast.layout import Layout, visible
+from admin_fairseq.fast import attention
+from admin_fairseq.fast import layout as layouts
+from admin_fairseq.fast.layout import Layout
 from admin_fairseq.fast.packed import Sizes, pack
 from admin_fairseq.hooks.recorder import Recorder, residual_sites
 from admin_fairseq.kernels import fused_residual, fused_softmax
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss
 from admin_fairseq.modules import residual as residuals
+from admin_fairseq.optim.adam_steps import AdamSteps
 from admin_fairseq.schemes import SCHEMES
 
 from .conftest import TORCH
@@ -77,15 +88,31 @@ def choose(monkeypatch, kernels):
         monkeypatch.setattr(module, "works", lambda *_: kernels)
 
 
-def known(padding, causal=False):
-    """``Layout.of`` without reading where padding is: as if there was some, but too little."""
-    return Layout(padding, visible(padding, causal))
+TOKENS = torch.tensor([[1, 1, 4, 5, 6], [7, 8, 4, 5, 6], [7, 8, 9, 5, 6]])  # 1 is padding
+INPUTS = {"src_tokens": TOKENS, "prev_output_tokens": TOKENS.flip(1)}
+BATCH = {"net_input": INPUTS, "target": TOKENS.flip(1)}
 
 
 @contextmanager
 def fake(device):
-    with FakeTensorMode(), torch.device(device):
-        yield
+    with FakeTensorMode() as mode, torch.device(device):
+        yield mode
+
+
+def seen(model, mode, device, monkeypatch):
+    """The batch on the device, after the model has seen it on the host."""
+
+    def moved(tensor, device):
+        with mode:
+            return torch.empty_like(mode.from_tensor(tensor), device=device)
+
+    monkeypatch.setattr(layouts, "_moved", moved)
+    inputs = {name: moved(tokens, device) for name, tokens in INPUTS.items()}
+    batch = {"net_input": inputs, "target": moved(BATCH["target"], device), "ntokens": 13}
+    with unset_fake_temporarily():
+        model.see(BATCH, batch)
+    inputs["src_lengths"] = torch.full((3,), 5)
+    return batch
 
 
 def built(build, dtype, **options):
@@ -102,12 +129,6 @@ def built(build, dtype, **options):
     return model
 
 
-def batch():
-    tokens = torch.randint(4, 20, (3, 5))
-    lengths = torch.full((3,), 5)
-    return {"src_tokens": tokens, "src_lengths": lengths, "prev_output_tokens": tokens}
-
-
 def test_a_read_of_a_value_is_an_error(cuda):
     with fake("cuda"), pytest.raises(DataDependentOutputException):
         Layout.of(torch.zeros(2, 3, dtype=torch.bool))
@@ -116,13 +137,14 @@ def test_a_read_of_a_value_is_an_error(cuda):
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_forward_passes_read_nothing(scheme, dtype, cuda, launched, build, monkeypatch):
-    monkeypatch.setattr(Layout, "of", known)
-    with fake("cuda"):
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda device: True)
+    with fake("cuda") as mode:
         model = built(build, dtype, init_type=scheme).train()
+        batch = seen(model, mode, "cuda", monkeypatch)
         for kernels in (False, True):
             assert not launched
             choose(monkeypatch, kernels)
-            logits, extra = model(**batch())
+            logits, extra = model(**batch["net_input"])
             assert logits.shape == (3, 5, 24) and logits.dtype == dtype and logits.is_cuda
             assert {state.dtype for state in extra["inner_states"]} == {dtype}
 
@@ -131,14 +153,27 @@ def test_forward_passes_read_nothing(scheme, dtype, cuda, launched, build, monke
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_backward_passes_read_nothing(scheme, dtype, launched, build, monkeypatch):
     """On a CPU, as torch's autograd wants a GPU for what is on one."""
-    monkeypatch.setattr(Layout, "of", known)
     monkeypatch.setattr(residuals, "fuses", lambda x, branch: True)
-    with fake("cpu"):
+    with fake("cpu") as mode:
         model = built(build, dtype, init_type=scheme).train()
-        model(**batch())[0].float().sum().backward()
+        batch = seen(model, mode, "cpu", monkeypatch)
+        model(**batch["net_input"])[0].float().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.shape == parameter.shape and parameter.grad.dtype == dtype, name
     assert launched.count("forward_kernel") == launched.count("backward_kernel")
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_losses_and_updates_read_nothing(chunked, launched, build, task, monkeypatch):
+    kind = LabelSmoothedCrossEntropyChunked if chunked else LabelSmoothedCrossEntropyCriterion
+    with fake("cpu") as mode:
+        model = built(build, torch.bfloat16).train()
+        batch = seen(model, mode, "cpu", monkeypatch)
+        optimizer = AdamSteps(model.parameters())
+        for _ in range(2):
+            loss, _, _ = kind(task, False, 0.1)(model, batch)
+            loss.backward()
+            optimizer.step()
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS[1:])  # those that flash attention has

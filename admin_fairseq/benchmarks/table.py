@@ -1,6 +1,6 @@
 """List the studies of ``admin-fairseq benchmark WHAT``."""
 
-from admin_fairseq.benchmarks import depth, generation, gpu, memory, steps, training
+from admin_fairseq.benchmarks import depth, generation, gpu, launches, memory, steps, training
 from admin_fairseq.studies.study import Table
 
 TABLE = Table(
@@ -13,6 +13,7 @@ TABLE = Table(
         "generation": generation.STUDY,
         "gpu": gpu.STUDY,
         "steps": steps.STUDY,
+        "launches": launches.STUDY,
     },
     folder="runs/benchmarks",
 )

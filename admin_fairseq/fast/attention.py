@@ -6,7 +6,7 @@ batch has R rows: K neighbouring hypotheses of each of B sentences.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, Optional
 
 import torch
@@ -82,8 +82,9 @@ class Attention(MultiheadAttention):
         Returns a tensor shaped like query and the attention weights, B x H x T x S (None unless
         needed).
         """
-        if mine.row is not None and theirs.row is not None:
-            return self._in_row(query, key, mine.row, theirs.row, theirs.causal), None
+        alone = mine.rows is None  # there is no other way
+        if mine.row and theirs.row and (alone or (reads_rows(query) and not need_weights)):
+            return self._in_row(query, key, mine.row, theirs.row), None
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
             q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
@@ -94,21 +95,22 @@ class Attention(MultiheadAttention):
         out, weights = self._attend(q, k, v, theirs.mask, theirs.causal, need_weights)
         return mine.pack(out.permute(2, 0, 1, 3).flatten(2)), weights
 
-    def _in_row(self, query: Tensor, key: Tensor, mine: Row, theirs: Row, causal: bool) -> Tensor:
+    def _in_row(self, query: Tensor, key: Tensor, mine: Row, theirs: Row) -> Tensor:
         """Attend among sentences that follow one another in a row, without padding.
 
         query: N x 1 x C; key: M x 1 x C; ``mine`` and ``theirs`` say where the sentences of queries
         and of keys begin. A query sees the keys of its own sentence; if ``causal``, none after it.
         Returns N x 1 x C.
         """
+        heads = -1, self.head_dim
         if self.self_attention:
-            q, k, v = join(self.q_proj, self.k_proj, self.v_proj)(query).chunk(3, dim=-1)
+            joined = join(self.q_proj, self.k_proj, self.v_proj)(query)
+            q, k, v = joined.view(len(query), 3, *heads).unbind(1)
         else:
-            q = self.q_proj(query)
-            k, v = join(self.k_proj, self.v_proj)(key).chunk(2, dim=-1)
-        q, k, v = (t.squeeze(1).unflatten(-1, (-1, self.head_dim)) for t in (q, k, v))
-        out = attend_in_row(q, k, v, mine, theirs, causal, self._dropout())
-        return out.flatten(1).unsqueeze(1)
+            q = self.q_proj(query).view(len(query), *heads)
+            k, v = join(self.k_proj, self.v_proj)(key).view(len(key), 2, *heads).unbind(1)
+        out = attend_in_row(q, k, v, mine, theirs, self._dropout())
+        return out.reshape(len(query), 1, -1)
 
     def _one_step(
         self,
@@ -209,15 +211,29 @@ def attend(
     ``causal`` hides all later positions. Returns B x H x T x D and the weights, B x H x T x S or
     None.
     """
-    # torch's kernel returns no weights, and on a CPU takes four times as long in half precision
-    if need_weights or (q.device.type == "cpu" and q.element_size() < 4):
+    if need_weights or slow_in_half(q):  # torch's kernel returns no weights
         return attend_plainly(q, k, v, mask, causal, dropout)
     found = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
     return found, None
 
 
+def slow_in_half(q: Tensor) -> bool:
+    """Whether torch's kernel takes four times as long as separate steps (half precision, CPU)."""
+    return q.device.type == "cpu" and q.element_size() < 4
+
+
+def reads_rows(x: Tensor) -> bool:
+    """Whether torch has a kernel for ``attend_in_row`` in the precision and on the device of x."""
+    return x.is_cuda and x.element_size() == 2 and _has_flash_attention(x.device)
+
+
+@cache
+def _has_flash_attention(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def attend_in_row(
-    q: Tensor, k: Tensor, v: Tensor, mine: Row, theirs: Row, causal: bool, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, mine: Row, theirs: Row, dropout: float
 ) -> Tensor:
     """``attend`` of each sentence to its own keys; q: N x H x D; k, v: M x H x D.
 
@@ -225,10 +241,10 @@ def attend_in_row(
     """
     if q.is_cuda:
         rows = (mine.starts, theirs.starts), (mine.longest, theirs.longest)
-        return flash_attention(q, k, v, *rows, dropout, causal)
+        return flash_attention(q, k, v, *rows, dropout, theirs.causal)
     own, other = (_sentences(row, len(t)) for row, t in ((mine, q), (theirs, k)))
     mask = own[:, None] == other
-    mask = mask.tril() if causal else mask
+    mask = mask.tril() if theirs.causal else mask
     seen = mask.any(1, keepdim=True)
     q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
     out, _ = attend_plainly(q, k, v, (mask | ~seen)[None, None], False, dropout)

@@ -10,8 +10,14 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from admin_fairseq.repairs.private import version_of
+
 PACKS_FROM = 0.05
 """Fraction of padding from which packing saves more time than its copies cost (docs/speed.md)."""
+
+
+NOTE = "layout_of_tokens"
+"""The attribute of a tensor of tokens that holds a layout."""
 
 
 class Row(NamedTuple):
@@ -19,6 +25,13 @@ class Row(NamedTuple):
 
     starts: Tensor  # K + 1, int32: where the K sentences start; the last is the row's end
     longest: int  # no sentence has more tokens
+    causal: bool = False  # a position sees none after it
+
+    @classmethod
+    def of(cls, padding: Tensor, causal: bool) -> Row:
+        """Return the row of a batch's sentences, without padding (B x T, True on padding)."""
+        ends = (~padding).sum(1).cumsum(0)
+        return cls(torch.cat([ends.new_zeros(1), ends]).int(), padding.shape[1], causal)
 
 
 class Layout(NamedTuple):
@@ -30,43 +43,71 @@ class Layout(NamedTuple):
 
     padding: Optional[Tensor] = None  # B x T, True on padding; None: no padding
     mask: Optional[Tensor] = None  # B x 1 x (1 or T) x T, True where visible; None: everywhere
-    rows: Optional[Tensor] = None  # N indices into T·B, if packed
+    rows: Optional[Tensor] = None  # N indices into B·T, if packed
     causal: bool = False  # a position sees none after it; False if ``mask`` says so
     hypotheses: int = 1  # neighbouring rows of the batch that share one sentence
-    row: Optional[Row] = None  # if attention, too, is to work on the packed tensor
+    row: Optional[Row] = None  # if attention, too, can work on the packed tensor
 
     @classmethod
-    def of(cls, padding: Optional[Tensor], causal: bool = False) -> Layout:
+    def of(cls, padding: Optional[Tensor], causal: bool = False, in_row: bool = False) -> Layout:
         """Return the layout of a batch: where its tokens are, and what attention may see.
 
         ``padding`` is B x T, True on padding; None: there is none. No mask is needed without
         padding, nor in causal attention with padding on the right alone, as that comes after all
-        tokens.
+        tokens. If attention can work ``in_row``, packing costs nothing, so every batch is packed.
+        Reads values of ``padding``: on a GPU, the host waits.
         """
         if padding is None:
             return cls(causal=causal)
         followed = padding[:, :-1] & ~padding[:, 1:]  # padding followed by a token
         padded, left = torch.stack([padding.sum(), followed.sum()]).tolist()
-        if not padded:
+        if not padded and not in_row:
             return cls(causal=causal)
-        rows = None
-        if padded >= PACKS_FROM * padding.numel():
-            rows = (~padding).t().flatten().nonzero().squeeze(1)
-        if causal and not left:
-            return cls(padding, None, rows, causal)
-        return cls(padding, visible(padding, causal), rows)
+        rows = row = None
+        if in_row or padded >= PACKS_FROM * padding.numel():
+            rows = (~padding).flatten().nonzero().squeeze(1)
+        if in_row:
+            row = Row.of(padding, causal)
+        if not left if causal else not padded:
+            return cls(padding, None, rows, causal, row=row)
+        return cls(padding, visible(padding, causal), rows, row=row)
 
     def pack(self, x: Tensor) -> Tensor:
         """Remove padding: T x B x C → N x 1 x C; or return x, contiguous, if not packing."""
-        return x.contiguous() if self.rows is None else x.flatten(0, 1)[self.rows].unsqueeze(1)
+        if self.rows is None:
+            return x.contiguous()
+        return x.transpose(0, 1).flatten(0, 1)[self.rows].unsqueeze(1)
 
     def unpack(self, x: Tensor) -> Tensor:
         """Undo ``pack``: N x 1 x C → T x B x C, with zeros on padding; x itself if not packed."""
         if self.padding is None or self.rows is None:
             return x
-        batch, time = self.padding.shape
-        padded = x.new_zeros(time * batch, x.shape[-1])
-        return padded.index_copy(0, self.rows, x.squeeze(1)).view(time, batch, -1)
+        padded = x.new_zeros(self.padding.numel(), x.shape[-1])
+        padded = padded.index_copy(0, self.rows, x.squeeze(1))
+        return padded.unflatten(0, self.padding.shape).transpose(0, 1)
+
+    def to(self, device: torch.device) -> Layout:
+        """Return the same layout with its tensors on ``device``, without waiting for it."""
+        row = self.row and self.row._replace(starts=_moved(self.row.starts, device))
+        padding, mask, rows = (t if t is None else _moved(t, device) for t in self[:3])
+        return self._replace(padding=padding, mask=mask, rows=rows, row=row)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    if tensor.device == device:
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def note(tokens: Tensor, layout: Layout) -> None:
+    """Remember the layout of ``tokens`` (B x T), as long as nothing changes them."""
+    setattr(tokens, NOTE, (version_of(tokens), layout))
+
+
+def noted(tokens: Tensor) -> Optional[Layout]:
+    """Return the layout that ``note`` remembered; None if there is none, or tokens changed."""
+    version, layout = getattr(tokens, NOTE, (None, None))
+    return layout if version == version_of(tokens) else None
 
 
 def visible(padding: Tensor, causal: bool = False) -> Tensor:

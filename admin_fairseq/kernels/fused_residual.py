@@ -13,7 +13,6 @@ from typing import Any, Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from admin_fairseq.kernels.trial import Compared, works
 
@@ -103,28 +102,29 @@ class _ResidualNorm(torch.autograd.Function):
         rows = x.numel() // channels
         out = torch.empty(x.shape, dtype=weight.dtype, device=x.device)
         total = torch.empty_like(x) if keep else None
-        mean, rstd = torch.empty(2, rows, dtype=torch.float32, device=x.device).unbind(0)
+        moments = torch.empty(2, rows, dtype=torch.float32, device=x.device)
         of_x, of_branch = (x, branch) if total is None else (total, None)
-        ctx.save_for_backward(of_x, of_branch, omega, weight, seed, mean, rstd)
+        ctx.save_for_backward(of_x, of_branch, omega, weight, seed, moments)
         ctx.dropout = dropout, 1 / (1 - dropout) if dropout < 1 else 0.0
         ctx.keep, ctx.of_branch = keep, branch.dtype
         if rows:
             constants = _constants(channels, omega, seed, keep)
             with torch.cuda.device_of(x):  # Triton launches on torch's current device
                 forward_kernel[(-(-rows // constants["ROWS"]),)](
-                    *(x, branch, omega, weight, bias, seed, out, total, mean, rstd),
+                    *(x, branch, omega, weight, bias, seed, out, total, moments),
                     *(rows, channels, eps, *ctx.dropout),
                     **constants,
                 )
         return out if total is None else (total, out)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Optional[Tensor], ...]:
         from admin_fairseq.kernels.fused_residual_triton import backward_kernel
 
-        x, branch, omega, weight, seed, mean, rstd = ctx.saved_tensors
-        rows, channels = mean.numel(), x.shape[-1]
+        if torch.is_grad_enabled():  # once_differentiable would cost more than this
+            raise RuntimeError("the fused residual has no second derivatives (create_graph)")
+        x, branch, omega, weight, seed, moments = ctx.saved_tensors
+        rows, channels = moments.shape[1], x.shape[-1]
         constants = _constants(channels, omega, seed, ctx.keep)
         of_sum, gradient = gradients if ctx.keep else (None, gradients[0])
         programs = min(-(-rows // constants["ROWS"]), PROGRAMS)
@@ -134,14 +134,12 @@ class _ResidualNorm(torch.autograd.Function):
             with torch.cuda.device_of(x):
                 backward_kernel[(programs,)](
                     *(gradient.contiguous(), None if of_sum is None else of_sum.contiguous()),
-                    *(x, branch, omega, weight, seed, mean, rstd),
-                    *(dx, dbranch, *sums, rows, channels, programs, *ctx.dropout),
+                    *(x, branch, omega, weight, seed, moments),
+                    *(dx, dbranch, sums, rows, channels, programs, *ctx.dropout),
                     **constants,
                 )
-        domega, dweight, dbias = sums.sum(1)
-        domega = None if omega is None else domega.to(omega.dtype)
-        norms = (total.to(weight.dtype) for total in (dweight, dbias))
-        return dx, dbranch, domega, *norms, None, None, None, None
+        domega, *norms = sums.sum(1).to(weight.dtype).unbind(0)
+        return dx, dbranch, None if omega is None else domega, *norms, None, None, None, None
 
 
 def _constants(

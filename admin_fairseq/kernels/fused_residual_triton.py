@@ -39,8 +39,7 @@ def forward_kernel(
     seed_of,
     y_of,
     total_of,
-    mean_of,
-    rstd_of,
+    moments_of,
     rows,
     channels,
     eps,
@@ -52,7 +51,10 @@ def forward_kernel(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Compute y, mean and reciprocal deviation of each row; each program handles ``ROWS`` rows."""
+    """Compute y and the moments of each row: mean and reciprocal deviation.
+
+    Each program handles ``ROWS`` rows.
+    """
     group = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < channels
@@ -81,8 +83,8 @@ def forward_kernel(
         rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=0) / channels + eps)
         y = centred * rstd * weight + bias
         tl.store(y_of + at, y.to(y_of.dtype.element_ty), mask=inside)
-        tl.store(mean_of + row, mean)
-        tl.store(rstd_of + row, rstd)
+        tl.store(moments_of + row, mean)
+        tl.store(moments_of + rows + row, rstd)
         row += 1
 
 
@@ -95,13 +97,10 @@ def backward_kernel(
     omega_of,
     weight_of,
     seed_of,
-    mean_of,
-    rstd_of,
+    moments_of,
     dx_of,
     df_of,
-    domega_of,
-    dweight_of,
-    dbias_of,
+    sums_of,
     rows,
     channels,
     programs,
@@ -117,7 +116,7 @@ def backward_kernel(
 
     With ``KEEPS``, ``x_of`` holds the sum of x and f, with a gradient of its own in ``dtotal_of``.
     Each program processes every ``programs``-th of the forward kernel's groups of rows, and writes
-    its partial sums as one row.
+    its partial sums as one row of three matrices.
     """
     program = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
@@ -147,8 +146,8 @@ def backward_kernel(
             else:
                 x, total = _joined(x_of, f_of, omega, at, inside, factor, SCALES)
             dy = tl.load(dy_of + at, mask=inside, other=0.0).to(tl.float32)
-            rstd = tl.load(rstd_of + row)
-            normed = tl.where(inside, (total - tl.load(mean_of + row)) * rstd, 0.0)
+            rstd = tl.load(moments_of + rows + row)
+            normed = tl.where(inside, (total - tl.load(moments_of + row)) * rstd, 0.0)
             inner = dy * weight
             along = tl.sum(inner * normed, axis=0) / channels
             mean = tl.sum(inner, axis=0) / channels
@@ -165,7 +164,7 @@ def backward_kernel(
             dbias += dy
             row += 1
         group += programs
-    to = program * channels + columns
-    tl.store(domega_of + to, domega, mask=inside)
-    tl.store(dweight_of + to, dweight, mask=inside)
-    tl.store(dbias_of + to, dbias, mask=inside)
+    to = sums_of + program * channels + columns
+    tl.store(to, domega, mask=inside)
+    tl.store(to + programs * channels, dweight, mask=inside)
+    tl.store(to + 2 * programs * channels, dbias, mask=inside)

@@ -9,6 +9,7 @@ kernels; given padding masks (B x T, True on padding), it computes as fairseq do
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Callable, Mapping, Optional, Sequence, cast
 
 from fairseq.models.transformer import TransformerConfig
@@ -290,16 +291,17 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         layout: Optional[Layout] = None,
         memory_layout: Optional[Layout] = None,
         stream: Optional[Tensor] = None,
-    ) -> tuple[Tensor, Optional[Tensor], Optional[Tensor]]:
+        defer_attn: bool = False,
+    ) -> tuple[Tensor, Any, Optional[Tensor]]:
         """Compute the layer's output and, if requested, the weights of attention to the encoder.
 
         x is T x B x C and encoder_out S x B x C; either is N x 1 x C instead if its layout
         (``layout``, ``memory_layout``) packs, that is, leaves out padding. Returns the output
         (shaped like x), the weights (B x T x S, or heads x B x T x S with ``need_head_weights``;
-        None unless requested or decoding) and the second ``stream``, if there is one (there fairseq
-        returns a state for ONNX).
+        None unless requested or decoding; with ``defer_attn`` a function that computes them) and
+        the second ``stream``, if there is one (there fairseq returns a state for ONNX).
         """
-        attention = None
+        attention: Any = None
 
         def self_attention(x: Tensor) -> Tensor:
             return self.self_attn(
@@ -315,19 +317,22 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
 
         def encoder_attention(x: Tensor) -> Tensor:
             nonlocal attention
-            x, attention = self.encoder_attn(
+            attend = partial(
+                self.encoder_attn,
                 query=x,
                 key=encoder_out,
                 value=encoder_out,
                 incremental_state=incremental_state,
                 static_kv=True,
-                need_weights=need_attn
-                or need_head_weights
-                or (not self.training and self.need_attn),
                 need_head_weights=need_head_weights,
                 key_padding_mask=encoder_padding_mask,
                 layouts=layout and (layout, memory_layout),
             )
+            asked = need_attn or need_head_weights or (not self.training and self.need_attn)
+            if asked and defer_attn:
+                attention = partial(_weights, attend)
+                return attend(need_weights=False, need_head_weights=False)[0]
+            x, attention = attend(need_weights=asked)
             return x
 
         branches: dict[str, Branch] = {"self_attn": self_attention}
@@ -336,6 +341,11 @@ class DecoderLayer(TransformerLayer, TransformerDecoderLayerBase):
         branches["ffn"] = self.feed_forward
         x, stream = self.sublayers(x, branches, stream, fast=layout is not None)
         return x, attention, stream
+
+
+def _weights(attend: Callable[..., tuple[Tensor, Optional[Tensor]]]) -> Optional[Tensor]:
+    """Return the weights of an attention that is called with everything else."""
+    return attend(need_weights=True)[1]
 
 
 MIRRORED_WEIGHTS = tuple(

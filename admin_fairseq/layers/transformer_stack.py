@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, Iterator, NoReturn, Optional, cast
+from functools import partial
+from typing import Any, Callable, Iterator, NoReturn, Optional, cast
 
 import torch
 from fairseq.distributed import fsdp_wrap
@@ -26,10 +27,11 @@ from torch import Tensor, nn
 
 from admin_fairseq.config import PluginOptions
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast.attention import reads_rows
 from admin_fairseq.fast.compiling import compile_for_training
 from admin_fairseq.fast.decoding import Memory, Past, Selection
 from admin_fairseq.fast.dropout import Dropout
-from admin_fairseq.fast.layout import Layout, Row
+from admin_fairseq.fast.layout import Layout, Row, note, noted
 from admin_fairseq.fast.packed import Packed
 from admin_fairseq.fast.precision import in_precision, precision_of
 from admin_fairseq.layers.transformer_layer import DecoderLayer, EncoderLayer, TransformerLayer
@@ -44,6 +46,9 @@ class TransformerStack:
     """Base class of encoder and decoder: choice of fast path, and connections between layers."""
 
     reference_kernels: bool
+    causal = False  # a position sees none after it
+    in_row: bool  # attention may work on rows of sentences
+    defers_attn: bool  # attention weights may be computed when they are asked for
 
     # set by fairseq's stack, the other base class
     cfg: TransformerConfig
@@ -62,6 +67,9 @@ class TransformerStack:
         """Choose fast path or reference kernels; add what the scheme has between its layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
+        # a checkpointed layer returns weights without their history
+        self.defers_attn = not cfg.checkpoint_activations
+        self.in_row = not cfg.compile  # torch.compile has no kernel for rows
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
         scheme = scheme_of(cfg)
@@ -82,6 +90,18 @@ class TransformerStack:
         fold = "script the fairseq model into which `admin-fairseq fold` converts a checkpoint"
         remedy = f"no model of fairseq computes the same: {reason}" if reason else fold
         raise AdminError(f"TorchScript cannot read this plugin's layers; {remedy}")
+
+    def layout_of(self, tokens: Tensor) -> Layout:
+        """Return where ``tokens`` (B x T) are: from ``note_layout``, or else by reading them."""
+        return noted(tokens) or self._layout(tokens)
+
+    def note_layout(self, tokens: Tensor, moved: Tensor) -> None:
+        """Find where ``tokens`` (B x T) are, so that nobody needs to read their copy ``moved``."""
+        note(moved, self._layout(tokens).to(moved.device))
+
+    def _layout(self, tokens: Tensor) -> Layout:
+        in_row = self.in_row and reads_rows(self.embed_tokens.weight)
+        return Layout.of(tokens.eq(self.padding_idx), self.causal, in_row)
 
     def embed(self, tokens: Tensor, positions: Any) -> Tensor:
         """Embeddings of tokens of any shape; ``positions`` are added (their embeddings, or 0)."""
@@ -121,6 +141,20 @@ class States(Sequence):
         return self._layout.unpack(self._states[index])
 
 
+class Deferred(Sequence):
+    """A list of one value, which is computed when it is accessed."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute = compute
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        range(1)[index]  # raises IndexError
+        return self._compute()
+
+
 class TransformerEncoder(TransformerStack, TransformerEncoderBase):
     """fairseq's transformer encoder, built of this plugin's layers, with a fast path."""
 
@@ -142,14 +176,14 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
     ) -> dict[str, Sequence[Tensor]]:
         """Encode src_tokens (B x S) and return the dictionary that fairseq's encoder returns.
 
-        On padding its values are undefined.
+        Its values are undefined on padding. There is one entry more, the ``Layout``.
         """
         if self.reference_kernels:
             return super().forward_scriptable(
                 src_tokens, src_lengths, return_all_hiddens, token_embeddings
             )
         padding = src_tokens.eq(self.padding_idx)
-        layout = Layout.of(padding)
+        layout = self.layout_of(src_tokens)
         x, embedding = self.forward_embedding(src_tokens, token_embeddings)
         states = self._states(layout.pack(x.transpose(0, 1)), layout)
         return {
@@ -159,6 +193,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
             "encoder_states": States(states, layout) if return_all_hiddens else [],
             "fc_results": [],
             "src_tokens": [],
+            "layout": [layout],
             "src_lengths": [(~padding).sum(1, dtype=torch.int32, keepdim=True)],
         }
 
@@ -197,6 +232,8 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
 class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     """fairseq's transformer decoder, built of this plugin's layers, with a fast path."""
 
+    causal = True
+
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.decoder.embed_dim)
@@ -217,7 +254,8 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     ) -> tuple[Tensor, dict[str, Any]]:
         """Compute features (B x T x C) for prev_output_tokens (B x T).
 
-        Returns them with the same dictionary as fairseq's decoder: attention and inner states.
+        Returns them with the same dictionary as fairseq's decoder: attention and inner states. In
+        training, attention weights are computed when they are accessed.
         """
         if self.reference_kernels:
             return super().extract_features_scriptable(
@@ -228,12 +266,17 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
                 alignment_layer,
                 alignment_heads,
             )
-        x, padding = self._embed(prev_output_tokens, incremental_state)
-        if incremental_state is None:
-            layout = Layout.of(padding, causal=not full_context_alignment)
-        else:
+        x, tokens = self._embed(prev_output_tokens, incremental_state)
+        if incremental_state is not None:
+            padding = tokens.eq(self.padding_idx)
             layout = Layout(padding if padding.any() else None)
+        elif full_context_alignment:
+            layout = Layout.of(tokens.eq(self.padding_idx))
+        else:
+            layout = self.layout_of(tokens)
         memory, memory_layout = _read(encoder_out, incremental_state)
+        # few losses use them, and torch's kernel does not return them
+        deferred = self.training and incremental_state is None and self.defers_attn
         aligned = self.num_layers - 1 if alignment_layer is None else alignment_layer
         states, weights = self._states(
             layout.pack(x.transpose(0, 1)),
@@ -242,16 +285,18 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             incremental_state=incremental_state,
             layout=layout,
             memory_layout=memory_layout,
+            defer_attn=deferred,
         )
-        attention = None
-        if weights is not None:
-            attention = weights[:alignment_heads].float().to(states[-1]).mean(0)
         x = self._projected(layout.unpack(self.normed(states[-1])).transpose(0, 1))
-        return x, {"attn": [attention], "inner_states": States(states, layout)}
+        attention = partial(_averaged, weights, alignment_heads, x.dtype)
+        return x, {
+            "attn": Deferred(attention) if deferred else [attention()],
+            "inner_states": States(states, layout),
+        }
 
     def _states(
         self, x: Tensor, memory: Optional[Tensor], aligned: Optional[int], **inputs: Any
-    ) -> tuple[list[Tensor], Optional[Tensor]]:
+    ) -> tuple[list[Tensor], Any]:
         """``x`` and the outputs of all layers; the attention weights of layer ``aligned``."""
         states, found = [x], None
         for index, layer in enumerate(self.layers):
@@ -271,7 +316,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     ) -> Tensor:
         """Features of sentences in one row, N x C; memory and its layout are the encoder's."""
         layouts = {
-            "layout": Layout(row=Row(packed.starts, longest), causal=True),
+            "layout": Layout(row=Row(packed.starts, longest, causal=True)),
             "memory_layout": memory_layout,
         }
         states, _ = self._states(self.embed_packed(packed, longest), memory, None, **layouts)
@@ -280,7 +325,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def _embed(
         self, tokens: Tensor, incremental_state: Optional[dict[str, Any]]
     ) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of tokens (B x T) as B x T x C, and where they are padding, B x T.
+        """Return the embeddings of tokens (B x T) as B x T x C, and the tokens.
 
         In incremental decoding both cover only the last token (T = 1).
         """
@@ -290,7 +335,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
         if incremental_state is not None:
             tokens = tokens[:, -1:]
             positions = positions[:, -1:] if self.embed_positions is not None else positions
-        return self.embed(tokens, positions), tokens.eq(self.padding_idx)
+        return self.embed(tokens, positions), tokens
 
     def output_layer(self, features: Tensor) -> Tensor:
         """Project features (B x T x C) to the vocabulary: logits, B x T x V (V types)."""
@@ -309,6 +354,15 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             state.reorder(selection)
 
 
+def _averaged(weights: Any, heads: Optional[int], dtype: torch.dtype) -> Optional[Tensor]:
+    """Return the mean of the first ``heads`` attention weights (H x B x T x S), B x T x S.
+
+    ``weights`` may be a function that computes them.
+    """
+    found = weights() if callable(weights) else weights
+    return None if found is None else found[:heads].float().to(dtype).mean(0)
+
+
 def _read(
     encoder_out: Optional[EncoderOut], incremental_state: Optional[dict[str, Any]]
 ) -> tuple[Optional[Tensor], Layout]:
@@ -322,11 +376,11 @@ def _read(
     memory = encoder_out["encoder_out"][0]
     if incremental_state:  # after the first step, attention has kept what it needs
         return memory, Layout()
-    padding = encoder_out["encoder_padding_mask"]
-    layout = Layout.of(padding[0] if padding else None)
+    padding, known = encoder_out["encoder_padding_mask"], encoder_out.get("layout")
+    layout = cast(Layout, known[0]) if known else Layout.of(padding[0] if padding else None)
     if incremental_state is None:
         return layout.pack(memory), layout
-    return memory, layout._replace(rows=None, hypotheses=_hypotheses(encoder_out))
+    return memory, layout._replace(rows=None, row=None, hypotheses=_hypotheses(encoder_out))
 
 
 def _hypotheses(encoder_out: EncoderOut) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
+import torch
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.models import (
     ARCH_CONFIG_REGISTRY,
@@ -21,6 +22,7 @@ from admin_fairseq import dynamics
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, PluginOptions, architecture
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast.layout import Layout, note
 from admin_fairseq.initialize import Rule, initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
@@ -29,14 +31,32 @@ from admin_fairseq.schemes import BERT_WEIGHTS, HEAD_WEIGHTS
 from admin_fairseq.starting import run_of, starts_afresh
 
 
-class KeepsMode(nn.Module):
-    """A model whose ``train()`` and ``eval()`` do nothing if it is in that mode already.
+class TrainsFast(nn.Module):
+    """A model that spares the host work, and waiting for a GPU, around its updates."""
 
-    fairseq calls ``train()`` twice in every update, and torch visits each module: milliseconds.
-    """
+    inputs: ClassVar[dict[str, str]]
+    """What a batch calls the tokens that it has for the model → the stack that reads them."""
 
-    def train(self, mode: bool = True) -> KeepsMode:
+    def train(self, mode: bool = True) -> TrainsFast:
+        """Do nothing if the model is in that mode already; so does ``eval()``.
+
+        fairseq calls ``train()`` twice in every update, and torch visits each module: milliseconds.
+        """
         return self if self.training is mode else super().train(mode)
+
+    def see(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
+        """Note where the tokens of ``batch`` are, before anything needs to read ``moved``.
+
+        ``moved`` is the same batch on the model's device. What a task calls otherwise is left out.
+        """
+        given, there = batch.get("net_input", {}), moved.get("net_input", {})
+        for name, stack in self.inputs.items():
+            if torch.is_tensor(given.get(name)):
+                getattr(self, stack).note_layout(given[name], there[name])
+        if torch.is_tensor(batch.get("target")):
+            padding = getattr(self, stack).padding_idx
+            kept = batch["target"].ne(padding).flatten().nonzero().squeeze(1)
+            note(moved["target"], Layout(rows=kept).to(moved["target"].device))
 
 
 def finish_building(

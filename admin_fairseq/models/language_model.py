@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fairseq.models.transformer_lm import TransformerLanguageModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder
-from admin_fairseq.models.building import KeepsMode, finish_building, register
+from admin_fairseq.models.building import TrainsFast, finish_building, register
 
 
-class AdminTransformerLanguageModel(KeepsMode, TransformerLanguageModel):
+class AdminTransformerLanguageModel(TrainsFast, TransformerLanguageModel):
     """Language model whose residual connections follow a scheme (--init-type).
 
     Its state-dict keys are those of fairseq's ``transformer_lm``; residual modules may add their
     own.
     """
+
+    inputs: ClassVar = {"src_tokens": "decoder"}
 
     @classmethod
     def build_model(cls, cfg: DictConfig, task: FairseqTask) -> AdminTransformerLanguageModel:

@@ -5,7 +5,7 @@ A trained one can be fine-tuned to classify sentences.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from fairseq.models.roberta.model import RobertaLMHead
 from fairseq.models.transformer import Embedding
@@ -16,11 +16,11 @@ from torch import Tensor
 from admin_fairseq.config import PluginOptions, resolve, telling_contradictions
 from admin_fairseq.fast.precision import in_precision
 from admin_fairseq.layers.transformer_stack import TransformerEncoder
-from admin_fairseq.models.building import KeepsMode, finish_building, register
+from admin_fairseq.models.building import TrainsFast, finish_building, register
 from admin_fairseq.models.classification_heads import EncoderWithHeads
 
 
-class AdminMaskedLanguageModel(KeepsMode, EncoderWithHeads):
+class AdminMaskedLanguageModel(TrainsFast, EncoderWithHeads):
     """Masked language model whose residual connections follow a scheme (--init-type).
 
     Its encoder is that of ``admin_transformer``, its head that of fairseq's ``roberta``: a linear
@@ -28,6 +28,7 @@ class AdminMaskedLanguageModel(KeepsMode, EncoderWithHeads):
     ``roberta`` it does not draw all weights from BERT's distribution, except with --bert-init.
     """
 
+    inputs: ClassVar = {"src_tokens": "encoder"}
     encoder: TransformerEncoder
     lm_head: RobertaLMHead
 

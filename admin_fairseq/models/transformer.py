@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Optional
+from typing import ClassVar, Optional
 
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerConfig, TransformerModelBase
@@ -14,7 +14,7 @@ from torch import nn
 from admin_fairseq.config import resolve, telling_contradictions
 from admin_fairseq.layers.transformer_stack import TransformerDecoder, TransformerEncoder
 from admin_fairseq.models.building import (
-    KeepsMode,
+    TrainsFast,
     finish_building,
     forget_files_of_embeddings,
     register,
@@ -22,8 +22,10 @@ from admin_fairseq.models.building import (
 from admin_fairseq.models.embeddings import load_embeddings
 
 
-class AdminTransformerModel(KeepsMode, TransformerModelBase):
+class AdminTransformerModel(TrainsFast, TransformerModelBase):
     """Encoder-decoder transformer whose residual connections follow a scheme (--init-type)."""
+
+    inputs: ClassVar = {"src_tokens": "encoder", "prev_output_tokens": "decoder"}
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:

@@ -59,6 +59,10 @@ else:  # torch 2.1 and 2.2
     from torch._dynamo import is_compiling  # noqa: F401
 
 
+DispatchMode: Any = part(import_module("torch.utils._python_dispatch"), "TorchDispatchMode")
+"""The base class of contexts within which every operator of torch is intercepted."""
+
+
 class LoadsAsTorchDoes:
     """Mixin that restores torch's loading of weights in a class derived from one of fairseq's.
 
@@ -80,6 +84,11 @@ def dynamo() -> tuple[Any, Any]:
 def calls_anything_before(module: nn.Module) -> bool:
     """Return whether ``module`` has hooks that run before its ``forward``."""
     return bool(part(module, "_forward_pre_hooks"))
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often the values of ``tensor`` were changed in place; 0 for inference tensors."""
+    return 0 if tensor.is_inference() else part(tensor, "_version")
 
 
 def add_to_each(tensors: Sequence[Tensor], others: Sequence[Tensor], alpha: float) -> None:
@@ -171,6 +180,21 @@ def type_of_tokens(code: int) -> Optional[type[np.generic]]:
 def prepared(trainer: Trainer, batch: Any) -> tuple[Any, bool]:
     """Return ``batch`` as the trainer passes it to the model, and whether it is only a dummy."""
     return part(trainer, "_prepare_sample")(batch)
+
+
+def module_of(trainer: Trainer) -> nn.Module:
+    """Return the model that ``trainer`` trains, without what fairseq wraps it in."""
+    model = part(trainer, "_model")
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model
+
+
+def prepare_samples_with(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """Patch fairseq's trainer to prepare batches with ``prepare``; returns what it replaces."""
+    replaced = part(Trainer, "_prepare_sample")
+    Trainer._prepare_sample = prepare
+    return replaced
 
 
 def texts(bar: BaseProgressBar, stats: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admin_fairseq.fast.layout import PACKS_FROM, Layout
+from admin_fairseq.fast.layout import PACKS_FROM, Layout, note, noted
 
 
 def padding_of(starts, lengths, time):
@@ -69,3 +69,28 @@ def test_no_mask_where_none_is_needed():
 def test_little_padding_is_not_worth_packing():
     assert Layout.of(padding_of([0] * 10, [9] + [10] * 9, 10)).rows is None
     assert Layout.of(padding_of([0] * 10, [5] + [10] * 9, 10)).rows is not None
+
+
+@settings(deadline=None)
+@given(paddings(), st.booleans())
+def test_a_row_has_the_sentences_one_after_another(padding, causal):
+    layout = Layout.of(padding, causal, in_row=True)
+    tokens = torch.arange(padding.numel()).view(padding.shape)
+    packed = layout.pack(tokens.t()[..., None])[:, 0, 0]
+    starts = layout.row.starts.tolist()
+    sentences = [packed[a:b].tolist() for a, b in zip(starts, starts[1:])]
+    assert sentences == [row[~there].tolist() for row, there in zip(tokens, padding)]
+    assert layout.row.causal is causal and layout.row.starts.dtype == torch.int32
+    assert layout.row.longest >= max(map(len, sentences))
+    other = Layout.of(padding, causal)
+    assert (layout.mask is None) == (other.mask is None) and layout.causal == other.causal
+
+
+def test_a_note_is_void_once_tokens_have_changed():
+    tokens = torch.ones(2, 3)
+    assert noted(tokens) is None
+    note(tokens, Layout(causal=True))
+    assert noted(tokens) == Layout(causal=True)
+    assert noted(tokens.clone()) is None
+    tokens[0, 0] = 2
+    assert noted(tokens) is None

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -82,6 +82,7 @@ def test_nothing_waits_for_the_device():
     assert packed.starts.is_meta and placed(tokens, slots, sizes, PAD).is_meta
 
 
+@settings(deadline=None)
 @given(lengths, st.data(), st.booleans())
 def test_attention_in_a_row_is_attention_in_a_batch(lengths, data, causal):
     """Self-attention, and attention to another side, which has other lengths."""
@@ -103,7 +104,7 @@ def test_attention_in_a_row_is_attention_in_a_batch(lengths, data, causal):
         packed, slots = pack(t, PAD, size)
         row = torch.zeros(size.tokens + 1, 8).double()
         rows.append(row.index_copy(0, slots, values.transpose(0, 1).flatten(0, 1))[:-1, None])
-        layouts.append(Layout(row=Row(packed.starts, size.longest), causal=causal))
+        layouts.append(Layout(row=Row(packed.starts, size.longest, causal)))
     q, k = rows[0], rows[0] if causal else rows[1]
     found, _ = attention(q, k, k, layouts=tuple(layouts), need_weights=False)
     real = expected.transpose(0, 1)[tokens[0].ne(PAD)]

@@ -271,3 +271,9 @@ def test_either_output_alone_has_gradients():
         out, expected = (f(tensors)[part].square().sum() for f in (summed, plainly_summed))
         for a, b in zip(*(torch.autograd.grad(o, wanted) for o in (out, expected))):
             assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_second_derivatives_are_refused():
+    tensors = inputs((3,), 4)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.grad(fused(tensors).sum(), tensors["x"], create_graph=True)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast import attention
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import SCHEMES
 
@@ -105,6 +106,29 @@ def test_attention_of_a_layer_that_is_asked_for(build, batch, heads):
         expected = model(**batch, **asked)[1]["attn"][0]
     real = batch["prev_output_tokens"].ne(1)
     assert torch.allclose(attention[real], expected[real], atol=1e-6)
+
+
+def test_attention_weights_in_training_are_computed_when_accessed(build, batch, monkeypatch):
+    asked = []
+    plainly = attention.attend_plainly
+    monkeypatch.setattr(
+        attention, "attend_plainly", lambda *args: asked.append(args) or plainly(*args)
+    )
+    model = moved(build(encoder_layers=1, decoder_layers=2, dropout=0.0)).train()
+    _, extra = model(**batch)
+    assert not asked and len(extra["attn"]) == 1
+    weights = extra["attn"][0]
+    assert len(asked) == 1
+    (gradient,) = torch.autograd.grad(
+        weights.square().sum(), model.decoder.layers[1].encoder_attn.k_proj.weight
+    )
+    assert gradient.any()
+    with on_reference_kernels(model):
+        expected = model(**batch)[1]["attn"][0]
+    real = batch["prev_output_tokens"].ne(1)
+    assert torch.allclose(weights[real], expected[real], atol=1e-6)
+    with pytest.raises(IndexError):
+        extra["attn"][1]
 
 
 def test_full_context(build, batch):
