@@ -40,9 +40,10 @@ def build(
 def check_fit(options: Mapping[str, Any], weights: Weights) -> None:
     """Raise AdminError, as ``build`` does, if no model has these options and weights.
 
-    The model has no memory of its own: it is built on torch's meta device.
+    The model has no memory of its own: it is built on torch's meta device, except roberta, which
+    copies newly drawn weights from the CPU.
     """
-    with torch.device("meta"):
+    with torch.device("cpu" if options["_name"] == "roberta" else "meta"):
         model = empty_model(options, weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that it copies nothing

@@ -130,12 +130,13 @@ def test_what_does_not_compile_is_computed_plainly(broken, monkeypatch, tmp_path
 
 
 def multiplied(at, factor):
-    """Launch as ever, then multiply one result, the argument number ``at``."""
+    """Launch as ever, then multiply one result, the argument number ``at`` (and a part of it)."""
+    argument, *part = at if isinstance(at, tuple) else (at,)
 
     def launch(kernel, args, constants):
         kernel(*args, **constants)
-        if args[at] is not None:
-            args[at].mul_(factor)
+        if args[argument] is not None:
+            args[argument][tuple(part)].mul_(factor)
 
     return launch
 
@@ -145,11 +146,11 @@ def multiplied(at, factor):
     [
         ("forward", 6, "output, norm of sum"),
         ("forward", 7, "sum"),
-        ("backward", 9, "x, x of sum"),
-        ("backward", 10, "branch, branch of sum"),
-        ("backward", 11, "omega"),
-        ("backward", 12, "weight, weight of sum"),
-        ("backward", 13, "bias, bias of sum"),
+        ("backward", 8, "x, x of sum"),
+        ("backward", 9, "branch, branch of sum"),
+        ("backward", (10, 0), "omega"),
+        ("backward", (10, 1), "weight, weight of sum"),
+        ("backward", (10, 2), "bias, bias of sum"),
         ("softmax", 0, "gradient"),
         ("softmax", 3, "loss"),
         ("softmax", 4, "nll"),
