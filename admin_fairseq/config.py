@@ -120,6 +120,7 @@ BOUNDS = {
     **SIZES,
     **dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop"), SHARE),
     **dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "relu_dropout"), SHARE),
+    "pooler_dropout": SHARE,
     "adaptive_softmax_cutoff": counting(1),
     "adaptive_softmax_dropout": SHARE,
     "adaptive_softmax_factor": Bounds(1, 1000),
