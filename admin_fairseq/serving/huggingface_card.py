@@ -22,6 +22,9 @@ from admin_fairseq.serving.huggingface_tokenizers import TokenizerKind
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 """Matches what the hub takes as a language: its ISO 639 code."""
 
+WIDTH = 90
+"""Largest number of characters in a line of code, but for the backslash that continues it."""
+
 TRAINED_WITH = (
     *(("criterion", "_name", "criterion"), ("criterion", "label_smoothing", "label-smoothing")),
     *(("optimizer", "_name", "optimizer"), ("optimization", "lr", "lr")),
@@ -78,7 +81,7 @@ class Origin:
         """The scheme's title and paper, or fairseq's model."""
         if self.options["_name"] in CONFIGS or "init_type" in self.options:
             scheme = resolved(self.options).scheme
-            return f"{scheme.title} ({scheme.paper})"
+            return f"{scheme.title.split(':')[0]} ({scheme.paper})"
         return f"fairseq's {self.options['_name']}"
 
     @property
@@ -92,14 +95,18 @@ class Origin:
         """The command that trained the model: the recorded one, or else the main settings."""
         settings = os.path.join(os.path.dirname(self.path), "settings")
         if os.path.isfile(settings):
-            return printable(read_text(settings).strip())
+            recorded = read_text(settings).strip()
+            try:
+                return _in_lines(shlex.split(recorded))
+            except ValueError:  # no command of a shell
+                return printable(recorded)
         run = run_options(self.state)
         words = ["fairseq-train", "DATA_BIN", "--arch", str(self.options["_name"])]
         for part, name, option in TRAINED_WITH:
             value = (run.get(part) or {}).get(name)
             if value is not None:
                 words += [f"--{option}", ",".join(map(str, value if _is_list(value) else [value]))]
-        return printable(shlex.join(words))
+        return _in_lines(words)
 
     @property
     def evaluation(self) -> Optional[Evaluation]:
@@ -108,6 +115,16 @@ class Origin:
         path = os.path.join(folder, "evaluation.json")
         found = read_evaluation(path) if os.path.isfile(path) else None
         return found if found and found.checkpoint in (None, name) else None
+
+
+def _in_lines(words: Iterable[str]) -> str:
+    """Return a command for a shell, in lines of WIDTH characters where its options allow it."""
+    lines = [""]
+    for option in re.split(r" (?=--)", shlex.join(words)):
+        if len(lines[-1]) + len(option) > WIDTH:
+            lines.append("   ")
+        lines[-1] += f" {option}" if lines[-1] else option
+    return " \\\n".join(printable(line) for line in lines)
 
 
 def _is_list(value: Any) -> bool:

@@ -423,7 +423,7 @@ def test_the_card(task, data, tmp_path):
     of_both = ("- de\n- en", "DeepNorm", "2L-2L", "--arch admin_transformer\n", "trust_remote_code")
     assert all(part in text for part in of_both for text in card.values())
     main = "fairseq-train DATA_BIN --arch postln_transformer_tiny --optimizer adam --lr 0.002"
-    assert f"{main} --max-update 5\n" in (tmp_path / "last.pt" / "README.md").read_text()
+    assert f"{main} \\\n    --max-update 5\n" in (tmp_path / "last.pt" / "README.md").read_text()
 
 
 def test_only_models_are_replaced_and_only_when_asked(task, data, tmp_path):
