@@ -55,9 +55,15 @@ def learn(lines: Iterable[str], path: str, size: int, kind: str = "bpe", **optio
 
 
 def load(path: str) -> Subwords:
-    """Read the sentencepiece model in the file ``path``; raise AdminError if the file has none."""
+    """Read the sentencepiece model in the file ``path``; raise AdminError if the file has none.
+
+    Joined pieces are one line: a newline, which a model with byte pieces can generate, is a space.
+    """
     processor = _processor(path)
-    return Subwords(lambda line: processor.encode(line, out_type=str), processor.decode)
+    return Subwords(
+        lambda line: processor.encode(line, out_type=str),
+        lambda pieces: processor.decode(pieces).replace("\n", " "),
+    )
 
 
 def vocabulary(path: str) -> Pieces:

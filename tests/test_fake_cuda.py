@@ -110,7 +110,7 @@ def seen(model, mode, device, monkeypatch):
     inputs = {name: moved(tokens, device) for name, tokens in INPUTS.items()}
     batch = {"net_input": inputs, "target": moved(BATCH["target"], device), "ntokens": 13}
     with unset_fake_temporarily():
-        model.see(BATCH, batch)
+        model.note_layouts(BATCH, batch)
     inputs["src_lengths"] = torch.full((3,), 5)
     return batch
 

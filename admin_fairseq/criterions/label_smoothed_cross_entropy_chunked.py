@@ -20,7 +20,7 @@ from admin_fairseq.bounds import SHARE, counting
 from admin_fairseq.criterions import packed_loss
 from admin_fairseq.criterions.packed_loss import GraphedLoss
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fast.layout import noted
+from admin_fairseq.fast.layout import TARGET, noted
 from admin_fairseq.fast.precision import in_precision
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss, Losses
 
@@ -135,7 +135,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
 
         Also returns the number of targets that remain.
         """
-        known = None if self.ignore_prefix_size else noted(target)
+        known = None if self.ignore_prefix_size else noted(target, TARGET)
         target = target[:, self.ignore_prefix_size :].reshape(-1)
         features = features[:, self.ignore_prefix_size :].flatten(0, 1)
         kept = known and known.rows

@@ -16,8 +16,12 @@ PACKS_FROM = 0.05
 """Fraction of padding from which packing saves more time than its copies cost (docs/speed.md)."""
 
 
-NOTE = "layout_of_tokens"
-"""The attribute of a tensor of tokens that holds a layout."""
+NOTE = "layouts_of_tokens"
+"""The attribute of a tensor of tokens that holds layouts, by what reads the tokens."""
+
+
+TARGET = "target"
+"""The reader of a batch's target: a criterion. The others are the stacks."""
 
 
 class Row(NamedTuple):
@@ -99,15 +103,20 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def note(tokens: Tensor, layout: Layout) -> None:
-    """Remember the layout of ``tokens`` (B x T), as long as nothing changes them."""
-    setattr(tokens, NOTE, (version_of(tokens), layout))
+def note(tokens: Tensor, layout: Layout, reader: str) -> None:
+    """Remember the layout of ``tokens`` (B x T) for ``reader``, until an operator changes them.
+
+    Of inference tensors torch does not count the changes, so nothing is remembered.
+    """
+    if not tokens.is_inference():
+        layouts = {**getattr(tokens, NOTE, {}), reader: (version_of(tokens), layout)}
+        setattr(tokens, NOTE, layouts)
 
 
-def noted(tokens: Tensor) -> Optional[Layout]:
+def noted(tokens: Tensor, reader: str) -> Optional[Layout]:
     """Return the layout that ``note`` remembered; None if there is none, or tokens changed."""
-    version, layout = getattr(tokens, NOTE, (None, None))
-    return layout if version == version_of(tokens) else None
+    version, layout = getattr(tokens, NOTE, {}).get(reader, (None, None))
+    return layout if layout is not None and version == version_of(tokens) else None
 
 
 def visible(padding: Tensor, causal: bool = False) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Callable, Iterator, NoReturn, Optional, cast
 
 import torch
@@ -93,11 +93,15 @@ class TransformerStack:
 
     def layout_of(self, tokens: Tensor) -> Layout:
         """Return where ``tokens`` (B x T) are: from ``note_layout``, or else by reading them."""
-        return noted(tokens) or self._layout(tokens)
+        return noted(tokens, self._reader) or self._layout(tokens)
 
     def note_layout(self, tokens: Tensor, moved: Tensor) -> None:
         """Find where ``tokens`` (B x T) are, so that nobody needs to read their copy ``moved``."""
-        note(moved, self._layout(tokens).to(moved.device))
+        note(moved, self._layout(tokens).to(moved.device), self._reader)
+
+    @property
+    def _reader(self) -> str:
+        return "decoder" if self.causal else "encoder"
 
     def _layout(self, tokens: Tensor) -> Layout:
         in_row = self.in_row and reads_rows(self.embed_tokens.weight)
@@ -142,17 +146,17 @@ class States(Sequence):
 
 
 class Deferred(Sequence):
-    """A list of one value, which is computed when it is accessed."""
+    """A list of one value, which is computed when it is first accessed."""
 
     def __init__(self, compute: Callable[[], Any]) -> None:
-        self._compute = compute
+        self._compute = cache(compute)
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: Any) -> Any:
-        range(1)[index]  # raises IndexError
-        return self._compute()
+        found = range(1)[index]  # raises IndexError
+        return [self._compute() for _ in found] if isinstance(index, slice) else self._compute()
 
 
 class TransformerEncoder(TransformerStack, TransformerEncoderBase):
@@ -288,7 +292,8 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             defer_attn=deferred,
         )
         x = self._projected(layout.unpack(self.normed(states[-1])).transpose(0, 1))
-        attention = partial(_averaged, weights, alignment_heads, x.dtype)
+        averaged = in_precision(_averaged, self.autocast_dtype)
+        attention = partial(averaged, x, weights, alignment_heads)
         return x, {
             "attn": Deferred(attention) if deferred else [attention()],
             "inner_states": States(states, layout),
@@ -354,13 +359,13 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
             state.reorder(selection)
 
 
-def _averaged(weights: Any, heads: Optional[int], dtype: torch.dtype) -> Optional[Tensor]:
-    """Return the mean of the first ``heads`` attention weights (H x B x T x S), B x T x S.
+def _averaged(x: Tensor, weights: Any, heads: Optional[int]) -> Optional[Tensor]:
+    """Return the mean of the first ``heads`` attention weights (H x B x T x S), B x T x S, like x.
 
     ``weights`` may be a function that computes them.
     """
     found = weights() if callable(weights) else weights
-    return None if found is None else found[:heads].float().to(dtype).mean(0)
+    return None if found is None else found[:heads].float().type_as(x).mean(0)
 
 
 def _read(

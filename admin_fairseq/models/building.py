@@ -22,7 +22,7 @@ from admin_fairseq import dynamics
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.config import CONFIGS, PluginOptions, architecture
 from admin_fairseq.errors import AdminError
-from admin_fairseq.fast.layout import Layout, note
+from admin_fairseq.fast.layout import TARGET, Layout, note
 from admin_fairseq.initialize import Rule, initialize
 from admin_fairseq.layers.transformer_stack import shard_layers
 from admin_fairseq.profiling.run import set_omegas
@@ -44,19 +44,19 @@ class TrainsFast(nn.Module):
         """
         return self if self.training is mode else super().train(mode)
 
-    def see(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
+    def note_layouts(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
         """Note where the tokens of ``batch`` are, before anything needs to read ``moved``.
 
         ``moved`` is the same batch on the model's device. What a task calls otherwise is left out.
         """
-        given, there = batch.get("net_input", {}), moved.get("net_input", {})
+        given, there = batch.get("net_input"), moved.get("net_input", {})
         for name, stack in self.inputs.items():
-            if torch.is_tensor(given.get(name)):
+            if isinstance(given, dict) and torch.is_tensor(given.get(name)):
                 getattr(self, stack).note_layout(given[name], there[name])
         if torch.is_tensor(batch.get("target")):
             padding = getattr(self, stack).padding_idx
             kept = batch["target"].ne(padding).flatten().nonzero().squeeze(1)
-            note(moved["target"], Layout(rows=kept).to(moved["target"].device))
+            note(moved["target"], Layout(rows=kept).to(moved["target"].device), TARGET)
 
 
 def finish_building(

@@ -10,6 +10,7 @@ from fairseq.models.roberta.model import RobertaClassificationHead
 from torch import Tensor, nn
 
 from admin_fairseq.config import PluginOptions
+from admin_fairseq.errors import AdminError
 from admin_fairseq.layers.transformer_stack import TransformerEncoder
 
 logger = logging.getLogger(__name__)
@@ -27,20 +28,26 @@ class EncoderWithHeads(FairseqEncoderModel):
 
     def __init__(self, encoder: TransformerEncoder, config: PluginOptions) -> None:
         super().__init__(encoder)
-        self.config = config
+        self.args = config  # fairseq 0.12.2 reads it under this name
         self.classification_heads = nn.ModuleDict()
 
     def register_classification_head(
         self, name: str, num_classes: int, inner_dim: Optional[int] = None
     ) -> None:
-        """Add a head, newly initialised; ``inner_dim`` is the encoder's width by default."""
-        width = self.config.encoder_embed_dim
+        """Add a head, newly initialised; ``inner_dim`` is the encoder's width by default.
+
+        Raises AdminError for a name that torch cannot give a module.
+        """
+        heads = self.classification_heads
+        if not name or "." in name or (name not in heads and hasattr(heads, name)):
+            raise AdminError(f"--classification-head-name {name}: choose another name")
+        width = self.args.encoder_embed_dim
         head = RobertaClassificationHead(
             width,
             inner_dim or width,
             num_classes,
-            self.config.pooler_activation_fn,
-            self.config.pooler_dropout,
+            self.args.pooler_activation_fn,
+            self.args.pooler_dropout,
         )
         self.classification_heads[name] = head.to(next(self.encoder.parameters()))
 
@@ -61,7 +68,7 @@ class EncoderWithHeads(FairseqEncoderModel):
 
     def _register_if_asked(self, head: str, sizes: Sizes) -> None:
         """Add a head with these ``sizes`` for --load-checkpoint-heads, if its name is free."""
-        asked = self.config.load_checkpoint_heads and not hasattr(self.classification_heads, head)
+        asked = self.args.load_checkpoint_heads and not hasattr(self.classification_heads, head)
         outputs = sizes.get("out_proj.weight", ())  # classes x inner dimension
         if asked and len(outputs) == 2:
             self.register_classification_head(head, *outputs)

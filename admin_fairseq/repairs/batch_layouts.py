@@ -15,13 +15,13 @@ from admin_fairseq.repairs import private
 
 
 def apply() -> None:
-    """Call the model's ``see(batch, moved)``, if it has one, for every batch."""
+    """Call the model's ``note_layouts(batch, moved)``, if it has it, for every batch."""
 
     def prepare_and_show(self: Trainer, sample: Any, is_dummy: bool = False) -> Any:
         moved, was_dummy = prepare(self, sample, is_dummy)
-        see = getattr(private.module_of(self), "see", None)
-        if see is not None and isinstance(sample, dict):
-            see(sample, moved)
+        note_layouts = getattr(private.module_of(self), "note_layouts", None)
+        if note_layouts is not None and isinstance(sample, dict):
+            note_layouts(sample, moved)
         return moved, was_dummy
 
     prepare = private.prepare_samples_with(prepare_and_show)

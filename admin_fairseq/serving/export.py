@@ -121,16 +121,25 @@ def refuse_to_replace(folder: str, force: bool, parts: Collection[str] = PARTS) 
     """Raise AdminError if ``folder`` exists and must not be replaced.
 
     Even with ``force`` only a folder that contains nothing but an exported model is replaced:
-    ``parts`` are the names of its files, beside admin_fairseq.json.
+    ``parts`` are the paths of what it contains, beside admin_fairseq.json.
     """
     refuse_to_overwrite(folder, force)
     if not os.path.lexists(folder):
         return
-    content = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    content = set() if os.path.islink(folder) else _content(folder)
     if DESCRIPTION not in content or content - {DESCRIPTION, *parts}:
         raise AdminError(
             f"{folder}: contains more than an exported model, and will not be replaced"
         )
+
+
+def _content(folder: str) -> set[str]:
+    """Return the paths, below ``folder``, of all files and folders there; none for a file."""
+    return {
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    }
 
 
 def _description(

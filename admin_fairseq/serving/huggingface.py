@@ -41,9 +41,9 @@ MORE_THAN_ROUNDING = 1e-4
 
 PARTS = {
     *("config.json", "generation_config.json", "model.safetensors", "README.md", TARGET),
-    *(CODE_FILE, *FILES),
+    *(CODE_FILE, *FILES, *(os.path.join(TARGET, name) for name in FILES)),
 }
-"""Names of all files and folders of an exported model except admin_fairseq.json."""
+"""Paths of all files and folders of an exported model except admin_fairseq.json."""
 
 
 class Reference(NamedTuple):
@@ -201,6 +201,7 @@ def _write_weights(
     found: HuggingFaceClass, weights: Weights, options: Options, folder: str
 ) -> None:
     """Write model.safetensors, in float32."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     converted = {
@@ -208,7 +209,10 @@ def _write_weights(
         for name, weight in found.convert(weights, options).items()
     }
     path = os.path.join(folder, "model.safetensors")
-    save_file(converted, path, metadata={"format": "pt"})
+    try:
+        save_file(converted, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # of a full disk, for example
+        raise AdminError(f"model.safetensors cannot be written: {error}") from None
     shutil.copymode(os.path.join(folder, "config.json"), path)  # safetensors ignores the umask
 
 

@@ -94,8 +94,8 @@ class Origin:
     def command(self) -> str:
         """The command that trained the model: the recorded one, or else the main settings."""
         settings = os.path.join(os.path.dirname(self.path), "settings")
-        if os.path.isfile(settings):
-            recorded = read_text(settings).strip()
+        recorded = read_text(settings).strip() if os.path.isfile(settings) else ""
+        if recorded:
             try:
                 return _in_lines(shlex.split(recorded))
             except ValueError:  # no command of a shell
@@ -210,10 +210,10 @@ def _code(
     other = f'{TARGET} = AutoTokenizer.from_pretrained(folder, subfolder="{TARGET}")\n'
     return (LOADING + (TRANSLATING if found.auto == TRANSLATION else CONTINUING)).format(
         auto=found.auto,
-        folder=json.dumps(folder),
+        folder=json.dumps(folder, ensure_ascii=False),
         target=other if separate else "",
         decoder=TARGET if separate else "tokenizer",
-        text=json.dumps(text),
+        text=json.dumps(text, ensure_ascii=False),
         end="" if kind.appends_eos else ' + " </s>"',
     )
 

@@ -45,7 +45,6 @@ SAME = (
 ACTIVATIONS = {
     **{name: name for name in ("relu", "gelu", "tanh")},
     **dict.fromkeys(("gelu_accurate", "gelu_fast"), "gelu_new"),
-    "swish": "silu",
 }
 """fairseq's name of an activation function → that of transformers."""
 

@@ -7,8 +7,12 @@ from admin_fairseq.benchmarks import pretended
 from admin_fairseq.benchmarks.launches import Count
 from admin_fairseq.benchmarks.pretended import STAND_INS
 
+from ..conftest import wants_more_than_torch_2_1
+
 pytest.importorskip("triton", reason="Triton is not installed (torch's CUDA builds bring it)")
 from admin_fairseq.kernels import fused_residual_triton
+
+pytestmark = wants_more_than_torch_2_1("today's Triton beside it")
 
 ONE = ["--encoder-layers", "1", "--decoder-layers", "1", "--threads", "1"]
 QUICK = ["--updates", "1", "--blocks", "2", "--warmup-updates", "1"]

@@ -88,9 +88,20 @@ def test_a_row_has_the_sentences_one_after_another(padding, causal):
 
 def test_a_note_is_void_once_tokens_have_changed():
     tokens = torch.ones(2, 3)
-    assert noted(tokens) is None
-    note(tokens, Layout(causal=True))
-    assert noted(tokens) == Layout(causal=True)
-    assert noted(tokens.clone()) is None
+    assert noted(tokens, "encoder") is None
+    note(tokens, Layout(causal=True), "encoder")
+    assert noted(tokens, "encoder") == Layout(causal=True)
+    assert noted(tokens.clone(), "encoder") is None
     tokens[0, 0] = 2
-    assert noted(tokens) is None
+    assert noted(tokens, "encoder") is None
+
+
+def test_notes_for_two_readers_and_of_tensors_whose_changes_are_not_counted():
+    tokens = torch.ones(2, 3)
+    for reader, layout in (("encoder", Layout()), ("decoder", Layout(causal=True))):
+        note(tokens, layout, reader)
+    assert noted(tokens, "encoder") == Layout() and noted(tokens, "decoder").causal
+    with torch.inference_mode():
+        tokens = torch.ones(2, 3)
+        note(tokens, Layout(), "encoder")
+        assert noted(tokens, "encoder") is None

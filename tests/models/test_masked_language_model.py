@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.fold import difference_made, fold_checkpoint
 from admin_fairseq.config import AdminMaskedLanguageModelConfig, resolve
+from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.layers.transformer_layer import MIRRORED_WEIGHTS
 from admin_fairseq.schemes import AS_FAIRSEQ, BASE_WEIGHTS, HEAD_WEIGHTS, SCHEMES
@@ -277,3 +278,9 @@ def test_folding_keeps_classification_heads(build_mlm, tokens):
     found = [m(tokens, classification_head_name="topic")[0] for m in (model, ours, roberta)]
     assert torch.equal(found[0], found[1])
     assert torch.allclose(found[0], found[2], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "keys", "training"])
+def test_names_that_no_head_can_have(build_mlm, name):
+    with pytest.raises(AdminError, match="--classification-head-name"):
+        build_mlm(encoder_layers=1).register_classification_head(name, 2)

@@ -31,7 +31,9 @@ def test_a_forward_pass_finds_what_the_model_has_seen(trainer, batch, monkeypatc
     sample, _ = prepared(trainer, {"net_input": batch, "target": target.clone()})
     monkeypatch.setattr(Layout, "of", None)  # whoever reads fails
     trainer._model.module(**sample["net_input"])
-    assert torch.equal(noted(sample["target"]).rows, target.ne(1).flatten().nonzero()[:, 0])
+    assert torch.equal(
+        noted(sample["target"], "target").rows, target.ne(1).flatten().nonzero()[:, 0]
+    )
 
 
 def test_batches_that_have_nothing_to_see(trainer):

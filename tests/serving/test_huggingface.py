@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -349,6 +350,7 @@ def test_ids_of_pieces_are_fairseqs(task, tmp_path):
 
 
 HOSTILE = ["```", "`__import__('os')`", '"""', "\x1b[31m", "{x}", "---", "\u202e", "<s>1", "\\"]
+HOSTILE += ["\U0001f600"]  # not in one unit of UTF-16
 
 
 def test_cards_code_in_a_fresh_process(task, data, tmp_path, subwords_of_words):
@@ -434,9 +436,15 @@ def test_only_models_are_replaced_and_only_when_asked(task, data, tmp_path):
     with pytest.raises(AdminError, match="already exists; use --force"):
         again()
     again(force=True)
+    shutil.copytree(tmp_path / "out", tmp_path / "deep" / "out")
+    (tmp_path / "deep" / "out" / "target").mkdir()
+    (tmp_path / "deep" / "out" / "target" / "notes").touch()
+    (tmp_path / "link").symlink_to("out")
+    with pytest.raises(AdminError, match="contains more than an exported model"):
+        again("link", force=True)
     (tmp_path / "out" / "thesis.tex").touch()
     (tmp_path / "file").touch()
-    for folder in ("out", "file"):
+    for folder in ("out", "file", "deep/out"):
         with pytest.raises(AdminError, match="contains more than an exported model"):
             again(folder, force=True)
 
