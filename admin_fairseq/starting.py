@@ -84,7 +84,7 @@ def check_run(run: DictConfig) -> None:
     On a CPU, --fp16 would fail only after the profile (measured per-layer variances), with a
     message about CUDA; without --lr the rate is 0.25, with which no transformer trains.
     """
-    if getattr(run.model, "_name", None) not in ARCHITECTURES:  # model: None without --arch
+    if getattr(OmegaConf.select(run, "model"), "_name", None) not in ARCHITECTURES:
         return
     fp16 = run.common.fp16 or run.common.memory_efficient_fp16
     if fp16 and (run.common.cpu or not torch.cuda.is_available()):
