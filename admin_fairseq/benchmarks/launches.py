@@ -33,6 +33,7 @@ from admin_fairseq.benchmarks.sides import BOTH
 from admin_fairseq.benchmarks.summaries import Spread, ratios, series, spread
 from admin_fairseq.benchmarks.trainers import new_trainer
 from admin_fairseq.benchmarks.turns import take_turns
+from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import Batch
 from admin_fairseq.repairs.private import DispatchMode, prepared
 from admin_fairseq.studies.options import option, trailing_words
@@ -149,6 +150,8 @@ def _measure(options: Options) -> Result:
     Raises AdminError if an option is wrong, or Triton is not installed.
     """
     both = sides.pair(options.workload, options.stock_words, options.our_words)
+    if any(getattr(side.run.criterion, "cuda_graphs", False) for side in both.values()):
+        raise AdminError("--cuda-graphs needs a GPU, and this benchmark has none; leave it out")
     with metrics.aggregate(new_root=True), pretended.gpu() as kernels:
         task = tasks.setup_task(both["stock"].run.task)
         batch = _batch(task, padded=not options.no_padding)

@@ -8,9 +8,9 @@ compute nothing, so numbers are arbitrary.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, Optional
 from unittest.mock import patch
 
@@ -20,6 +20,7 @@ from fairseq.modules import FairseqDropout
 from torch import Tensor
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast.attention import fits_rows
 
 KERNELS = (
     "fused_residual_triton.forward_kernel",
@@ -84,8 +85,8 @@ def _attention_in_row(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> Tensor:
     return attention_of_torch(q, k, v).squeeze(0).transpose(0, 1)
 
 
-def _is_half(x: Tensor) -> bool:
-    return x.element_size() == 2
+def _reads_rows(x: Tensor, head_dim: int) -> bool:
+    return x.element_size() == 2 and fits_rows(head_dim)
 
 
 attention_of_torch = F.scaled_dot_product_attention
@@ -96,8 +97,8 @@ STAND_INS: dict[str, Callable[..., Any]] = {
     "torch.onnx.operators.shape_as_tensor": lambda x: x.shape,  # of fairseq, on the host
     "torch.cuda.device_of": lambda tensor: nullcontext(),
     "admin_fairseq.fast.attention.attend_in_row": _attention_in_row,
-    "admin_fairseq.fast.attention.reads_rows": _is_half,
-    "admin_fairseq.layers.transformer_stack.reads_rows": _is_half,
+    "admin_fairseq.fast.attention.reads_rows": _reads_rows,
+    "admin_fairseq.layers.transformer_stack.reads_rows": _reads_rows,
     "admin_fairseq.fast.attention.slow_in_half": lambda q: False,
     "admin_fairseq.fast.dropout.Dropout.forward": FairseqDropout.forward,
     "admin_fairseq.kernels.chunked_loss.fuses": lambda logits: True,
@@ -108,20 +109,18 @@ STAND_INS: dict[str, Callable[..., Any]] = {
 
 @contextmanager
 def _driver() -> Iterator[None]:
-    """Give Triton a driver that compiles for a GPU and launches nothing."""
-    os.environ.setdefault(
-        "TRITON_CACHE_DIR", os.path.join(tempfile.gettempdir(), "triton-pretended")
-    )
+    """Give Triton a driver that compiles for a GPU and launches nothing, and an empty cache."""
     try:
         from triton.backends.compiler import GPUTarget
         from triton.runtime import driver
     except ImportError:
         raise AdminError("Triton is missing; install it: pip install triton") from None
-    driver.set_active(_Driver(GPUTarget("cuda", CAPABILITY, 32)))
-    try:
-        yield
-    finally:
-        driver.set_active(None)  # the default is found anew
+    with TemporaryDirectory() as cache, patch.dict(os.environ, TRITON_CACHE_DIR=cache):
+        driver.set_active(_Driver(GPUTarget("cuda", CAPABILITY, 32)))
+        try:
+            yield
+        finally:
+            driver.set_active(None)  # the default is found anew
 
 
 class _Driver:

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Optional
 
 from fairseq.data import Dictionary, data_utils
 
+from admin_fairseq import pieces
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
 
@@ -29,6 +30,29 @@ class DataBin:
         named = self.source_lang, self.target_lang
         return tuple(language for language in named if language is not None)
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Stack → the file with its dictionary."""
+        named = dict(zip(("encoder", "decoder"), (f"dict.{name}.txt" for name in self.languages)))
+        return {
+            stack: os.path.join(self.folder, name)
+            for stack, name in (named or {"decoder": "dict.txt"}).items()
+        }
+
+    def check_pieces(self, path: str) -> None:
+        """Raise AdminError if a dictionary has none of the pieces of a sentencepiece model.
+
+        ``path`` is the model's file. The data were not split with it then, and to the model all
+        text would be unknown.
+        """
+        known = pieces.vocabulary(path)
+        for file in self.files.values():
+            if not set(Dictionary.load(file).symbols[Dictionary().nspecial :]).intersection(known):
+                raise AdminError(
+                    f"{path}: none of its pieces is in {file}; "
+                    "--sentencepiece-model must be the model that split the data"
+                )
+
     def check(self, weights: Weights) -> None:
         """Raise AdminError unless the dictionaries are as large as the embedding tables.
 
@@ -41,18 +65,13 @@ class DataBin:
 
         Raises AdminError if one is not, or cannot be read.
         """
-        files = dict(zip(("encoder", "decoder"), (f"dict.{name}.txt" for name in self.languages)))
-        return {
-            stack: self._dictionary(stack, file, weights)
-            for stack, file in (files or {"decoder": "dict.txt"}).items()
-        }
+        return {stack: self._dictionary(stack, file, weights) for stack, file in self.files.items()}
 
-    def _dictionary(self, stack: str, name: str, weights: Weights) -> Dictionary:
-        """Load the dictionary in the file ``name``, of ``stack``, and check its size."""
+    def _dictionary(self, stack: str, file: str, weights: Weights) -> Dictionary:
+        """Load the dictionary of ``stack`` in ``file``, and check its size."""
         table = f"{stack}.embed_tokens.weight"
         if table not in weights:
             raise AdminError(f"damaged checkpoint: {table} is missing")
-        file = os.path.join(self.folder, name)
         dictionary, rows = Dictionary.load(file), len(weights[table])
         if len(dictionary) != rows:
             raise AdminError(
@@ -72,11 +91,13 @@ def data_bin(
 
     If neither names them, they are inferred from the names of the files. The data of a language
     model (fairseq's task ``language_modeling``) have none. Raises AdminError if the folder does not
-    exist, or its languages cannot be determined.
+    exist, its languages cannot be determined, or languages are given for a language model.
     """
     if not os.path.isdir(folder):
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
     if task.get("_name") == "language_modeling":
+        if source_lang or target_lang:
+            raise AdminError("a language model has no --source-lang or --target-lang; leave it out")
         return DataBin(os.path.abspath(folder))
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):

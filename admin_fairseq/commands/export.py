@@ -71,7 +71,10 @@ def _run(args: Namespace) -> Iterable[str]:
     state = read_checkpoint(args.input)
     with blaming(args.input):
         refuse_other_tasks(state)
-    return TARGETS[args.to].export(args, state, data_of(args, state))
+    data = data_of(args, state)
+    if args.sentencepiece_model:
+        data.check_pieces(args.sentencepiece_model)
+    return TARGETS[args.to].export(args, state, data)
 
 
 def _refuse_options_of_others(args: Namespace) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.fast.attention import WIDEST_HEAD, fits_rows
 from admin_fairseq.fast.graphs import Graphs
 from admin_fairseq.fast.packed import Packed, Sizes, pack, placed
 from admin_fairseq.kernels.chunked_loss import ChunkedLoss, Losses
@@ -81,6 +82,12 @@ def _obstacle(model: BaseFairseqModel, run: DictConfig) -> Optional[str]:
         return "needs --fp16 or --bf16"
     if workers.distributed_world_size > 1 and workers.ddp_backend not in AFTER_BACKWARD:
         return f"works on several GPUs with --ddp-backend {AFTER_BACKWARD[0]} alone"
+    widths = {model.encoder.head_dim, model.decoder.head_dim}
+    if not all(map(fits_rows, widths)):
+        return (
+            f"needs attention heads of a multiple of 8 channels, {WIDEST_HEAD} at most; "
+            f"{', '.join(map(str, sorted(widths)))} found"
+        )
     found = [f"--{name.replace('_', '-')}" for name in CHANGES_EACH_PASS if getattr(cfg, name, 0)]
     return f"does not work with {found[0]}" if found else None
 

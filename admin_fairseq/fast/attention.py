@@ -16,9 +16,13 @@ from torch import Tensor, nn
 
 from admin_fairseq.fast.decoding import AttentionInputs, Linear, Memory, Past, Selection
 from admin_fairseq.fast.layout import Layout, Row
+from admin_fairseq.kernels.trial import Compared, works
 from admin_fairseq.repairs.private import calls_anything_before, flash_attention
 
 STATE = "attn_state"
+
+WIDEST_HEAD = 192
+"""Channels of a head up to which torch's flash attention has a backward pass on every GPU."""
 
 
 class Attention(MultiheadAttention):
@@ -83,7 +87,8 @@ class Attention(MultiheadAttention):
         needed).
         """
         alone = mine.rows is None  # there is no other way
-        if mine.row and theirs.row and (alone or (reads_rows(query) and not need_weights)):
+        chosen = alone or (not need_weights and reads_rows(query, self.head_dim))
+        if mine.row and theirs.row and chosen:
             return self._in_row(query, key, mine.row, theirs.row), None
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
@@ -222,9 +227,23 @@ def slow_in_half(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.element_size() < 4
 
 
-def reads_rows(x: Tensor) -> bool:
-    """Whether torch has a kernel for ``attend_in_row`` in the precision and on the device of x."""
-    return x.is_cuda and x.element_size() == 2 and _has_flash_attention(x.device)
+def reads_rows(x: Tensor, head_dim: int) -> bool:
+    """Whether ``attend_in_row`` works, with ``head_dim`` channels a head, for tensors like x.
+
+    On a GPU it is tried once, before its first use.
+    """
+    return (
+        x.is_cuda
+        and x.element_size() == 2
+        and fits_rows(head_dim)
+        and _has_flash_attention(x.device)
+        and works("attention without padding", compared, x.device, x.dtype)
+    )
+
+
+def fits_rows(head_dim: int) -> bool:
+    """Whether torch's flash attention takes heads of ``head_dim`` channels."""
+    return head_dim % 8 == 0 and head_dim <= WIDEST_HEAD
 
 
 @cache
@@ -239,9 +258,16 @@ def attend_in_row(
 
     Returns N x H x D, zeros for a sentence without keys.
     """
-    if q.is_cuda:
-        rows = (mine.starts, theirs.starts), (mine.longest, theirs.longest)
-        return flash_attention(q, k, v, *rows, dropout, theirs.causal)
+    if not q.is_cuda:
+        return attend_in_row_plainly(q, k, v, mine, theirs, dropout)
+    rows = (mine.starts, theirs.starts), (mine.longest, theirs.longest)
+    return flash_attention(q, k, v, *rows, dropout, theirs.causal)
+
+
+def attend_in_row_plainly(
+    q: Tensor, k: Tensor, v: Tensor, mine: Row, theirs: Row, dropout: float
+) -> Tensor:
+    """Compute the same as ``attend_in_row``, with a mask of N x M."""
     own, other = (_sentences(row, len(t)) for row, t in ((mine, q), (theirs, k)))
     mask = own[:, None] == other
     mask = mask.tril() if theirs.causal else mask
@@ -249,6 +275,26 @@ def attend_in_row(
     q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))
     out, _ = attend_plainly(q, k, v, (mask | ~seen)[None, None], False, dropout)
     return out[0].transpose(0, 1) * seen[:, None]
+
+
+def compared(device: torch.device, dtype: torch.dtype) -> Compared:
+    """Compute attention of three short sentences, causal or not, and its gradients, both ways."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(4, 16, 2, 64, generator=generator)
+    *inputs, gradient = drawn.to(device, dtype).unbind()
+    starts = torch.tensor([0, 3, 8, 16], dtype=torch.int32, device=device)
+    found: Compared = {}
+    for causal in (False, True):
+        row = Row(starts, 8, causal)
+        passes = []
+        for attend_rows, of in ((attend_in_row, dtype), (attend_in_row_plainly, torch.float32)):
+            q, k, v = (t.to(of, copy=True).requires_grad_() for t in inputs)
+            out = attend_rows(q, k, v, row, row, 0.0)
+            gradients = torch.autograd.grad(out, (q, k, v), gradient.to(of))
+            passes.append((out.detach(), *gradients))
+        names = [f"{name}, causal={causal}" for name in ("output", "dq", "dk", "dv")]
+        found.update(zip(names, zip(*passes)))
+    return found
 
 
 def _sentences(row: Row, length: int) -> Tensor:

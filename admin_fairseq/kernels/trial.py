@@ -1,4 +1,4 @@
-"""Whether a Triton kernel works on this machine: tried once, before its first use.
+"""Whether a fast kernel works on this machine: tried once, before its first use.
 
 Triton compiles on the user's machine: it needs a C compiler, a folder that it can write to, and a
 chip that it supports. A kernel that fails there must not end a training run, as plain torch
@@ -52,7 +52,7 @@ def works(
     if reason is not None:
         precision = ", ".join(str(dtype).replace("torch.", "") for dtype in dict.fromkeys(dtypes))
         logger.warning(
-            f"{name}: the Triton kernel does not work on {device} ({precision}), so plain torch "
+            f"{name}: the fast kernel does not work on {device} ({precision}), so plain torch "
             f"computes the same, more slowly: {shorten(reason, LONGEST_REASON)}"
         )
     return reason is None

@@ -21,6 +21,7 @@ from fairseq.models.transformer import (
     TransformerDecoderBase,
     TransformerEncoderBase,
 )
+from fairseq.models.transformer.transformer_config import EncDecBaseConfig
 from fairseq.modules import FairseqDropout
 from fairseq.modules.checkpoint_activations import checkpoint_wrapper
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class TransformerStack:
     reference_kernels: bool
     causal = False  # a position sees none after it
     in_row: bool  # attention may work on rows of sentences
+    head_dim: int  # channels of an attention head
     defers_attn: bool  # attention weights may be computed when they are asked for
 
     # set by fairseq's stack, the other base class
@@ -63,13 +65,14 @@ class TransformerStack:
     project_in_dim: Optional[nn.Module]
     padding_idx: int
 
-    def set_up(self, cfg: TransformerConfig, dim: int) -> None:
+    def set_up(self, cfg: TransformerConfig, stack: EncDecBaseConfig) -> None:
         """Choose fast path or reference kernels; add what the scheme has between its layers."""
         self.reference_kernels = cfg.reference_kernels
         self.autocast_dtype = precision_of(cfg)
         # a checkpointed layer returns weights without their history
         self.defers_attn = not cfg.checkpoint_activations
         self.in_row = not cfg.compile  # torch.compile has no kernel for rows
+        self.head_dim = stack.embed_dim // stack.attention_heads
         if not cfg.reference_kernels:
             self.dropout_module = Dropout.like(self.dropout_module)
         scheme = scheme_of(cfg)
@@ -78,7 +81,7 @@ class TransformerStack:
         if scheme.first is not None and len(self.layers):
             cast(TransformerLayer, self.layers[0]).place("self_attn", scheme.first)
         if scheme.connections is not None:
-            self.connections = scheme.connections(len(self.layers), dim)
+            self.connections = scheme.connections(len(self.layers), stack.embed_dim)
             self.layers = ConnectedLayers(self.layers, self.connections)
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -104,7 +107,7 @@ class TransformerStack:
         return "decoder" if self.causal else "encoder"
 
     def _layout(self, tokens: Tensor) -> Layout:
-        in_row = self.in_row and reads_rows(self.embed_tokens.weight)
+        in_row = self.in_row and reads_rows(self.embed_tokens.weight, self.head_dim)
         return Layout.of(tokens.eq(self.padding_idx), self.causal, in_row)
 
     def embed(self, tokens: Tensor, positions: Any) -> Tensor:
@@ -166,7 +169,7 @@ class TransformerEncoder(TransformerStack, TransformerEncoderBase):
 
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
-        self.set_up(cfg, cfg.encoder.embed_dim)
+        self.set_up(cfg, cfg.encoder)
 
     def build_encoder_layer(self, cfg: TransformerConfig) -> nn.Module:
         return _wrapped(EncoderLayer(cfg), cfg)
@@ -240,7 +243,7 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
 
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
-        self.set_up(cfg, cfg.decoder.embed_dim)
+        self.set_up(cfg, cfg.decoder)
 
     def build_decoder_layer(
         self, cfg: TransformerConfig, no_encoder_attn: bool = False

@@ -129,7 +129,8 @@ def refuse_to_replace(folder: str, force: bool, parts: Collection[str] = PARTS) 
     content = set() if os.path.islink(folder) else _content(folder)
     if DESCRIPTION not in content or content - {DESCRIPTION, *parts}:
         raise AdminError(
-            f"{folder}: contains more than an exported model, and will not be replaced"
+            f"{folder}: not a folder with a model exported to the same target and nothing else; "
+            "it will not be replaced"
         )
 
 

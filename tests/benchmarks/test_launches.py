@@ -1,3 +1,5 @@
+import os
+from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
@@ -54,6 +56,19 @@ def test_the_fast_path_launches_less_and_stand_ins_are_gone_afterwards(command, 
     assert len(result["ratios"]["forward and backward"]["by_block"]) == 2
     assert "forward and backward: launches" in capsys.readouterr().out
     assert before == {path: resolve_name(path) for path in STAND_INS}
+
+
+def test_recording_is_refused(command):
+    with pytest.raises(SystemExit, match="--cuda-graphs needs a GPU, and this benchmark has none"):
+        command("launches", *ONE, *QUICK, "--ours", f"{PACKED} --cuda-graphs")
+
+
+def test_the_cache_of_made_up_launches_is_gone_afterwards(kernels):
+    before = os.environ.get("TRITON_CACHE_DIR")
+    with pretended.gpu():
+        folder = Path(os.environ["TRITON_CACHE_DIR"])
+        assert folder.is_dir()
+    assert not folder.exists() and os.environ.get("TRITON_CACHE_DIR") == before
 
 
 def test_kernels_of_triton_are_launches(kernels):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from admin_fairseq import pieces
 from admin_fairseq.checkpoints.dictionaries import data_bin
 from admin_fairseq.errors import AdminError
 
@@ -70,3 +71,18 @@ def test_what_is_no_data_folder(folder, tmp_path):
     (folder / "dict.de.txt").write_text("a line without a count\n")
     with pytest.raises(AdminError, match=r"dict.de.txt: not a dictionary"):
         data_bin(str(folder), TASK).check(embeddings(7, 9))
+
+
+def test_a_language_model_has_no_languages(folder):
+    for given in (("de", None), (None, "en")):
+        with pytest.raises(AdminError, match="a language model has no --source-lang"):
+            data_bin(str(folder), {"_name": "language_modeling"}, *given)
+
+
+def test_pieces_that_are_not_the_datas(folder, monkeypatch):
+    found = data_bin(str(folder), TASK)
+    monkeypatch.setattr(pieces, "vocabulary", lambda path: ["word4", "▁other"])
+    with pytest.raises(AdminError, match=r"^other.model: none of its pieces .*dict\.de\.txt;"):
+        found.check_pieces("other.model")
+    monkeypatch.setattr(pieces, "vocabulary", lambda path: ["word2", "▁other"])
+    found.check_pieces("its.model")

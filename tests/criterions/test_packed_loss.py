@@ -115,7 +115,13 @@ def run(**changes):
     return OmegaConf.merge(OmegaConf.create(values), OmegaConf.create(changes))
 
 
-ENCODER_DECODER = SimpleNamespace(encoder=SimpleNamespace(forward_packed=None))
+def heads(encoder, decoder):
+    """An encoder-decoder model whose attention heads have so many channels."""
+    stacks = (SimpleNamespace(head_dim=n, forward_packed=None) for n in (encoder, decoder))
+    return SimpleNamespace(**dict(zip(("encoder", "decoder"), stacks)))
+
+
+ENCODER_DECODER = heads(64, 64)
 REFUSED = [
     (run(common={"cpu": True}), "needs a GPU"),
     (run(common={"fp16": False}), "needs --fp16 or --bf16"),
@@ -145,6 +151,14 @@ def test_what_cannot_be_recorded_is_refused(gpu, run, reason):
 )
 def test_what_can_be_recorded_is_not(gpu, changes):
     packed_loss.check(ENCODER_DECODER, run(**changes))
+
+
+@pytest.mark.parametrize("widths", [(64, 20), (256, 64)])
+def test_heads_that_flash_attention_cannot_take_are_refused(gpu, widths):
+    found = ", ".join(map(str, sorted(widths)))
+    with pytest.raises(AdminError, match=f"multiple of 8 channels, 192 at most; {found} found"):
+        packed_loss.check(heads(*widths), run())
+    packed_loss.check(heads(192, 8), run())
 
 
 def test_other_models_and_old_gpus_are_refused(gpu, monkeypatch):

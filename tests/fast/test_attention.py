@@ -1,5 +1,7 @@
 """Our attention against fairseq's: the same parameters, the same numbers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fairseq.modules import MultiheadAttention
@@ -7,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from admin_fairseq.fast import attention
-from admin_fairseq.fast.attention import Attention, attend, attend_plainly, join
+from admin_fairseq.fast.attention import (
+    Attention,
+    attend,
+    attend_plainly,
+    compared,
+    join,
+    reads_rows,
+)
 from admin_fairseq.fast.layout import Layout, visible
+from admin_fairseq.kernels.trial import works
 from admin_fairseq.modules.inputs import Shift, put_before
 
 from ..conftest import exact_softmax
@@ -173,6 +183,73 @@ def test_half_precision_on_a_cpu_is_within_its_rounding(monkeypatch):
     attend(q, k, v, mask, False, False, 0.0)
     attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask, False, False, 0.0)
     assert len(calls) == 1, "float32 takes torch's kernel, half precision does not on a CPU"
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A chip whose flash attention is the plain one; returns what its trials compared."""
+    tried = []
+
+    def trial(device, dtype):
+        tried.append(compared(device, dtype))
+        return tried[-1]
+
+    works.cache_clear()
+    attention._has_flash_attention.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(attention, "compared", trial)
+    yield tried
+    works.cache_clear()
+    attention._has_flash_attention.cache_clear()
+
+
+def on_gpu(dtype):
+    """As much of a tensor on a GPU as is asked for."""
+    size = torch.empty(0, dtype=dtype).element_size()
+    cpu = torch.device("cpu")
+    return SimpleNamespace(is_cuda=True, element_size=lambda: size, device=cpu, dtype=dtype)
+
+
+ROWS = [
+    (torch.float16, 64, True),
+    (torch.bfloat16, 64, True),
+    (torch.float32, 64, False),
+    (torch.float16, 192, True),
+    (torch.float16, 200, False),
+    (torch.float16, 20, False),
+]
+
+
+@pytest.mark.parametrize(("dtype", "width", "expected"), ROWS)
+def test_rows_are_for_half_precision_and_heads_that_the_kernel_takes(gpu, dtype, width, expected):
+    assert reads_rows(on_gpu(dtype), width) == expected == bool(gpu)
+    assert not reads_rows(torch.empty(1, dtype=dtype), width), "a CPU has no such kernel"
+
+
+def test_rows_are_for_chips_from_ampere_on(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert not reads_rows(on_gpu(torch.float16), 64) and not gpu
+
+
+def fails(*args):
+    raise RuntimeError("no kernel image is available")
+
+
+def forgets_causality(q, k, v, mine, theirs, dropout):
+    return attention.attend_in_row_plainly(q, k, v, mine, theirs._replace(causal=False), dropout)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [(fails, "no kernel image"), (forgets_causality, "wrong numbers (output, causal=True")],
+)
+def test_a_kernel_for_rows_that_fails_is_not_used(gpu, kernel, reason, monkeypatch, caplog):
+    monkeypatch.setattr(attention, "attend_in_row", kernel)
+    for _ in range(2):
+        assert not reads_rows(on_gpu(torch.bfloat16), 64)
+    (message,) = caplog.messages
+    assert "attention without padding: the fast kernel does not work" in message
+    assert reason in message
 
 
 @pytest.mark.parametrize("need_weights", [False, True])

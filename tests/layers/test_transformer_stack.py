@@ -127,8 +127,20 @@ def test_attention_weights_in_training_are_computed_when_accessed(build, batch, 
         expected = model(**batch)[1]["attn"][0]
     real = batch["prev_output_tokens"].ne(1)
     assert torch.allclose(weights[real], expected[real], atol=1e-6)
+    assert extra["attn"][:] == [weights] and len(asked) == 1, "computed once"
     with pytest.raises(IndexError):
         extra["attn"][1]
+
+
+def test_attention_weights_computed_later_have_the_precision_of_the_pass(build, batch):
+    model = moved(
+        build(encoder_layers=1, decoder_layers=1, dropout=0.0, autocast="bfloat16")
+    ).train()
+    _, extra = model(**batch)
+    found = extra["attn"][0]
+    model.decoder.defers_attn = False
+    (expected,) = model(**batch)[1]["attn"]
+    assert found.dtype == expected.dtype and torch.equal(found, expected)
 
 
 def test_full_context(build, batch):

@@ -200,9 +200,9 @@ def test_only_models_are_replaced_and_only_when_asked(checkpoint, data, tmp_path
     (tmp_path / "file").touch()
     (tmp_path / "out" / "thesis.tex").touch()
     for precious in (data.folder, str(tmp_path / "file"), folder):
-        with pytest.raises(AdminError, match="contains more than an exported model"):
+        with pytest.raises(AdminError, match="nothing else; it will not be replaced"):
             refuse_to_replace(precious, force=True)
-        with pytest.raises(AdminError, match="contains more than an exported model"):
+        with pytest.raises(AdminError, match="nothing else; it will not be replaced"):
             export_ctranslate2(checkpoint(), "x.pt", data, precious)
 
 

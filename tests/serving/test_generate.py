@@ -14,7 +14,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from admin_fairseq import cli, serving
 from admin_fairseq.checkpoints import building
 from admin_fairseq.errors import AdminError
-from admin_fairseq.pieces import Subwords
+from admin_fairseq.pieces import Subwords, learn, load, vocabulary
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.generate import GenerationOptions, generate, stream
 
@@ -111,6 +111,15 @@ def test_parts_make_up_the_same_lines(model, more):
     assert len(parts) > 3 * len(LINES)
     with pytest.raises(AdminError, match="--beam above 1"):
         stream(LINES, options(model, beam=2))
+
+
+def test_a_generated_newline_stays_on_its_line(tmp_path):
+    path = str(tmp_path / "bytes.model")
+    learn(["word1 word2 word3"] * 9, path, 274, kind="bpe", byte_fallback=True)
+    subwords = load(path)
+    assert "<0x0A>" in vocabulary(path)
+    around = subwords.encode("word1"), subwords.encode("word2")
+    assert subwords.decode([*around[0], "<0x0A>", *around[1]]) == "word1  word2"
 
 
 def test_parts_of_plain_text(model, subwords):

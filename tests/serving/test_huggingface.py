@@ -440,12 +440,12 @@ def test_only_models_are_replaced_and_only_when_asked(task, data, tmp_path):
     (tmp_path / "deep" / "out" / "target").mkdir()
     (tmp_path / "deep" / "out" / "target" / "notes").touch()
     (tmp_path / "link").symlink_to("out")
-    with pytest.raises(AdminError, match="contains more than an exported model"):
+    with pytest.raises(AdminError, match="nothing else; it will not be replaced"):
         again("link", force=True)
     (tmp_path / "out" / "thesis.tex").touch()
     (tmp_path / "file").touch()
     for folder in ("out", "file", "deep/out"):
-        with pytest.raises(AdminError, match="contains more than an exported model"):
+        with pytest.raises(AdminError, match="nothing else; it will not be replaced"):
             again(folder, force=True)
 
 
