@@ -51,16 +51,6 @@ class AdamLike(FairseqOptimizer):
             "weight_decay": self.cfg.weight_decay,
         }
 
-    @property
-    def supports_memory_efficient_fp16(self) -> bool:
-        """Raise AdminError: fairseq reads this only with --memory-efficient-fp16 or -bf16.
-
-        The optimisers support neither, and fairseq's own error would be a traceback.
-        """
-        raise AdminError(
-            f"--optimizer {self.name} has no memory-efficient half precision; use --fp16 or --bf16"
-        )
-
 
 def _betas(given: Any) -> tuple[float, float]:
     """Parse --adam-betas; raise AdminError unless they are two numbers from 0 to below 1."""

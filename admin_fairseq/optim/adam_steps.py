@@ -10,12 +10,19 @@ import torch
 from torch.optim.adamw import adamw
 
 from admin_fairseq.errors import AdminError
+from admin_fairseq.optim.half_precision import (
+    Float32Steps,
+    copy_back,
+    in_float32,
+    in_parts,
+    precise,
+)
 from admin_fairseq.repairs.private import add_to_each
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class AdamSteps(torch.optim.Optimizer):
+class AdamSteps(Float32Steps):
     """Adam as in fairseq/optim/adam.py (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980).
 
     m ← β1 m + (1 − β1) g,  v ← β2 v + (1 − β2) g²,
@@ -57,7 +64,8 @@ class AdamSteps(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             for (step, device, fused), params in self._grouped(group["params"]).items():
-                self._move(params, group, step, device, fused)
+                for part in in_parts(params):
+                    self._move(part, group, step, device, fused)
         return loss
 
     def _grouped(
@@ -74,7 +82,8 @@ class AdamSteps(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["step"] = 0
-                    state.update({key: torch.zeros_like(p) for key in MOMENTS})
+                    dtype = precise(p.dtype)
+                    state.update({key: torch.zeros_like(p, dtype=dtype) for key in MOMENTS})
                 groups[state["step"] + 1, p.device, _fits_fused(p, p.grad, state)].append(p)
         return groups
 
@@ -88,17 +97,18 @@ class AdamSteps(torch.optim.Optimizer):
     ) -> None:
         """Update ``params`` with the options of ``group``; they share step, device and kernel."""
         states = [self.state[p] for p in params]
+        weights = in_float32(params)
         beta1, beta2 = group["betas"]
         factor = self.rectification(beta2, step)
         if group["weight_decay"]:
             # not torch's p · (1 − lr · wd): in float32, 1 − 1e-7 is 1 − 1.2e-7 in every update
-            add_to_each(params, params, -group["lr"] * group["weight_decay"])
+            add_to_each(weights, weights, -group["lr"] * group["weight_decay"])
         # torch divides √v, but not ε, by √(1 − β2^t); with a factor of 0, any ε except 0 will do
         eps = group["eps"] / math.sqrt(1 - beta2**step) if factor else 1.0
         exp_avgs, exp_avg_sqs = ([state[key] for state in states] for key in MOMENTS)
         adamw(
-            params,
-            [p.grad for p in params if p.grad is not None],
+            weights,
+            in_float32(p.grad for p in params if p.grad is not None),
             exp_avgs,
             exp_avg_sqs,
             [],
@@ -112,6 +122,7 @@ class AdamSteps(torch.optim.Optimizer):
             eps=eps,
             maximize=False,
         )
+        copy_back(weights, params)
         for state in states:
             state["step"] = step
 
@@ -159,7 +170,7 @@ def _fits_fused(p: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any]) 
         raise AdminError("a gradient is sparse, which this optimiser cannot use")
     strides = p.stride()
     return (
-        has_fused_kernel(p.device.type, p.dtype)
+        has_fused_kernel(p.device.type, precise(p.dtype))
         and gradient.stride() == strides
         and all(state[key].stride() == strides for key in MOMENTS)
     )

@@ -8,9 +8,10 @@ from fairseq.optim import OPTIMIZER_REGISTRY, register_optimizer
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.optim.adam_options import AdamLike, AdamOptions
+from admin_fairseq.optim.half_precision import Float32Steps, copy_back, in_float32
 
 
-class NovoGrad(torch.optim.Optimizer):
+class NovoGrad(Float32Steps):
     """Optimiser like Adam, with one second moment per weight tensor W, that of its gradient's norm.
 
     v ← β2 v + (1 − β2) ‖g‖²,  m ← β1 m + g / (√v + ε) + wd · W,  W ← W − lr · m,
@@ -48,14 +49,16 @@ class NovoGrad(torch.optim.Optimizer):
     def _step_one(self, p: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         """Update the weight p with its ``gradient`` and the options of ``group``."""
         state = self.state[p]
+        weight, gradient = in_float32([p, gradient])
         if not state:
-            state["exp_avg"] = torch.zeros_like(p)
+            state["exp_avg"] = torch.zeros_like(weight)
             state["exp_avg_sq"] = gradient.norm() ** 2
         beta1, beta2 = group["betas"]
         state["exp_avg_sq"].lerp_(gradient.norm() ** 2, 1 - beta2)
         normed = gradient / (state["exp_avg_sq"].sqrt() + group["eps"])
-        state["exp_avg"].mul_(beta1).add_(normed).add_(p, alpha=group["weight_decay"])
-        p.sub_(state["exp_avg"], alpha=group["lr"])
+        state["exp_avg"].mul_(beta1).add_(normed).add_(weight, alpha=group["weight_decay"])
+        weight.sub_(state["exp_avg"], alpha=group["lr"])
+        copy_back([weight], [p])
 
 
 class FairseqNovoGrad(AdamLike):

@@ -327,9 +327,3 @@ def test_one_tensor_of_all_weights_as_fp16_makes_it(name, other, monkeypatch):
     assert torch.allclose(found, in_half_precision(*other), rtol=0, atol=1e-6)
     start = torch.cat([p.detach().flatten() for p in weights([(3, 4), (5,)], torch.float16)])
     assert (found - start.float()).abs().max() > 0.001
-
-
-def test_memory_efficient_half_precision_is_refused():
-    optimizer = build_optimizer(config("adam_fused").optimizer, weights(SHAPES))
-    with pytest.raises(AdminError, match="adam_fused has no memory-efficient"):
-        optimizer.supports_memory_efficient_fp16  # noqa: B018

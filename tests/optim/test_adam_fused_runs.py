@@ -47,3 +47,18 @@ def test_half_precision_goes_on_but_not_from_another_optimiser(run, data, tmp_pa
     failed = run.train(data, other, *words, arch="postln_transformer_tiny", status=1)
     line = failed.errors.strip().splitlines()[-1]
     assert line.startswith("admin-fairseq: error:") and "--reset-optimizer" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adam_fused", "radam", "novograd"])
+def test_memory_efficient_half_precision_resumes(name, run, data, tmp_path):
+    whole = train(run, data, tmp_path / "whole", name, 6, "--memory-efficient-bf16")
+    stages = [
+        train(run, data, tmp_path / "parts", name, n, "--memory-efficient-bf16") for n in (3, 6)
+    ]
+    assert losses(*stages) == losses(whole)
+    saved = torch.load(tmp_path / "whole" / "checkpoint_last.pt", weights_only=True)
+    # fairseq saves float32
+    assert all(torch.equal(t, t.bfloat16().float()) for t in saved["model"].values())
+    moments = saved["last_optimizer_state"]["state"].values()
+    assert {state["exp_avg"].dtype for state in moments} == {torch.float32}
