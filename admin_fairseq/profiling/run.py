@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Iterator, Optional
@@ -245,10 +246,16 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
 
 
 def _add_up(values: torch.Tensor, device: torch.device) -> None:
-    """Sum ``values`` over all workers, in place."""
+    """Sum ``values`` over all workers, in place; raise AdminError if one of them has ended."""
     if dist.is_initialized():
         on_device = values.to(device)
-        distributed_utils.all_reduce(on_device, distributed_utils.get_data_parallel_group())
+        try:
+            distributed_utils.all_reduce(on_device, distributed_utils.get_data_parallel_group())
+        except RuntimeError as error:
+            reason = textwrap.shorten(str(error), 200)
+            raise AdminError(
+                f"profiling: another worker has ended, and its own output says why ({reason})"
+            ) from None
         values.copy_(on_device)
 
 

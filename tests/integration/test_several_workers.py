@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -36,6 +37,30 @@ def killed(self, *arguments):
 
 Trainer.train_step = killed
 """
+
+FAIL = """
+from torch import distributed as dist
+
+import admin_fairseq
+from admin_fairseq.errors import AdminError
+from admin_fairseq.profiling import run
+
+check_batch = run.check_batch
+
+def failing(*arguments):
+    if dist.get_rank() == 1:
+        raise AdminError("a batch of worker 1 alone is damaged")
+    check_batch(*arguments)
+
+run.check_batch = failing
+"""
+
+
+def user_dir(folder, code):
+    """A folder for --user-dir: the plugin, and some code of its own."""
+    folder.mkdir()
+    (folder / "__init__.py").write_text(code)
+    return folder
 
 
 def options(data, folder, *words, updates=10):
@@ -88,11 +113,8 @@ def stopped(two, tmp_path):
 
 
 def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data, two, tmp_path):
-    killing = tmp_path / "killing"
-    killing.mkdir()
-    (killing / "__init__.py").write_text(KILL)
     command = ["fairseq-train", *options(data, tmp_path, "--distributed-world-size", 2)]
-    killed = run(*command, "--user-dir", killing, status=1)
+    killed = run(*command, "--user-dir", user_dir(tmp_path / "killing", KILL), status=1)
     line = "worker 1 was ended by SIGKILL; the same command continues from the last checkpoint"
     assert killed.errors.strip().splitlines()[-1] == f"admin-fairseq: error: {line}"
     assert "Traceback" not in killed.errors
@@ -105,6 +127,26 @@ def test_a_run_with_a_killed_worker_ends_and_goes_on_as_if_it_had_not(run, data,
     for name, weight in whole.items():
         # fairseq 0.12.2 leaves what _float_tensor holds to chance
         assert name.endswith("_float_tensor") or torch.equal(weight, resumed[name]), name
+
+
+@pytest.mark.parametrize(
+    "start", [[], ["torchrun", "--nproc_per_node", 2]], ids=["spawn", "torchrun"]
+)
+def test_a_worker_that_fails_in_the_profile_ends_the_others(start, run, data, tmp_path):
+    """They would wait for its variances."""
+    port = ["--master_port", free_port()] if start else []
+    words = options(data, tmp_path / "run", "--arch", "admin_transformer_tiny")
+    words += ["--init-type", "adaptive-profiling", "--distributed-world-size", 2]
+    words += ["--user-dir", user_dir(tmp_path / "failing", FAIL)]
+    program = BIN / "fairseq-train" if start else "fairseq-train"
+    began = time.monotonic()
+    _, _, errors = run.captured(*start, *port, program, *words)
+    said = [line.partition("admin-fairseq: error: ")[2] for line in errors.splitlines()]
+    assert "a batch of worker 1 alone is damaged" in said
+    assert not start or any(line.startswith("profiling: another worker has ended") for line in said)
+    assert "rank0]: Traceback" not in errors and "rank1]: Traceback" not in errors
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "run" / "profile.json").exists()
 
 
 def test_one_worker_goes_on_for_two_and_two_agents_for_one(run, data, stopped):
