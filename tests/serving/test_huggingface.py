@@ -501,12 +501,19 @@ def test_the_command(task, data, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_onnx_as_documented(task, data, tmp_path):
+@pytest.mark.parametrize("language_model", [False, True])
+def test_onnx_as_documented(language_model, task, data, tmp_path):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason="of no extra; docs/serving.md names it")
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^python - <<'END'\n(.*?)^END$", page, re.M | re.S)
-    export(checkpoint(task, "admin_transformer_tiny", **JOINED), data(""), tmp_path / "admin-18l")
+    state = checkpoint(task, "admin_transformer_tiny", **JOINED)
+    if language_model:
+        state = checkpoint(task, "admin_transformer_lm_tiny")
+        state["cfg"]["task"]["_name"] = "language_modeling"
+        code = code.replace("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
+        code = re.sub(r"^.*decoder_input_ids.*\n", "", code, flags=re.M)
+    export(state, data("lm" if language_model else ""), tmp_path / "admin-18l")
     hidden = "import sys\nsys.modules['torchaudio'] = None\n"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", hidden + code],
