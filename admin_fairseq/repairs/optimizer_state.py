@@ -3,16 +3,19 @@
 Seen in fairseq 0.12.2 and fairseq-fixed 0.12.3.1 (``Trainer.load_checkpoint``): fairseq compares
 the classes of the optimisers, which with --fp16 and --bf16 are all ``FP16Optimizer``. RAdam then
 silently uses Adam's moments, and Adam fails on NovoGrad's with a KeyError; a difference that
-fairseq does find ends in the traceback of an assertion.
+fairseq does find ends in the traceback of an assertion. Nobody compares the sizes of moments and
+weights, which differ where a classification head has other classes: the first step fails.
 """
 
 from __future__ import annotations
 
 import functools
+from itertools import chain
 from typing import Any, Callable, Mapping, Optional
 
 from fairseq import checkpoint_utils
 from fairseq.trainer import Trainer
+from torch.optim import Optimizer
 
 from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.repairs.stand_in import replaced
@@ -50,9 +53,12 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
 
         try:
             with replaced(checkpoint_utils, load_checkpoint_to_cpu=load_checkpoint_to_cpu):
-                return load(self, filename, reset_optimizer, *args, **kwargs)
+                extra = load(self, filename, reset_optimizer, *args, **kwargs)
         except (AssertionError, ValueError) as error:
             raise _in_one_line(error, filename) from None
+        with blaming(filename):
+            _check_sizes(self.optimizer.optimizer)
+        return extra
 
     return load_checkpoint
 
@@ -71,6 +77,18 @@ def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
             f"has the state of --optimizer {saved}, but this run has --optimizer {optimizer}; "
             "add --reset-optimizer to continue from the weights alone"
         )
+
+
+def _check_sizes(optimizer: Optimizer) -> None:
+    """Raise AdminError if the first moment of a weight has another size than the weight."""
+    for p in chain.from_iterable(group["params"] for group in optimizer.param_groups):
+        size = optimizer.state.get(p, {}).get("exp_avg", p).shape
+        if size != p.shape:
+            raise AdminError(
+                f"its optimiser's state is for a weight of size {tuple(size)}, which is "
+                f"{tuple(p.shape)} in this run; use the same options as before, or choose another "
+                "--save-dir and give this checkpoint to --finetune-from-model"
+            )
 
 
 def _optimizer_of(state: Mapping[str, Any]) -> Optional[str]:

@@ -87,6 +87,8 @@ def test_finetuning_to_tell_two_languages_apart(run, data, text, tmp_path):
     command = ["fairseq-train", tmp_path / "bin", *MODEL, *CLASSIFY, *start]
     log = run(*command, "--save-dir", tmp_path / "two")
     assert "sub-layers set" not in log and len(log.losses()) == 20
+    command += ["--num-classes", "3", "--save-dir", tmp_path / "two"]
+    assert "which is (3, 64) in this run; use the same options" in run(*command, status=1).errors
     model, folded = tmp_path / "two" / "checkpoint_last.pt", tmp_path / "folded.pt"
     cli.main(["fold", str(model), str(folded), "--check"])
     for words in (model, "--user-dir", "admin_fairseq"), (folded,):

@@ -91,6 +91,25 @@ def test_a_state_of_other_tensors_gets_one_line(trainer_of, tmp_path):
         trainer_of("adam").load_checkpoint(path)
 
 
+@pytest.mark.parametrize("words", PRECISIONS)
+def test_moments_of_another_size_get_one_line(words, trainer_of, tmp_path):
+    """As of a classification head with another number of classes."""
+    path = str(tmp_path / "checkpoint.pt")
+    trainer = trainer_of("adam", *words)
+    trainer.optimizer.backward(sum(p.sum() for p in trainer.model.parameters()))
+    trainer.optimizer.step()
+    save(trainer, path)
+    trainer_of("adam", *words).load_checkpoint(path)
+    state = torch.load(path, weights_only=True)
+    state["last_optimizer_state"]["state"][0]["exp_avg"] = torch.zeros(7)
+    torch.save(state, path)
+    with pytest.raises(
+        AdminError, match=rf"{path}: .*size \(7,\), which is .*--finetune-from-model"
+    ):
+        trainer_of("adam", *words).load_checkpoint(path)
+    trainer_of("adam", *words).load_checkpoint(path, reset_optimizer=True)
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"cfg": None, "args": None}, {"cfg": {"optimizer": None}}, {"args": SimpleNamespace()}],
