@@ -5,7 +5,8 @@ import sentencepiece
 import torch
 from fairseq.models import build_model
 
-from admin_fairseq.checkpoints.dictionaries import data_bin
+from admin_fairseq import pieces
+from admin_fairseq.checkpoints.dictionaries import DataBin, data_bin
 from admin_fairseq.config import AdminLanguageModelConfig, AdminTransformerConfig, resolve
 from tests.checkpoints.conftest import move
 
@@ -73,3 +74,19 @@ def subwords(tmp_path):
     )
     (tmp_path / "spm.vocab").unlink()
     return str(tmp_path / "spm.model")
+
+
+@pytest.fixture(scope="module")
+def bins(task, tmp_path_factory):
+    """DataBin of a translation model, or of a language model: bins("lm")."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("dict.de.txt", "dict.en.txt", "dict.txt"):
+        task.source_dictionary.save(str(folder / name))
+    return lambda arch: DataBin(str(folder), *(() if "lm" in arch else ("de", "en")))
+
+
+@pytest.fixture(scope="module")
+def subwords_of_words(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("spm") / "spm.model")
+    pieces.learn([f"word{i} word{j}" for i in range(20) for j in range(20)], path, 25)
+    return path

@@ -1,0 +1,86 @@
+"""The model card, and the code in it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+from fairseq.data import Dictionary
+
+from admin_fairseq.checkpoints.dictionaries import DataBin
+from admin_fairseq.serving.huggingface_tokenizers import subwords
+
+from .huggingface_exports import JOINED, checkpoint, export
+
+HOSTILE = ["```", "`__import__('os')`", '"""', "\x1b[31m", "{x}", "---", "\u202e", "<s>1", "\\"]
+HOSTILE += ["\U0001f600"]  # not in one unit of UTF-16
+
+
+def test_cards_code_in_a_fresh_process(task, bins, tmp_path, subwords_of_words):
+    """Without fairseq and this plugin, and without a network."""
+    hostile = Dictionary()
+    for symbol in HOSTILE:
+        hostile.add_symbol(symbol)
+    other = SimpleNamespace(source_dictionary=task.source_dictionary, target_dictionary=hostile)
+    state = checkpoint(other, "postln_transformer_tiny")
+    hostile.save(os.path.join(bins("").folder, "dict.xx.txt"))
+    export(state, DataBin(bins("").folder, "de", "xx"), tmp_path / "separate")
+    back = checkpoint(
+        SimpleNamespace(source_dictionary=hostile, target_dictionary=task.target_dictionary),
+        "postln_transformer_tiny",
+    )
+    export(back, DataBin(bins("").folder, "xx", "en"), tmp_path / 'hostile "name')
+    codes = tmp_path / "codes.txt"
+    codes.write_text("#version: 0.2\nw o\n")
+    by = {"spm": subwords(subwords_of_words, None), "codes": subwords(None, str(codes))}
+    for name, asked in by.items():
+        state = checkpoint(task, "preln_transformer_tiny", **JOINED)
+        export(state, bins(""), tmp_path / name, asked)
+        lm = checkpoint(task, "admin_transformer_lm_tiny")
+        export(lm, bins("lm"), tmp_path / f"{name} lm", asked)
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert len(folders) == 6
+    code = [
+        re.search(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.M | re.S)[1]
+        for folder in folders
+    ]
+    ends = [' + " </s>"]' in text for text in code]
+    assert ends == [folder.name == "codes" for folder in folders]
+    without = "import sys\nfor name in ('fairseq', 'admin_fairseq', 'torchaudio'):\n"
+    lines = [without + "    sys.modules[name] = None", *code]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\nprint('-')\n".join(lines)],
+        **{"cwd": tmp_path, "env": env, "capture_output": True, "text": True},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    outputs = [text.strip() for text in done.stdout.split("-\n")][1:]
+    assert len(outputs) == len(folders)
+    assert all("word" in text for text, folder in zip(outputs, folders) if "sep" not in folder.name)
+
+
+def test_the_card(task, bins, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    scores = {"dataset": "multi30k", "subset": "test", "checkpoint": "best.pt"}
+    scores["bleu"] = {"detokenised": {"score": 37.014, "signature": "nrefs:1|case:mixed"}}
+    (run / "evaluation.json").write_text(json.dumps(scores))
+    (run / "settings").write_text("fairseq-train data/bin --arch admin_transformer\n")
+    card = {}
+    for name in ("best.pt", "last.pt"):
+        state = checkpoint(task, "admin_transformer_tiny", init_type="deepnet")
+        export(state, bins(""), tmp_path / name, path=str(run / name))
+        card[name] = (tmp_path / name / "README.md").read_text()
+    (run / "settings").unlink()
+    state = checkpoint(task, "postln_transformer_tiny")
+    state["cfg"]["optimization"] = {"lr": [0.002], "max_update": 5}
+    state["cfg"]["optimizer"] = {"_name": "adam"}
+    export(state, bins(""), tmp_path / "last.pt", path=str(run / "last.pt"), force=True)
+    of_best = ("value: 37.01", "| BLEU (detokenised) | 37.01 (nrefs:1\\|case:mixed) |")
+    assert all(part in card["best.pt"] and part not in card["last.pt"] for part in of_best)
+    of_both = ("- de\n- en", "DeepNorm", "2L-2L", "--arch admin_transformer\n", "trust_remote_code")
+    assert all(part in text for part in of_both for text in card.values())
+    main = "fairseq-train DATA_BIN --arch postln_transformer_tiny --optimizer adam --lr 0.002"
+    assert f"{main} \\\n    --max-update 5\n" in (tmp_path / "last.pt" / "README.md").read_text()
