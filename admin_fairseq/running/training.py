@@ -7,10 +7,12 @@ import logging
 import os
 import shlex
 import subprocess
+from argparse import ArgumentParser
 from dataclasses import dataclass
-from typing import Callable, Iterator, NamedTuple, Optional
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import torch
+from fairseq.registry import REGISTRIES
 
 from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.errors import AdminError
@@ -80,7 +82,7 @@ def _commands(asked: TrainOptions, runs: Runs) -> dict[int, list[str]]:
     return {
         seed: [
             *(*workers.launch, runs.data_bin),
-            *(*options(_settings(runs, seed, workers)), *asked.words),
+            *(*options(_kept(_settings(runs, seed, workers), asked.words)), *asked.words),
         ]
         for seed in runs.seeds
     }
@@ -94,10 +96,39 @@ def longest(asked: TrainOptions) -> int:
     runs, found = Runs(asked), 0
     for seed, words in _commands(asked, runs).items():
         _check_settings(runs.folder(seed), words)
-        for word, value in zip(words, [*words[1:], ""]):
-            name, _, own = word.partition("=")
-            if name == "--max-update" and (own or value).isdigit():
-                found = int(own or value)
+        value = _value(words, "--max-update")
+        found = int(value) if value and value.isdigit() else found
+    return found
+
+
+def _value(words: Sequence[str], option: str) -> Optional[str]:
+    """Return the last value of ``option`` among ``words``; None without one."""
+    found = None
+    for word, value in zip(words, [*words[1:], ""]):
+        name, _, own = word.partition("=")
+        if name == option:
+            found = own or value
+    return found
+
+
+def _kept(settings: Settings, words: Sequence[str]) -> Settings:
+    """Return ``settings`` without those that an optimiser, schedule or loss among ``words`` lacks.
+
+    ``--optimizer sgd``, for example, has no ``--adam-betas``.
+    """
+    found = settings
+    for section in ("optimizer", "lr_scheduler", "criterion"):
+        chosen = _value(words, "--" + section.replace("_", "-"))
+        kind = REGISTRIES[section]["registry"].get(chosen)
+        if kind is not None:
+            parser = ArgumentParser()
+            kind.add_args(parser)
+            known = {"_name", *vars(parser.parse_args([]))}
+            found = {
+                key: value
+                for key, value in found.items()
+                if key.split(".")[0] != section or key.split(".")[1] in known
+            }
     return found
 
 

@@ -81,6 +81,23 @@ def test_words_after_two_dashes_are_fairseqs(dry):
     assert command[-4:] == ["--lr", "it's 1", "--", "--cpu"]
 
 
+def test_what_another_optimizer_schedule_or_loss_lacks_is_left_out(dry):
+    (published,) = dry("train", "multi30k", "--cpu", "--recipe", "long")
+    expected = options(published)
+    chosen = {"--optimizer": "sgd", "--lr-scheduler": "fixed", "--criterion": "cross_entropy"}
+    lacks = ("--adam-betas", "--warmup-init-lr", "--label-smoothing")
+    words = [f"{name}={value}" for name, value in chosen.items()]
+    (command,) = dry("train", "multi30k", "--cpu", "--recipe", "long", "--", *words)
+    assert command[-3:] == words and not set(lacks).intersection(command)
+    found = options(command[:-3])
+    assert found == {name: value for name, value in expected.items() if name not in lacks}
+    for word in ("adam_fused", "no_such_optimizer"):
+        (command,) = dry(
+            "train", "multi30k", "--cpu", "--recipe", "long", "--", "--optimizer", word
+        )
+        assert options(command) == {**expected, "--optimizer": word}
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch):
     """Train with a fake fairseq-train: what is asked is whether it would be started."""
