@@ -58,8 +58,10 @@ def transformers() -> ModuleType:
     """Import and return the package transformers; raise AdminError if that fails."""
     try:
         _hide_broken_torchaudio()
-        for name in ("safetensors.torch", "huggingface_hub", "transformers.modeling_utils"):
+        for name in ("safetensors.torch", "huggingface_hub", "transformers"):
             importlib.import_module(name)
+        _require_torch(sys.modules["transformers"])
+        importlib.import_module("transformers.modeling_utils")
     except ImportError:
         raise AdminError(
             "transformers is not installed; pip install 'transformers>=5' safetensors"
@@ -68,6 +70,18 @@ def transformers() -> ModuleType:
         reason = shortened(" ".join(str(error).split()), 300)
         raise AdminError(f"transformers cannot be imported: {reason}") from None
     return sys.modules["transformers"]
+
+
+def _require_torch(package: ModuleType) -> None:
+    """Raise AdminError if transformers does not support the installed torch.
+
+    It can be imported then, without its models.
+    """
+    if not package.is_torch_available():
+        raise AdminError(
+            f"transformers {package.__version__} does not support torch {torch.__version__}; "
+            "export with a newer torch, to which checkpoints can be copied"
+        )
 
 
 def _hide_broken_torchaudio() -> None:

@@ -16,7 +16,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.serving import huggingface, huggingface_classes
 from tests.integration.shims import ROOT
 
-from .huggingface_exports import JOINED, MODELS, auto_of, checkpoint, export, loaded
+from .huggingface_exports import HF, JOINED, MODELS, auto_of, checkpoint, export, loaded
 
 
 def name_of(weights, end):
@@ -168,6 +168,16 @@ def test_modes_follow_the_umask(task, bins, tmp_path):
 def test_without_transformers_the_extra_is_named(task, bins, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(AdminError, match=r"pip install 'transformers>=5' safetensors"):
+        export(checkpoint(task, "postln_transformer_tiny"), bins(""), tmp_path / "out")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_torch_that_is_too_old_is_named(task, bins, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface.transformers(), "is_torch_available", lambda: False)
+    message = (
+        rf"transformers {HF.__version__} does not support torch {re.escape(torch.__version__)}"
+    )
+    with pytest.raises(AdminError, match=message):
         export(checkpoint(task, "postln_transformer_tiny"), bins(""), tmp_path / "out")
     assert not os.listdir(tmp_path)
 
