@@ -6,11 +6,14 @@ import logging
 import warnings
 from argparse import ArgumentError, Namespace
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import cycle, islice
-from typing import Any, Iterator, NoReturn, Sequence
+from typing import Any, Iterator, Mapping, NoReturn, Sequence
 
 from fairseq import options as fairseq_options
 from fairseq import utils
+from fairseq.dataclass.configs import OptimizationConfig
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
@@ -33,9 +36,23 @@ class OutOfMemory(AdminError):
         super().__init__(message)
 
 
+CHOSEN = ("task", "model", "criterion", "optimizer", "lr_scheduler")
+"""Sections of fairseq's configuration whose options depend on the class that is chosen."""
+
+DECISIVE = {
+    "optimization": tuple(field.name for field in fields(OptimizationConfig)),
+    "dataset": ("max_tokens", "batch_size"),
+    "common": ("seed", "amp", "fp16", "bf16", "memory_efficient_fp16", "memory_efficient_bf16"),
+}
+"""Other section → its options on which the trained weights depend."""
+
+
 def parse(words: Sequence[str]) -> Namespace:
     """Parse ``words``, the arguments of ``fairseq-train``; raise AdminError if they are invalid."""
-    parser = fairseq_options.get_training_parser()
+    return _parsed(fairseq_options.get_training_parser(), words)
+
+
+def _parsed(parser: Any, words: Sequence[str]) -> Namespace:
     parser.error = _refuse
     try:
         args = fairseq_options.parse_args_and_arch(parser, list(words))
@@ -43,6 +60,54 @@ def parse(words: Sequence[str]) -> Namespace:
         _refuse(str(error))
     args.tpu = False  # fairseq's --bf16 implies --tpu
     return args
+
+
+def words_of(run: Mapping[str, Any]) -> list[str]:
+    """Return arguments of ``fairseq-train`` for the configuration ``run`` of a checkpoint.
+
+    They are without data, devices and workers, and without options that have their default. Raises
+    AdminError if fairseq does not know a choice of the run.
+    """
+    words = []
+    for section in CHOSEN:
+        choice = _section(run, section).get("_name")
+        words += [_option("arch" if section == "model" else section), choice] if choice else []
+    parser = fairseq_options.get_training_parser()
+    defaults = convert_namespace_to_omegaconf(_parsed(parser, ["data", *words]))
+    decisive = {name for names in DECISIVE.values() for name in names}
+    # the section of a class without a dataclass, a Namespace, has the options of all others too
+    others = {name for part in defaults.keys() - CHOSEN for name in _section(defaults, part)}
+    changed = {
+        name: value
+        for section in (*CHOSEN, *DECISIVE)
+        for name, value in _section(run, section).items()
+        if (name in decisive or name not in others)
+        and value != _section(defaults, section).get(name)
+    }
+    for action in parser._actions:
+        value = changed.get(action.dest)
+        if action.option_strings and value is not None:
+            option = next(word for word in action.option_strings if word.startswith("--"))
+            if action.nargs != 0:
+                words += [option, _as_word(value)]
+            elif value:
+                words.append(option)
+    return words
+
+
+def _section(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a configuration, which for a class without a dataclass is a Namespace."""
+    found = run.get(name)
+    return vars(found) if isinstance(found, Namespace) else found or {}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _as_word(value: Any) -> str:
+    """Write a value as fairseq's parser reads it: a list with commas."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,7 +1,9 @@
+import shlex
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
@@ -10,7 +12,9 @@ from admin_fairseq.fairseq_runs import (
     check_batch,
     naming_errors,
     naming_out_of_memory,
+    parse,
     telling_of_data,
+    words_of,
 )
 from admin_fairseq.profiling.run import _first_batches
 
@@ -101,3 +105,36 @@ def test_what_fairseq_raises_over_options_is_told_with_the_model():
         raise ValueError
     with pytest.raises(OutOfMemory), naming_errors("this model", "build"):
         raise RuntimeError("CUDA out of memory")
+
+
+COMMANDS = [
+    "--task translation --arch admin_transformer_wmt_en_de --encoder-layers 60 --lr 7e-4 "
+    "--source-lang en --target-lang fr --share-all-embeddings --optimizer radam --clip-norm 0.5 "
+    "--adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt --warmup-updates 8000 --dropout 0.2 "
+    "--criterion label_smoothed_cross_entropy --label-smoothing 0.1 --update-freq 2,4 --seed 7 "
+    "--max-tokens 5000 --fp16 --memory-efficient-fp16",
+    "--arch transformer_iwslt_de_en --optimizer sgd --momentum 0.9 --lr 0.1,0.2 --batch-size 8",
+    "--arch admin_transformer_tiny --init-type dlcl --decoder-learned-pos --max-epoch 9 "
+    "--optimizer adam --lr-scheduler fixed --criterion label_smoothed_cross_entropy_chunked",
+    "--task language_modeling --arch preln_transformer_lm_gpt --tokens-per-sample 64 --lr 1",
+    "--task masked_lm --criterion masked_lm --arch admin_transformer_mlm --encoder-layers 24 "
+    "--optimizer adam --encoder-learned-pos --bert-init",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_in_words_is_the_same_run(command):
+    def run(words):
+        nested = convert_namespace_to_omegaconf(parse(["data", *words]))
+        return OmegaConf.to_container(nested, resolve=True, enum_to_str=True)
+
+    given = shlex.split(command)
+    words = words_of(run([*given, "--log-interval", "7", "--save-dir", "x", "--patience", "3"]))
+    assert {word for word in given if word.startswith("--")} <= set(words)
+    assert not {"data", "--log-interval", "--save-dir", "--patience"}.intersection(words)
+    assert run(words) == run(given)
+
+
+def test_choices_that_are_not_known_are_told():
+    with pytest.raises(AdminError, match="no_such_loss"):
+        words_of({"model": {"_name": "transformer"}, "criterion": {"_name": "no_such_loss"}})

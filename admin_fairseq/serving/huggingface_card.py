@@ -9,10 +9,12 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Optional
 
+from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.checkpoints.building import resolved
 from admin_fairseq.checkpoints.storage import Weights, run_options
 from admin_fairseq.config import CONFIGS
-from admin_fairseq.errors import printable
+from admin_fairseq.errors import AdminError, printable
+from admin_fairseq.fairseq_runs import words_of
 from admin_fairseq.files import read_text
 from admin_fairseq.formats import as_markdown
 from admin_fairseq.results.evaluation import Evaluation, read_evaluation
@@ -24,19 +26,6 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 WIDTH = 90
 """Largest number of characters in a line of code, but for the backslash that continues it."""
-
-TRAINED_WITH = (
-    *(("criterion", "_name", "criterion"), ("criterion", "label_smoothing", "label-smoothing")),
-    *(("optimizer", "_name", "optimizer"), ("optimization", "lr", "lr")),
-    *(
-        ("lr_scheduler", "_name", "lr-scheduler"),
-        ("lr_scheduler", "warmup_updates", "warmup-updates"),
-    ),
-    *(("optimization", "max_update", "max-update"), ("optimization", "clip_norm", "clip-norm")),
-    *(("dataset", "max_tokens", "max-tokens"), ("dataset", "batch_size", "batch-size")),
-    *(("optimization", "update_freq", "update-freq"), ("common", "seed", "seed")),
-)
-"""Settings of a run for its command, where none is recorded: (part, name there, option)."""
 
 LOADING = """\
 from transformers import {auto}, AutoTokenizer
@@ -92,7 +81,10 @@ class Origin:
 
     @property
     def command(self) -> str:
-        """The command that trained the model: the recorded one, or else the main settings."""
+        """The command that trained the model: the recorded one, or else one made of its options.
+
+        Empty if it had a task, a loss or the like that is not known here.
+        """
         settings = os.path.join(os.path.dirname(self.path), "settings")
         recorded = read_text(settings).strip() if os.path.isfile(settings) else ""
         if recorded:
@@ -100,13 +92,12 @@ class Origin:
                 return _in_lines(shlex.split(recorded))
             except ValueError:  # no command of a shell
                 return printable(recorded)
-        run = run_options(self.state)
-        words = ["fairseq-train", "DATA_BIN", "--arch", str(self.options["_name"])]
-        for part, name, option in TRAINED_WITH:
-            value = (run.get(part) or {}).get(name)
-            if value is not None:
-                words += [f"--{option}", ",".join(map(str, value if _is_list(value) else [value]))]
-        return _in_lines(words)
+        user_dir = ["--user-dir", "admin_fairseq"] if self.options["_name"] in ARCHITECTURES else []
+        try:
+            words = words_of({**run_options(self.state), "model": self.options})
+        except AdminError:
+            return ""
+        return _in_lines(["fairseq-train", "DATA_BIN", *user_dir, *words])
 
     @property
     def evaluation(self) -> Optional[Evaluation]:
@@ -125,10 +116,6 @@ def _in_lines(words: Iterable[str]) -> str:
             lines.append("   ")
         lines[-1] += f" {option}" if lines[-1] else option
     return " \\\n".join(printable(line) for line in lines)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def card(
@@ -151,7 +138,7 @@ def card(
         "Scheme": origin.scheme,
         "Layers": origin.depth,
         "Width": str(origin.options["decoder_embed_dim"]),
-        "Parameters": f"{sum(w.numel() for w in weights.values()):,}",
+        "Parameters, after folding": f"{sum(w.numel() for w in weights.values()):,}",
         "Vocabulary": f"{len(weights['decoder.embed_tokens.weight']):,}",
         "Input": kind.reads,
         "Class": found.name,
@@ -164,7 +151,7 @@ def card(
         _table("Model", rows.items()),
         f"## Use\n\n```python\n{_code(found, kind, text, folder, separate)}```",
         SAVED_AGAIN.format(file=CODE_FILE).strip() if found.code else "",
-        f"## Training\n\n```text\n{origin.command.replace('```', '')}\n```",
+        _training(origin.command),
         _table("Evaluation", _scores(origin.evaluation)),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -216,6 +203,11 @@ def _code(
         text=json.dumps(text, ensure_ascii=False),
         end="" if kind.appends_eos else ' + " </s>"',
     )
+
+
+def _training(command: str) -> str:
+    """Return the section with the command, or an empty text without one."""
+    return f"## Training\n\n```text\n{command.replace('```', '')}\n```" if command else ""
 
 
 def _scores(evaluation: Optional[Evaluation]) -> Iterable[tuple[str, str]]:

@@ -77,10 +77,23 @@ def test_the_card(task, bins, tmp_path):
     state = checkpoint(task, "postln_transformer_tiny")
     state["cfg"]["optimization"] = {"lr": [0.002], "max_update": 5}
     state["cfg"]["optimizer"] = {"_name": "adam"}
+    state["cfg"]["common"] = {"seed": 1, "fp16": True}
     export(state, bins(""), tmp_path / "last.pt", path=str(run / "last.pt"), force=True)
     of_best = ("value: 37.01", "| BLEU (detokenised) | 37.01 (nrefs:1\\|case:mixed) |")
     assert all(part in card["best.pt"] and part not in card["last.pt"] for part in of_best)
     of_both = ("- de\n- en", "DeepNorm", "2L-2L", "--arch admin_transformer\n", "trust_remote_code")
     assert all(part in text for part in of_both for text in card.values())
-    main = "fairseq-train DATA_BIN --arch postln_transformer_tiny --optimizer adam --lr 0.002"
-    assert f"{main} \\\n    --max-update 5\n" in (tmp_path / "last.pt" / "README.md").read_text()
+    text = (tmp_path / "last.pt" / "README.md").read_text()
+    command = re.search("```text\n(fairseq-train .*?)```", text, re.S)[1].replace("\\\n", "")
+    command = " ".join(command.split())
+    assert command.startswith("fairseq-train DATA_BIN --user-dir admin_fairseq --task translation")
+    words = ("--arch postln_transformer_tiny", "--optimizer adam", "--fp16", "--encoder-layers 2")
+    assert all(word in command for word in (*words, "--max-update 5", "--lr 0.002"))
+
+
+def test_a_loss_that_is_not_known_here_has_no_command(task, bins, tmp_path):
+    state = checkpoint(task, "postln_transformer_tiny")
+    state["cfg"]["criterion"] = {"_name": "of_another_plugin"}
+    export(state, bins(""), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "## Training" not in text and "## Model" in text
