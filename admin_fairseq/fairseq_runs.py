@@ -17,6 +17,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from admin_fairseq import bounds
 from admin_fairseq.bounds import counting
@@ -73,7 +74,7 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
         choice = _section(run, section).get("_name")
         words += [_option("arch" if section == "model" else section), choice] if choice else []
     parser = fairseq_options.get_training_parser()
-    defaults = convert_namespace_to_omegaconf(_parsed(parser, ["data", *words]))
+    defaults = _nested(_parsed(parser, ["data", *words]))
     decisive = {name for names in DECISIVE.values() for name in names}
     # the section of a class without a dataclass, a Namespace, has the options of all others too
     others = {name for part in defaults.keys() - CHOSEN for name in _section(defaults, part)}
@@ -93,6 +94,18 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
             elif value:
                 words.append(option)
     return words
+
+
+def _nested(args: Namespace) -> Any:
+    """Return parsed options as a configuration in plain types.
+
+    Raises AdminError if they do not fit together, as a model and a task of another kind.
+    """
+    try:
+        run = convert_namespace_to_omegaconf(args)
+        return OmegaConf.to_container(run, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        _refuse(str(error).splitlines()[0])
 
 
 def _section(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ Only this module imports sentencepiece.
 from __future__ import annotations
 
 import io
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Collection, Iterable, NamedTuple
 
 import sentencepiece
 
@@ -14,6 +14,13 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.files import open_regular, replacing
 
 LARGEST = 256 << 20  # most bytes read of a model; 250,000 pieces take 5 MiB
+
+SPACE = "\u2581"
+"""The character that stands for a space in a piece."""
+
+LEAST_SHARED = 0.95
+"""Share of a dictionary's pieces that are the model's. All should be; of another model for the same
+languages, it is a half to nine tenths."""
 
 Pieces = list[str]
 
@@ -79,12 +86,29 @@ def vocabulary(path: str) -> Pieces:
     ]
 
 
+def check_split(path: str, symbols: Collection[str], where: str) -> None:
+    """Raise AdminError unless ``symbols`` are pieces of a sentencepiece model.
+
+    ``path`` is the model's file, ``where`` the file with the symbols. Single characters do not
+    count, as those that the model does not know remain in the text that it splits.
+    """
+    asked = {symbol for symbol in symbols if len(symbol.lstrip(SPACE)) > 1}
+    shared = len(asked.intersection(vocabulary(path)))
+    if shared < LEAST_SHARED * len(asked):
+        raise AdminError(
+            f"{path}: has only {shared} of the {len(asked)} pieces in {where}; "
+            "--sentencepiece-model must be the model that split the training data"
+        )
+
+
 def _processor(path: str) -> sentencepiece.SentencePieceProcessor:
     """Load the sentencepiece model in the file ``path``; raise AdminError if the file has none."""
     processor = sentencepiece.SentencePieceProcessor()
     try:
         with open_regular(path) as file:
             processor.LoadFromSerializedProto(file.read(LARGEST))
+    except FileNotFoundError:
+        raise AdminError(f"{path}: no such file") from None
     except (OSError, RuntimeError):
         raise AdminError(f"{path}: not a sentencepiece model, or a damaged one") from None
     return processor

@@ -138,3 +138,5 @@ def test_a_run_in_words_is_the_same_run(command):
 def test_choices_that_are_not_known_are_told():
     with pytest.raises(AdminError, match="no_such_loss"):
         words_of({"model": {"_name": "transformer"}, "criterion": {"_name": "no_such_loss"}})
+    with pytest.raises(AdminError, match="fairseq-train's options: "):
+        words_of({"model": {"_name": "transformer_lm"}, "task": {"_name": "translation"}})

@@ -40,18 +40,13 @@ class DataBin:
         }
 
     def check_pieces(self, path: str) -> None:
-        """Raise AdminError if a dictionary has none of the pieces of a sentencepiece model.
+        """Raise AdminError unless the dictionaries are of text that a sentencepiece model split.
 
-        ``path`` is the model's file. The data were not split with it then, and to the model all
-        text would be unknown.
+        ``path`` is the model's file.
         """
-        known = pieces.vocabulary(path)
         for file in self.files.values():
-            if not set(Dictionary.load(file).symbols[Dictionary().nspecial :]).intersection(known):
-                raise AdminError(
-                    f"{path}: none of its pieces is in {file}; "
-                    "--sentencepiece-model must be the model that split the data"
-                )
+            symbols = Dictionary.load(file).symbols[Dictionary().nspecial :]
+            pieces.check_split(path, [s for s in symbols if not s.startswith("madeupword")], file)
 
     def check(self, weights: Weights) -> None:
         """Raise AdminError unless the dictionaries are as large as the embedding tables.
@@ -97,7 +92,9 @@ def data_bin(
         raise AdminError(f"{folder}: --data must be the folder that fairseq-preprocess wrote")
     if task.get("_name") == "language_modeling":
         if source_lang or target_lang:
-            raise AdminError("a language model has no --source-lang or --target-lang; leave it out")
+            raise AdminError(
+                "a language model has no languages; leave out --source-lang and --target-lang"
+            )
         return DataBin(os.path.abspath(folder))
     source, target = source_lang or task.get("source_lang"), target_lang or task.get("target_lang")
     if not (source and target):

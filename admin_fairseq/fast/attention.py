@@ -7,7 +7,7 @@ batch has R rows: K neighbouring hypotheses of each of B sentences.
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 import torch.nn.functional as F
@@ -86,10 +86,10 @@ class Attention(MultiheadAttention):
         Returns a tensor shaped like query and the attention weights, B x H x T x S (None unless
         needed).
         """
-        alone = mine.rows is None  # there is no other way
-        chosen = alone or (not need_weights and reads_rows(query, self.head_dim))
-        if mine.row and theirs.row and chosen:
-            return self._in_row(query, key, mine.row, theirs.row), None
+        if mine.row and theirs.row:
+            alone = mine.rows is None  # there is no other way
+            if alone or (not need_weights and reads_rows(query, self.head_dim)):
+                return self._in_row(query, key, mine.row, theirs.row), None
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)
             q, k, v = mine.unpack(joined(query)).chunk(3, dim=-1)
@@ -230,14 +230,14 @@ def slow_in_half(q: Tensor) -> bool:
 def reads_rows(x: Tensor, head_dim: int) -> bool:
     """Whether ``attend_in_row`` works, with ``head_dim`` channels a head, for tensors like x.
 
-    On a GPU it is tried once, before its first use.
+    On a GPU the first call tries it, and logs a warning if it fails.
     """
     return (
         x.is_cuda
         and x.element_size() == 2
         and fits_rows(head_dim)
         and _has_flash_attention(x.device)
-        and works("attention without padding", compared, x.device, x.dtype)
+        and works("attention without padding", _comparing(head_dim), x.device, x.dtype)
     )
 
 
@@ -277,22 +277,29 @@ def attend_in_row_plainly(
     return out[0].transpose(0, 1) * seen[:, None]
 
 
-def compared(device: torch.device, dtype: torch.dtype) -> Compared:
-    """Compute attention of three short sentences, causal or not, and its gradients, both ways."""
+@cache
+def _comparing(head_dim: int) -> Callable[..., Compared]:
+    return partial(compared, head_dim)
+
+
+def compared(head_dim: int, device: torch.device, dtype: torch.dtype) -> Compared:
+    """Compute attention among three short sentences, and its gradients, both ways.
+
+    Sentences attend to themselves, causally, or to others of other lengths.
+    """
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(4, 16, 2, 64, generator=generator)
-    *inputs, gradient = drawn.to(device, dtype).unbind()
-    starts = torch.tensor([0, 3, 8, 16], dtype=torch.int32, device=device)
+    drawn = torch.randn(16, 4, 2, head_dim, generator=generator).to(device, dtype)
+    starts = torch.tensor([[0, 3, 8, 16], [0, 5, 6, 14]], dtype=torch.int32, device=device)
+    mine, itself, others = Row(starts[0], 8), Row(starts[0], 8, causal=True), Row(starts[1], 8)
     found: Compared = {}
-    for causal in (False, True):
-        row = Row(starts, 8, causal)
+    for name, theirs, length in (("itself", itself, 16), ("others", others, 14)):
         passes = []
         for attend_rows, of in ((attend_in_row, dtype), (attend_in_row_plainly, torch.float32)):
-            q, k, v = (t.to(of, copy=True).requires_grad_() for t in inputs)
-            out = attend_rows(q, k, v, row, row, 0.0)
-            gradients = torch.autograd.grad(out, (q, k, v), gradient.to(of))
-            passes.append((out.detach(), *gradients))
-        names = [f"{name}, causal={causal}" for name in ("output", "dq", "dk", "dv")]
+            inputs = drawn.to(of, copy=True).requires_grad_()
+            q, k, v, gradient = inputs.unbind(1)
+            out = attend_rows(q, k[:length], v[:length], mine, theirs, 0.0)
+            passes.append((out, *torch.autograd.grad(out, inputs, gradient)[0].unbind(1)[:3]))
+        names = [f"{part}, {name}" for part in ("output", "dq", "dk", "dv")]
         found.update(zip(names, zip(*passes)))
     return found
 

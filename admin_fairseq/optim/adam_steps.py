@@ -122,7 +122,7 @@ class AdamSteps(Float32Steps):
             eps=eps,
             maximize=False,
         )
-        copy_back(weights, params)
+        copy_back(params, weights)
         for state in states:
             state["step"] = step
 

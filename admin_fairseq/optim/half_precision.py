@@ -14,7 +14,8 @@ from torch import Tensor
 from admin_fairseq.repairs.private import copy_to_each
 
 MOST_COPIED = 1 << 24
-"""Largest number of elements that are copied to float32 at a time, but for a larger weight."""
+"""Largest number of elements of weights that are copied to float32 at a time, and as many of their
+gradients; a larger weight is copied alone."""
 
 
 class Float32Steps(torch.optim.Optimizer):
@@ -49,9 +50,9 @@ def in_float32(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [t.to(precise(t.dtype)) for t in tensors]
 
 
-def copy_back(copies: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
-    """Round the copies that ``in_float32`` made of ``tensors``, and write them there."""
-    pairs = [(one, other) for one, other in zip(tensors, copies) if one is not other]
+def copy_back(tensors: Iterable[Tensor], copies: Iterable[Tensor]) -> None:
+    """Write the copies that ``in_float32`` made of ``tensors`` back to them, rounded."""
+    pairs = [(tensor, copy) for tensor, copy in zip(tensors, copies) if tensor is not copy]
     if pairs:
         copy_to_each(*zip(*pairs))
 

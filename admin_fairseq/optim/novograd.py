@@ -58,7 +58,7 @@ class NovoGrad(Float32Steps):
         normed = gradient / (state["exp_avg_sq"].sqrt() + group["eps"])
         state["exp_avg"].mul_(beta1).add_(normed).add_(weight, alpha=group["weight_decay"])
         weight.sub_(state["exp_avg"], alpha=group["lr"])
-        copy_back([weight], [p])
+        copy_back([p], [weight])
 
 
 class FairseqNovoGrad(AdamLike):

@@ -246,7 +246,7 @@ def _first_batches(trainer: Trainer, run: DictConfig, count: int) -> Iterator[di
 
 
 def _add_up(values: torch.Tensor, device: torch.device) -> None:
-    """Sum ``values`` over all workers, in place; raise AdminError if one of them has ended."""
+    """Sum ``values`` over all workers, in place; raise AdminError if that fails."""
     if dist.is_initialized():
         on_device = values.to(device)
         try:
@@ -254,7 +254,8 @@ def _add_up(values: torch.Tensor, device: torch.device) -> None:
         except RuntimeError as error:
             reason = textwrap.shorten(str(error), 200)
             raise AdminError(
-                f"profiling: another worker has ended, and its own output says why ({reason})"
+                "profiling: the workers' variances cannot be added up; if another worker has "
+                f"ended, its own output says why ({reason})"
             ) from None
         values.copy_(on_device)
 

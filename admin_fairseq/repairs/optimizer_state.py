@@ -14,8 +14,8 @@ from itertools import chain
 from typing import Any, Callable, Mapping, Optional
 
 from fairseq import checkpoint_utils
+from fairseq.optim import FairseqOptimizer
 from fairseq.trainer import Trainer
-from torch.optim import Optimizer
 
 from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.repairs.stand_in import replaced
@@ -43,10 +43,13 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
         self: Trainer, filename: str, reset_optimizer: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
         read = checkpoint_utils.load_checkpoint_to_cpu
+        loaded = False
 
         def load_checkpoint_to_cpu(path: str, **how: Any) -> dict[str, Any]:
+            nonlocal loaded
             state = read(path, **how)
             if not reset_optimizer:
+                loaded = True
                 with blaming(path):
                     check(state, _name(self.cfg.optimizer))
             return state
@@ -56,8 +59,9 @@ def _comparing(load: Callable[..., Any]) -> Callable[..., Any]:
                 extra = load(self, filename, reset_optimizer, *args, **kwargs)
         except (AssertionError, ValueError) as error:
             raise _in_one_line(error, filename) from None
-        with blaming(filename):
-            _check_sizes(self.optimizer.optimizer)
+        if loaded:
+            with blaming(filename):
+                _check_sizes(self.optimizer)
         return extra
 
     return load_checkpoint
@@ -79,15 +83,17 @@ def check(state: Mapping[str, Any], optimizer: Optional[str]) -> None:
         )
 
 
-def _check_sizes(optimizer: Optimizer) -> None:
+def _check_sizes(optimizer: FairseqOptimizer) -> None:
     """Raise AdminError if the first moment of a weight has another size than the weight."""
+    states = getattr(optimizer.optimizer, "state", {})  # --optimizer composite has none of its own
     for p in chain.from_iterable(group["params"] for group in optimizer.param_groups):
-        size = optimizer.state.get(p, {}).get("exp_avg", p).shape
+        size = states.get(p, {}).get("exp_avg", p).shape
         if size != p.shape:
             raise AdminError(
                 f"its optimiser's state is for a weight of size {tuple(size)}, which is "
-                f"{tuple(p.shape)} in this run; use the same options as before, or choose another "
-                "--save-dir and give this checkpoint to --finetune-from-model"
+                f"{tuple(p.shape)} in this run; use the same options as before, add "
+                "--reset-optimizer, or choose another --save-dir and give this checkpoint to "
+                "--finetune-from-model"
             )
 
 

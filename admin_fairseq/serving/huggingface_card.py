@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Iterable, Mapping, Optional
 
 from admin_fairseq.architectures import ARCHITECTURES
@@ -20,6 +22,8 @@ from admin_fairseq.formats import as_markdown
 from admin_fairseq.results.evaluation import Evaluation, read_evaluation
 from admin_fairseq.serving.huggingface_classes import TRANSLATION, HuggingFaceClass
 from admin_fairseq.serving.huggingface_tokenizers import TokenizerKind
+
+logger = logging.getLogger(__name__)
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 """Matches what the hub takes as a language: its ISO 639 code."""
@@ -99,13 +103,21 @@ class Origin:
             return ""
         return _in_lines(["fairseq-train", "DATA_BIN", *user_dir, *words])
 
-    @property
+    @cached_property
     def evaluation(self) -> Optional[Evaluation]:
-        """The scores in evaluation.json beside the checkpoint, if they are this checkpoint's."""
+        """The scores in evaluation.json beside the checkpoint, if they are this checkpoint's.
+
+        They are not if they are older, as after further training.
+        """
         folder, name = os.path.split(self.path)
         path = os.path.join(folder, "evaluation.json")
         found = read_evaluation(path) if os.path.isfile(path) else None
-        return found if found and found.checkpoint in (None, name) else None
+        if found is None or found.checkpoint not in (None, name):
+            return None
+        if os.path.isfile(self.path) and os.path.getmtime(path) < os.path.getmtime(self.path):
+            logger.warning("%s: older than %s, so the model card is without its scores", path, name)
+            return None
+        return found
 
 
 def _in_lines(words: Iterable[str]) -> str:

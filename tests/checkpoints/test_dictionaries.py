@@ -75,14 +75,22 @@ def test_what_is_no_data_folder(folder, tmp_path):
 
 def test_a_language_model_has_no_languages(folder):
     for given in (("de", None), (None, "en")):
-        with pytest.raises(AdminError, match="a language model has no --source-lang"):
+        with pytest.raises(AdminError, match="a language model has no languages"):
             data_bin(str(folder), {"_name": "language_modeling"}, *given)
 
 
-def test_pieces_that_are_not_the_datas(folder, monkeypatch):
+def test_pieces_of_another_model(folder, monkeypatch):
     found = data_bin(str(folder), TASK)
-    monkeypatch.setattr(pieces, "vocabulary", lambda path: ["word4", "▁other"])
-    with pytest.raises(AdminError, match=r"^other.model: none of its pieces .*dict\.de\.txt;"):
-        found.check_pieces("other.model")
-    monkeypatch.setattr(pieces, "vocabulary", lambda path: ["word2", "▁other"])
+    words = [f"word{i}" for i in range(5)]
+    for known, told in (
+        (words[2:], r"has only 1 of the 3 pieces in .*dict\.de\.txt"),
+        (words[:4], r"has only 4 of the 5 pieces in .*dict\.en\.txt"),
+        (["<s>", "<pad>", "</s>", "<unk>"], r"has only 0 of the 3 pieces in .*dict\.de\.txt"),
+    ):
+        monkeypatch.setattr(pieces, "vocabulary", lambda path, known=known: known)
+        with pytest.raises(AdminError, match=f"^other.model: {told}; --sentencepiece-model must"):
+            found.check_pieces("other.model")
+    with open(folder / "dict.de.txt", "a") as file:
+        file.write("☃ 1\n▁ß 1\nmadeupword0000 0\n")  # the model need not know them
+    monkeypatch.setattr(pieces, "vocabulary", lambda path: [*words, "▁other"])
     found.check_pieces("its.model")

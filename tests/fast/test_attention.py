@@ -197,18 +197,18 @@ def gpu(monkeypatch):
     """A chip with flash attention; returns what its trials compared."""
     tried = []
 
-    def trial(device, dtype):
-        tried.append(compared(device, dtype))
+    def trial(head_dim, device, dtype):
+        tried.append(compared(head_dim, device, dtype))
         return tried[-1]
 
-    works.cache_clear()
-    attention._has_flash_attention.cache_clear()
+    for cached in (works, attention._comparing, attention._has_flash_attention):
+        cached.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(attention, "attend_in_row", rounded)
     monkeypatch.setattr(attention, "compared", trial)
     yield tried
-    works.cache_clear()
-    attention._has_flash_attention.cache_clear()
+    for cached in (works, attention._comparing, attention._has_flash_attention):
+        cached.cache_clear()
 
 
 def on_gpu(dtype):
@@ -231,7 +231,31 @@ ROWS = [
 @pytest.mark.parametrize(("dtype", "width", "expected"), ROWS)
 def test_rows_are_for_half_precision_and_heads_that_the_kernel_takes(gpu, dtype, width, expected):
     assert reads_rows(on_gpu(dtype), width) == expected == bool(gpu)
+    assert reads_rows(on_gpu(dtype), width) == expected and len(gpu) == expected, "tried once"
+    names = {
+        f"{what}, {of}" for what in ("output", "dq", "dk", "dv") for of in ("itself", "others")
+    }
+    assert all(set(compared) == names for compared in gpu)
     assert not reads_rows(torch.empty(1, dtype=dtype), width), "a CPU has no such kernel"
+
+
+def test_each_width_is_tried(gpu):
+    assert reads_rows(on_gpu(torch.float16), 64) and reads_rows(on_gpu(torch.float16), 192)
+    assert [compared["dq, others"][0].shape[-1] for compared in gpu] == [64, 192]
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_who_asks_for_weights_gets_them(need_weights, monkeypatch):
+    asked = []
+    monkeypatch.setattr(attention, "reads_rows", lambda x, width: asked.append(width) or True)
+    ours = both(**SELF)[0]
+    layout = Layout.of(padding([4, 2], 4, False), in_row=True)
+    x = torch.randn(4, 2, 8, dtype=torch.float64)
+    out, weights = ours(*[layout.pack(x)] * 3, need_weights=need_weights, layouts=(layout, layout))
+    assert (weights is not None) == need_weights and asked == ([] if need_weights else [4])
+    padded = Layout.of(padding([4, 2], 4, False))
+    expected, _ = ours(*[padded.pack(x)] * 3, layouts=(padded, padded))
+    assert torch.allclose(out, expected, rtol=1e-12)
 
 
 def test_rows_are_for_chips_from_ampere_on(gpu, monkeypatch):
@@ -249,7 +273,7 @@ def forgets_causality(q, k, v, mine, theirs, dropout):
 
 @pytest.mark.parametrize(
     ("kernel", "reason"),
-    [(fails, "no kernel image"), (forgets_causality, "wrong numbers (output, causal=True")],
+    [(fails, "no kernel image"), (forgets_causality, "wrong numbers (output, itself")],
 )
 def test_a_kernel_for_rows_that_fails_is_not_used(gpu, kernel, reason, monkeypatch, caplog):
     monkeypatch.setattr(attention, "attend_in_row", kernel)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fast import attention
+from admin_fairseq.layers import transformer_stack
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
 from admin_fairseq.schemes import SCHEMES
 
@@ -141,6 +142,14 @@ def test_attention_weights_computed_later_have_the_precision_of_the_pass(build, 
     model.decoder.defers_attn = False
     (expected,) = model(**batch)[1]["attn"]
     assert found.dtype == expected.dtype and torch.equal(found, expected)
+
+
+def test_each_stack_asks_for_the_width_of_its_heads(build, batch, monkeypatch):
+    asked = []
+    monkeypatch.setattr(transformer_stack, "reads_rows", lambda x, width: asked.append(width))
+    sizes = {"encoder_embed_dim": 64, "encoder_attention_heads": 2}
+    build(**sizes, decoder_embed_dim=96, decoder_attention_heads=4)(**batch)
+    assert asked == [32, 24]
 
 
 def test_full_context(build, batch):

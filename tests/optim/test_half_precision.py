@@ -1,6 +1,5 @@
 """Weights in half precision, as with --memory-efficient-fp16 and -bf16."""
 
-import copy
 from itertools import chain
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from admin_fairseq.optim import half_precision
+from admin_fairseq.optim import adam_steps, half_precision
 from admin_fairseq.optim.adam_options import AdamOptions
 from admin_fairseq.optim.adam_steps import AdamSteps
 from admin_fairseq.optim.half_precision import copy_back, in_float32, in_parts
@@ -62,6 +61,22 @@ def test_steps_are_fairseqs(dtype, most, monkeypatch):
         assert torch.allclose(one["exp_avg_sq"], other["exp_avg_sq"], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", OURS)
+def test_each_step_is_that_of_float32_rounded(name, dtype):
+    half = OURS[name](weights(dtype), **OPTIONS)
+    exact = OURS[name]([torch.nn.Parameter(p.detach().float()) for p in weights(dtype)], **OPTIONS)
+    for number in range(1, 9):  # RAdam's first steps are of the weight decay alone
+        updates(half, number, number)
+        for one, other in zip(*(o.param_groups[0]["params"] for o in (half, exact))):
+            other.grad = one.grad.float()
+        exact.step()
+        for one, other in zip(*(o.param_groups[0]["params"] for o in (half, exact))):
+            assert torch.equal(one, other.to(dtype))
+            other.data.copy_(one)
+    assert not any(map(torch.equal, half.param_groups[0]["params"], weights(dtype)))
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_small_steps_are_those_of_float32_rounded(name):
     """In bfloat16, the moments of many small gradients would stand still."""
@@ -92,18 +107,65 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(name, dtype):
     straight, resumed = wrapped(name, dtype), wrapped(name, dtype)
     assert type(straight.optimizer) is OURS[name]
     updates(straight.optimizer, 1, 8)
-    resumed.load_state_dict(copy.deepcopy(straight.state_dict()))
+    resumed.load_state_dict(straight.state_dict())
     params = zip(*(o.optimizer.param_groups[0]["params"] for o in (resumed, straight)))
     for one, other in params:
         one.data.copy_(other)
     for one, other in zip(state_of(straight.optimizer), state_of(resumed.optimizer)):
         assert one.keys() == other.keys()
         assert all(torch.equal(torch.as_tensor(one[k]), torch.as_tensor(other[k])) for k in one)
-        assert one["exp_avg"] is not other["exp_avg"]
+        assert one["exp_avg"].data_ptr() != other["exp_avg"].data_ptr()
     updates(straight.optimizer, 9, 12)
     updates(resumed.optimizer, 9, 12)
     params = zip(*(o.optimizer.param_groups[0]["params"] for o in (resumed, straight)))
     assert all(torch.equal(one, other) for one, other in params)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_moments_of_several_groups_are_loaded(name):
+    """Some of their weights have no gradient."""
+    first, second = (
+        OURS[name]([{"params": group} for group in (p[:1], p[1:])], **OPTIONS)
+        for p in (weights(torch.bfloat16), weights(torch.bfloat16))
+    )
+    for group in first.param_groups:
+        group["params"][0].grad = torch.full_like(group["params"][0], 0.1)
+    first.step()
+    second.load_state_dict(first.state_dict())
+    for mine, loaded in zip(first.param_groups, second.param_groups):
+        for one, other in zip(mine["params"], loaded["params"]):
+            states = first.state.get(one, {}), second.state.get(other, {})
+            assert states[0].keys() == states[1].keys()
+            assert all(torch.equal(states[0][k], states[1][k]) for k in states[0] if k != "step")
+
+
+def test_weights_are_copied_part_by_part(monkeypatch):
+    calls = []
+    adamw = adam_steps.adamw
+    monkeypatch.setattr(
+        adam_steps, "adamw", lambda w, *a, **k: calls.append(len(w)) or adamw(w, *a, **k)
+    )
+    monkeypatch.setattr(half_precision, "MOST_COPIED", 12)
+    updates(AdamSteps(weights(torch.bfloat16), **OPTIONS), 1, 1)
+    assert calls == [1, 2]  # of 12, 5 and 1 elements
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "expected"),
+    [
+        ([3, 3, 3], 6, [2, 1]),
+        ([7, 1, 1], 6, [1, 2]),
+        ([1, 7], 6, [1, 1]),
+        ([0, 0, 9], 6, [2, 1]),
+        ([], 6, []),
+    ],
+)
+def test_a_part_is_as_large_as_it_may_be(sizes, most, expected, monkeypatch):
+    monkeypatch.setattr(half_precision, "MOST_COPIED", most)
+    halves = [torch.zeros(n, dtype=torch.half) for n in sizes]
+    assert [len(part) for part in in_parts(halves)] == expected
+    singles = [torch.zeros(99) for _ in sizes]  # are not copied
+    assert [len(part) for part in in_parts(singles)] == ([len(sizes)] if sizes else [])
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans())), st.integers(1, 9))
@@ -126,5 +188,5 @@ def test_only_half_precision_is_copied():
     assert copies[1] is single and copies[2] is double
     copies[0].add_(1)
     assert half.eq(1).all()
-    copy_back(copies, [half, single, double])
+    copy_back([half, single, double], copies)
     assert half.eq(2).all() and single.eq(1).all()

@@ -1,6 +1,7 @@
 """Going on with the state of another optimiser."""
 
 import copy
+import re
 from functools import cache
 from itertools import product
 from types import SimpleNamespace
@@ -101,13 +102,23 @@ def test_moments_of_another_size_get_one_line(words, trainer_of, tmp_path):
     save(trainer, path)
     trainer_of("adam", *words).load_checkpoint(path)
     state = torch.load(path, weights_only=True)
-    state["last_optimizer_state"]["state"][0]["exp_avg"] = torch.zeros(7)
-    torch.save(state, path)
-    with pytest.raises(
-        AdminError, match=rf"{path}: .*size \(7,\), which is .*--finetune-from-model"
-    ):
-        trainer_of("adam", *words).load_checkpoint(path)
+    moments = state["last_optimizer_state"]["state"][0]
+    for other in (torch.zeros(7), moments["exp_avg"][None]):
+        moments["exp_avg"] = other
+        torch.save(state, path)
+        size = f"its optimiser's state is for a weight of size {tuple(other.shape)}"
+        message = f"^{re.escape(f'{path}: {size}')}, .*--reset-optimizer.*--finetune-from-model"
+        with pytest.raises(AdminError, match=message):
+            trainer_of("adam", *words).load_checkpoint(path)
     trainer_of("adam", *words).load_checkpoint(path, reset_optimizer=True)
+
+
+def test_a_run_that_starts_is_not_compared(trainer_of, tmp_path, monkeypatch):
+    """fairseq's optimizer composite has no groups of weights to compare."""
+    trainer = trainer_of("adam")
+    composite = property(lambda self: SimpleNamespace(optimizer=None))
+    monkeypatch.setattr(Trainer, "optimizer", composite)
+    assert trainer.load_checkpoint(str(tmp_path / "none.pt")) is None
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import pytest
 import torch
 from fairseq.models import build_model
 
+from admin_fairseq import cli
 from admin_fairseq.architectures import KINDS
 from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.errors import AdminError
+from admin_fairseq.pieces import learn
 from admin_fairseq.serving import export
 from admin_fairseq.serving.description import Positions, read_description
 from admin_fairseq.serving.export import (
@@ -139,6 +141,17 @@ def test_quantizations_are_ctranslate2s_own():
     assert set(QUANTIZATIONS) == set(ACCEPTED_MODEL_TYPES)
 
 
+def test_the_subword_model_of_other_data_is_refused(checkpoint, data, tmp_path):
+    torch.save(checkpoint(), tmp_path / "x.pt")
+    learn([f"thing{i} thing{j}" for i in range(20) for j in range(20)], str(tmp_path / "o"), 25)
+    words = ["export", str(tmp_path / "x.pt"), str(tmp_path / "out"), "--data", data.folder]
+    words += ["--source-lang", "de", "--target-lang", "en"]
+    for target in ("ctranslate2", "huggingface"):
+        with pytest.raises(SystemExit, match="has only 0 of the 20 pieces"):
+            cli.main([*words, "--to", target, "--sentencepiece-model", str(tmp_path / "o")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_subword_model_comes_along(checkpoint, data, tmp_path, subwords):
     folder = tmp_path / "out"
     export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=subwords)
@@ -146,7 +159,9 @@ def test_the_subword_model_comes_along(checkpoint, data, tmp_path, subwords):
         assert (folder / "sentencepiece.model").read_bytes() == model.read()
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "fifo")
-    others = [str(tmp_path / name) for name in ("none", "empty", "fifo")]
+    with pytest.raises(AdminError, match="none: no such file"):
+        export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model="none")
+    others = [str(tmp_path / name) for name in ("empty", "fifo")]
     for other in (*others, os.path.join(data.folder, "dict.de.txt")):
         with pytest.raises(AdminError, match=f"{other}: not a sentencepiece model"):
             export_ctranslate2(checkpoint(), "x.pt", data, str(folder), sentencepiece_model=other)

@@ -91,6 +91,20 @@ def test_the_card(task, bins, tmp_path):
     assert all(word in command for word in (*words, "--max-update 5", "--lr 0.002"))
 
 
+def test_scores_of_before_further_training_are_left_out(task, bins, tmp_path, caplog):
+    path, scores = tmp_path / "last.pt", tmp_path / "evaluation.json"
+    path.touch()
+    scores.write_text(json.dumps({"bleu": {"detokenised": {"score": 12.5}}}))
+    for name, older in (("new", -60), ("old", 60)):
+        os.utime(path, (scores.stat().st_mtime + older,) * 2)
+        state = checkpoint(task, "postln_transformer_tiny")
+        export(state, bins(""), tmp_path / name, path=str(path))
+        text = (tmp_path / name / "README.md").read_text()
+        assert ("12.5" in text) == (name == "new")
+    (message,) = [text for text in caplog.messages if "model card" in text]
+    assert message.startswith(f"{scores}: older than last.pt")
+
+
 def test_a_loss_that_is_not_known_here_has_no_command(task, bins, tmp_path):
     state = checkpoint(task, "postln_transformer_tiny")
     state["cfg"]["criterion"] = {"_name": "of_another_plugin"}
