@@ -72,19 +72,11 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
     words = []
     for section in CHOSEN:
         choice = _section(run, section).get("_name")
-        words += [_option("arch" if section == "model" else section), choice] if choice else []
+        option = _option("arch" if section == "model" else section)
+        words += [option, str(choice)] if choice else []
     parser = fairseq_options.get_training_parser()
     defaults = _nested(_parsed(parser, ["data", *words]))
-    decisive = {name for names in DECISIVE.values() for name in names}
-    # the section of a class without a dataclass, a Namespace, has the options of all others too
-    others = {name for part in defaults.keys() - CHOSEN for name in _section(defaults, part)}
-    changed = {
-        name: value
-        for section in (*CHOSEN, *DECISIVE)
-        for name, value in _section(run, section).items()
-        if (name in decisive or name not in others)
-        and value != _section(defaults, section).get(name)
-    }
+    changed = _changed(run, defaults)
     for action in parser._actions:
         value = changed.get(action.dest)
         if action.option_strings and value is not None:
@@ -94,6 +86,20 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
             elif value:
                 words.append(option)
     return words
+
+
+def _changed(run: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options, and their values, by which two runs differ in the weights they train."""
+    decisive = {name for names in DECISIVE.values() for name in names}
+    # the section of a class without a dataclass, a Namespace, has the options of all others too
+    others = {name for part in defaults.keys() - CHOSEN for name in _section(defaults, part)}
+    return {
+        name: value
+        for section in (*CHOSEN, *DECISIVE)
+        for name, value in _section(run, section).items()
+        if (name in decisive or name not in others)
+        and value != _section(defaults, section).get(name)
+    }
 
 
 def _nested(args: Namespace) -> Any:
