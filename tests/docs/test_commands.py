@@ -105,16 +105,15 @@ def make_workspace(shell):
     shell(prepare + train)
     shutil.copytree(folder / "data", folder / "data" / "multi30k.new")
     os.rename(folder / "data" / "multi30k.new", folder / "data" / "multi30k")
-    text = " ".join(f"--{split}pref data/{split}.en" for split in ("train", "valid", "test"))
-    shell(f"fairseq-preprocess --only-source {text} --destdir data/lm/bin")
+    training = [block.code for block in of_language(ROOT / "docs" / "training.md", "bash")]
+    shell(next(code for code in training if "--destdir data/lm/bin" in code))
     for split in ("train", "valid"):
         lines = (folder / "data" / f"{split}.en").read_text().splitlines()
         (folder / "data" / f"{split}.odd").write_text("".join(f"{len(x) % 2}\n" for x in lines))
     for kind, words in (("en", "input0 --srcdict data/lm/bin/dict.txt"), ("odd", "label")):
         text = f"--trainpref data/train.{kind} --validpref data/valid.{kind}"
         shell(f"fairseq-preprocess --only-source {text} --destdir data/topics/{words}")
-    training = of_language(ROOT / "docs" / "training.md", "bash")
-    shell(next(block.code for block in training if "--task language_modeling" in block.code))
+    shell(next(code for code in training if "--task language_modeling" in code))
     for scheme in ("admin", "postln", "preln"):
         run = f"admin-fairseq train multi30k --cpu --scheme {scheme} --encoder-layers 18"
         shell(f"{run} --decoder-layers 18 -- --log-dynamics 2")
