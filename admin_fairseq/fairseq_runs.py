@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from admin_fairseq import bounds
 from admin_fairseq.bounds import counting
 from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.private import options_of
 
 Batch = dict[str, Any]
 
@@ -77,7 +78,7 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
     parser = fairseq_options.get_training_parser()
     defaults = _nested(_parsed(parser, ["data", *words]))
     changed = _changed(run, defaults)
-    for action in parser._actions:
+    for action in options_of(parser):
         value = changed.get(action.dest)
         if action.option_strings and value is not None:
             option = next(word for word in action.option_strings if word.startswith("--"))

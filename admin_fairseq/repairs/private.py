@@ -8,6 +8,7 @@ versions have it.
 from __future__ import annotations
 
 import pickle
+from argparse import Action, ArgumentParser
 from importlib import import_module
 from typing import Any, Callable, Mapping, Optional, Sequence
 
@@ -217,6 +218,12 @@ def send_objects_with(broadcast: Callable[..., Any]) -> None:
 
 PythonUnpickler: Any = part(pickle, "_Unpickler")
 """The unpickler written in Python, whose steps can be overridden."""
+
+
+def options_of(parser: ArgumentParser) -> Sequence[Action]:
+    """Return what a parser of command lines accepts, in the order in which it was added."""
+    return part(parser, "_actions")
+
 
 NAMES_OF_PYTHON_2: Mapping[str, str] = part(import_module("_compat_pickle"), "IMPORT_MAPPING")
 """A module's name in Python 2, which pickles of protocol 2 contain → its name in Python 3."""
