@@ -22,6 +22,7 @@ from admin_fairseq.repairs import (  # noqa: E402
     broadcast,
     cpu_workers,
     data_folders,
+    divergence,
     evaluated_options,
     half_copies,
     loading_threads,
@@ -39,7 +40,8 @@ from admin_fairseq.repairs import (  # noqa: E402
     unfit_weights,
 )
 
-# in this order: cpu_workers replaces fairseq's call_main, save_dir and starting wrap what they find
+# in this order: cpu_workers replaces fairseq's call_main, save_dir and starting wrap what they
+# find, run_log writes what divergence raises
 for repair in (
     uncaught,
     attention_plans,
@@ -59,6 +61,7 @@ for repair in (
     reading,
     saving,
     save_dir,
+    divergence,
     run_log,
     unfit_weights,
     starting,

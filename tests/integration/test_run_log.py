@@ -3,7 +3,10 @@
 import json
 import os
 import pty
+import re
 import threading
+
+import pytest
 
 from admin_fairseq.results.runs import read_run
 
@@ -85,3 +88,16 @@ def test_nothing_is_written_without_saving(run, data, tmp_path):
 def test_profiling_alone_is_no_failed_run(run, data, tmp_path):
     run.train(data, tmp_path, *SHORT, "--init-type", "adaptive-profiling")
     assert read_run(str(tmp_path)).verdict == "profile only"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_diverges_ends_in_one_line_and_results_say_so(workers, run, data, tmp_path):
+    words = ["--optimizer", "adam", "--lr", "1e30", "--distributed-world-size", workers]
+    ended = run.train(data, tmp_path, *SHORT, *words, status=1)
+    assert "Traceback" not in ended.errors
+    assert ended.errors.strip().splitlines()[-1] == (
+        "admin-fairseq: error: update 3: gradients are Nan/Inf: training has diverged; try a lower "
+        f"--lr, a longer warm-up or --clip-norm; the weights before it are in {tmp_path}/crash.pt"
+    )
+    assert re.search(r"NaN detected in output of \S*layers\.0\S*, .* forward", ended + ended.errors)
+    assert read_run(str(tmp_path)).verdict == "diverged"

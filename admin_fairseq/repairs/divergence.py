@@ -1,0 +1,106 @@
+"""End a training run whose gradients are not finite in one line, after naming the first module.
+
+After such an update fairseq (0.12.2 and fairseq-fixed 0.12.3.1) repeats it with ``NanDetector``'s
+hooks on every module, to log which is the first whose output is not finite. Its backward hooks are
+torch's old ones, which fail with StopIteration on outputs without a tensor at the top, such as an
+encoder's dictionary of lists. So a run that has diverged ends in a traceback without the reason,
+and nothing is named. (Where it does not fail, it logs every gradient, thousands of lines.) With
+several workers the reason given is another one, "gradients are inconsistent between workers", since
+NaN does not equal NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from typing import Any, Callable, Iterator
+
+import torch
+from fairseq import trainer as fairseqs_trainer
+from fairseq.nan_detector import NanDetector
+from fairseq.trainer import Trainer
+from torch import Tensor, nn
+
+from admin_fairseq.errors import AdminError
+
+logger = logging.getLogger(__name__)
+
+NOT_FINITE = re.compile(r"gradients are Nan/Inf|rank +\d+ = -?(nan|inf)")
+ADVICE = (
+    "gradients are Nan/Inf: training has diverged; "
+    "try a lower --lr, a longer warm-up or --clip-norm"
+)
+
+
+class Diverged(AdminError, FloatingPointError):
+    """Gradients that are not finite, a loss scale at its minimum, or workers that differ."""
+
+
+def apply() -> None:
+    """Patch fairseq's trainer and its detector of NaN and infinity."""
+    fairseqs_trainer.NanDetector = Detector
+    Trainer.train_step = _ending_in_one_line(Trainer.train_step)
+
+
+class Detector(NanDetector):
+    """Names the first module whose output, or its gradient, is not finite, in forward and backward.
+
+    Used as fairseq's, as a context around the repeated update.
+    """
+
+    def add_hooks(self, module: nn.Module) -> None:
+        """Have the outputs of ``module`` and the gradients of the loss by them looked at."""
+
+        def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            self.fhook_fn(module, inputs, output)
+            for tensor in _tensors(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(lambda grad: self.bhook_fn(module, inputs, grad))
+
+        self.fhooks.append(module.register_forward_hook(watch))
+
+    def __exit__(self, *raised: Any) -> None:
+        """Remove the hooks; log how many weights have gradients that are not finite."""
+        grads = [weight.grad for _, weight in self.named_parameters if weight.grad is not None]
+        count = sum(not torch.isfinite(grad).all() for grad in grads)
+        logger.info(f"gradients are not finite in {count} of {len(grads)} weights")
+        self.close()
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors in ``output``: nested dictionaries, lists and tuples."""
+    if torch.is_tensor(output):
+        yield output
+    elif isinstance(output, (dict, list, tuple)):
+        for part in output.values() if isinstance(output, dict) else output:
+            yield from _tensors(part)
+
+
+def _ending_in_one_line(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Trainer.train_step`` to raise Diverged for fairseq's FloatingPointError.
+
+    This holds too if the repetition with hooks fails, of which the FloatingPointError is then the
+    context.
+    """
+
+    @functools.wraps(train_step)
+    def step(trainer: Trainer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return train_step(trainer, *args, **kwargs)
+        except Exception as error:
+            found = error if isinstance(error, FloatingPointError) else error.__context__
+            if not isinstance(found, FloatingPointError):
+                raise
+            raise Diverged(_line(trainer, str(found))) from None
+
+    return step
+
+
+def _line(trainer: Trainer, said: str) -> str:
+    """Return the message: the update, fairseq's reason ``said``, and where the weights are."""
+    reason = ADVICE if NOT_FINITE.search(said) else " ".join(said.replace("-" * 80, "").split())
+    state = os.path.join(trainer.cfg.checkpoint.save_dir, "crash.pt")
+    kept = f"; the weights before it are in {state}" if os.path.isfile(state) else ""
+    return f"update {trainer.get_num_updates() + 1}: {reason}{kept}"

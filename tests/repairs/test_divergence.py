@@ -1,0 +1,122 @@
+"""How a training run ends whose gradients are not finite."""
+
+import logging
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq import trainer as fairseqs_trainer
+from fairseq.trainer import Trainer
+from torch import nn
+
+from admin_fairseq.errors import AdminError
+from admin_fairseq.repairs.divergence import Detector, Diverged, _ending_in_one_line
+
+ADVISED = (
+    "update 8: gradients are Nan/Inf: training has diverged; "
+    "try a lower --lr, a longer warm-up or --clip-norm"
+)
+LINE = "-" * 80
+
+
+def differing(first, second):
+    """fairseq's message, with the norms of two workers."""
+    return (
+        "Fatal error: gradients are inconsistent between workers. Try --ddp-backend=legacy_ddp.\n"
+        f"{LINE}\ngrad_norm across the workers:\nrank   0 = {first}\nrank   1 = {second}\n\n{LINE}"
+    )
+
+
+class Encoder(nn.Module):
+    """Its output is like that of fairseq's encoders; the last layer's overflows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, 2, bias=False) for _ in range(2))
+        with torch.no_grad():
+            self.layers[1].weight.fill_(torch.finfo().max)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return {"encoder_out": [x], "encoder_states": []}
+
+
+def test_the_first_modules_are_named(caplog):
+    """fairseq's own detector raises StopIteration here."""
+    encoder = Encoder()
+    with caplog.at_level(logging.INFO), Detector(encoder):
+        encoder(torch.full((1, 2), 10.0))["encoder_out"][0].sum().backward()
+    forward, backward, count = (record.getMessage() for record in caplog.records)
+    assert "detected in output of layers.1, shape: torch.Size([1, 2]), forward" in forward
+    assert "detected in output of layers.0, shape: torch.Size([1, 2]), backward" in backward
+    assert count == "gradients are not finite in 1 of 2 weights"
+    assert not any(layer._forward_hooks for layer in encoder.modules())
+
+
+def test_fairseq_uses_it():
+    assert fairseqs_trainer.NanDetector is Detector
+    assert hasattr(Trainer.train_step, "__wrapped__")
+
+
+def trainer(folder):
+    checkpoint = SimpleNamespace(save_dir=str(folder))
+    cfg = SimpleNamespace(checkpoint=checkpoint)
+    return SimpleNamespace(cfg=cfg, get_num_updates=lambda: 7)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("gradients are Nan/Inf", ADVISED),
+        (differing("nan", "nan"), ADVISED),
+        (differing("0.25000000", "-inf"), ADVISED),
+        (
+            differing("0.25000000", "0.50000000"),
+            "update 8: Fatal error: gradients are inconsistent between workers. Try "
+            "--ddp-backend=legacy_ddp. grad_norm across the workers: "
+            "rank 0 = 0.25000000 rank 1 = 0.50000000",
+        ),
+        (
+            "Minimum loss scale reached (0.0001). Your loss is probably exploding.",
+            "update 8: Minimum loss scale reached (0.0001). Your loss is probably exploding.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_the_line(said, line, saved, tmp_path):
+    def fail(trainer):
+        raise FloatingPointError(said)
+
+    if saved:
+        (tmp_path / "crash.pt").touch()
+        line += f"; the weights before it are in {tmp_path / 'crash.pt'}"
+    with pytest.raises(AdminError) as ended:
+        _ending_in_one_line(fail)(trainer(tmp_path))
+    assert str(ended.value) == line and ended.value.__suppress_context__
+
+
+def test_a_repetition_that_fails_does_not_hide_the_reason(tmp_path):
+    def fail(trainer):
+        try:
+            raise FloatingPointError("gradients are Nan/Inf")
+        except FloatingPointError:
+            raise RuntimeError("the repeated update")  # noqa: B904
+
+    with pytest.raises(Diverged, match="training has diverged"):
+        _ending_in_one_line(fail)(trainer(tmp_path))
+
+
+def test_other_errors_stay(tmp_path):
+    def fail(trainer):
+        raise RuntimeError("another fault")
+
+    with pytest.raises(RuntimeError, match="another fault"):
+        _ending_in_one_line(fail)(trainer(tmp_path))
+
+
+def test_it_is_still_a_floating_point_error():
+    """For programs that catch fairseq's own, also from another process."""
+    error = pickle.loads(pickle.dumps(Diverged("update 8: gradients are Nan/Inf")))
+    assert isinstance(error, FloatingPointError) and "update 8" in error.line
