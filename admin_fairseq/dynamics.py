@@ -78,13 +78,15 @@ def _measuring_updates(train_step: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(train_step)
     def step(trainer: Trainer, samples: list[Any], *args: Any, **kwargs: Any) -> Any:
         interval, update = _interval(trainer), trainer.get_num_updates() + 1
-        if not interval or update % interval:
+        measured = "optimizer_step" in vars(trainer.task)  # --amp repeats an update by recursion
+        if not interval or update % interval or measured:
             return train_step(trainer, samples, *args, **kwargs)
         spreads = _variances(trainer, samples[0])
         scales = _scales(trainer.get_model())
         with _norms(trainer) as norms:
             result = train_step(trainer, samples, *args, **kwargs)
-        if norms:  # else the update was skipped: its gradients are beyond float16's range
+        if norms and all(math.isfinite(norm.gradient) for norm in norms.values()):
+            # else the update was skipped: its gradients are beyond float16's range
             _log(trainer, _entry(update, spreads, scales, norms))
         return result
 
@@ -111,7 +113,7 @@ def _variances(trainer: Trainer, sample: Any) -> dict[Site, list[float]]:
     batch, is_dummy = private.prepared(trainer, sample)
     model = trainer.get_model()
     with _evaluating(model), moments_of(model, batch) as found:
-        model(**batch["net_input"])
+        model(**batch["net_input"], features_only=True)
     moments = torch.stack(list(found.values())) * (not is_dummy)
     if trainer.data_parallel_world_size > 1:
         dist.all_reduce(moments, group=trainer.data_parallel_process_group)
@@ -244,7 +246,7 @@ def _dependency(trainer: Trainer, sample: Any) -> dict[str, Any]:
     batch, _ = private.prepared(trainer, sample)
     model, found = _in_float32(trainer.get_model()), {}
     with _evaluating(model), traced(model) as stacks:
-        model(**batch["net_input"])
+        model(**batch["net_input"], features_only=True)
     for name, stack in stacks.items():
         try:
             beta = dependencies(stack, real_tokens(model, name, batch))

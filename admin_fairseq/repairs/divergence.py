@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import re
 from typing import Any, Callable, Iterator
 
@@ -45,13 +44,13 @@ def apply() -> None:
 
 
 class Detector(NanDetector):
-    """Names the first module whose output, or its gradient, is not finite, in forward and backward.
+    """Names the first module with a non-finite output (forward) or output gradient (backward).
 
     Used as fairseq's, as a context around the repeated update.
     """
 
     def add_hooks(self, module: nn.Module) -> None:
-        """Have the outputs of ``module`` and the gradients of the loss by them looked at."""
+        """Watch the outputs of ``module``, and the loss's gradients with respect to them."""
 
         def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             self.fhook_fn(module, inputs, output)
@@ -89,18 +88,18 @@ def _ending_in_one_line(train_step: Callable[..., Any]) -> Callable[..., Any]:
     def step(trainer: Trainer, *args: Any, **kwargs: Any) -> Any:
         try:
             return train_step(trainer, *args, **kwargs)
+        except AdminError:  # raised while the state was saved, with a reason of its own
+            raise
         except Exception as error:
             found = error if isinstance(error, FloatingPointError) else error.__context__
             if not isinstance(found, FloatingPointError):
                 raise
-            raise Diverged(_line(trainer, str(found))) from None
+            update = trainer.get_num_updates() + 1
+            raise Diverged(f"update {update}: {_reason(str(found))}") from None
 
     return step
 
 
-def _line(trainer: Trainer, said: str) -> str:
-    """Return the message: the update, fairseq's reason ``said``, and where the weights are."""
-    reason = ADVICE if NOT_FINITE.search(said) else " ".join(said.replace("-" * 80, "").split())
-    state = os.path.join(trainer.cfg.checkpoint.save_dir, "crash.pt")
-    kept = f"; the weights before it are in {state}" if os.path.isfile(state) else ""
-    return f"update {trainer.get_num_updates() + 1}: {reason}{kept}"
+def _reason(said: str) -> str:
+    """Return fairseq's message ``said`` in one line; if gradients are not finite, with advice."""
+    return ADVICE if NOT_FINITE.search(said) else " ".join(said.replace("-" * 80, "").split())

@@ -97,7 +97,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_results_say_so(workers, run, d
     assert "Traceback" not in ended.errors
     assert ended.errors.strip().splitlines()[-1] == (
         "admin-fairseq: error: update 3: gradients are Nan/Inf: training has diverged; try a lower "
-        f"--lr, a longer warm-up or --clip-norm; the weights before it are in {tmp_path}/crash.pt"
+        "--lr, a longer warm-up or --clip-norm"
     )
     assert re.search(r"NaN detected in output of \S*layers\.0\S*, .* forward", ended + ended.errors)
     assert read_run(str(tmp_path)).verdict == "diverged"
