@@ -35,6 +35,7 @@ STATISTICS = "train.jsonl"
 DYNAMICS = "dynamics.jsonl"
 TRAINING = "fairseq_cli.train"  # the logger of fairseq-train
 FORMAT = "%(asctime)s | %(levelname)s | %(name)s | %(message)s"  # fairseq's own
+CHUNK = 1 << 20  # bytes read at a time
 FORMATTER = logging.Formatter(FORMAT, "%Y-%m-%d %H:%M:%S")
 ENCODED: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
 
@@ -102,7 +103,7 @@ class RunLog(logging.FileHandler):
             super().close()
 
     def _opened(self) -> TextIOWrapper:
-        """Open the file for appending, and end a line that a killed run left incomplete.
+        """Open the file for appending, after a whole line.
 
         Raises AdminError if the file cannot be written.
         """
@@ -110,16 +111,25 @@ class RunLog(logging.FileHandler):
             if os.path.lexists(self.baseFilename) and not os.path.isfile(self.baseFilename):
                 raise OSError(errno.EINVAL, "not a regular file")
             stream = open(self.baseFilename, "a", **ENCODED)  # noqa: SIM115  close() does
-            if not _ends_a_line(self.baseFilename):  # the run was killed while writing
-                stream.write("\n")
+            whole = _length_of_whole_lines(self.baseFilename)
+            if whole < os.path.getsize(self.baseFilename):  # the run was killed while writing
+                self.mend(stream, whole)
         except OSError as error:
             reason = error.strerror or error
             raise AdminError(f"{self.baseFilename}: cannot be written: {reason}") from None
         return stream
 
+    def mend(self, stream: TextIOWrapper, whole: int) -> None:
+        """End the last line, which is incomplete; the lines before it have ``whole`` bytes."""
+        stream.write("\n")
+
 
 class StatisticsLog(RunLog):
     """Log handler that appends statistics to train.jsonl, as one JSON object per line."""
+
+    def mend(self, stream: TextIOWrapper, whole: int) -> None:
+        """Remove the last line: a part of an object is not JSON."""
+        stream.truncate(whole)
 
     def takes(self, record: logging.LogRecord) -> bool:
         """Return whether ``record`` holds statistics, the only messages that this log writes."""
@@ -172,13 +182,15 @@ def kept_in(save_dir: str) -> Iterator[None]:
             log.close()
 
 
-def _ends_a_line(path: str) -> bool:
-    """Return whether the file is empty or its last byte is a newline."""
+def _length_of_whole_lines(path: str) -> int:
+    """Return the number of bytes in the file up to the end of its last complete line."""
     with open(path, "rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
+        for start in reversed(range(0, os.path.getsize(path), CHUNK)):
+            file.seek(start)
+            end = file.read(CHUNK).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+    return 0
 
 
 def write(name: str, message: Union[str, Statistics], level: int = logging.INFO) -> None:

@@ -70,7 +70,7 @@ def read_dynamics(path: str) -> Dynamics:
     found = Dynamics({}, {})
     for number, text in enumerate(_lines(path), 1):
         with blaming(f"{path}, line {number}"):
-            line = check_json(text, Line, "line of dynamics")
+            line = check_json(text, Line, "a line of dynamics")
         if line.sublayers is not None:
             found.updates[line.update] = line.sublayers
         if line.dependency is not None:

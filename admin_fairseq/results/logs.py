@@ -84,11 +84,13 @@ class Log:
     @property
     def complete(self) -> bool:
         """Whether training was finished: the log says so, or max_update or max_epoch is reached."""
-        limits = self.config.get("optimization", {})
-        reached = ((self.updates, "max_update"), (self.epochs, "max_epoch"))
-        given = ((limits.get(name), number) for number, name in reached)
-        return self.done or any(
-            isinstance(limit, (int, float)) and 0 < limit <= number for limit, number in given
+        return self.done or self.reached(self.config.get("optimization", {}))
+
+    def reached(self, limits: Mapping[str, Any]) -> bool:
+        """Return whether training reached max_update or max_epoch of ``limits``, 0 for no limit."""
+        given = ((self.updates, limits.get("max_update")), (self.epochs, limits.get("max_epoch")))
+        return any(
+            isinstance(limit, (int, float)) and 0 < limit <= number for number, limit in given
         )
 
     @property

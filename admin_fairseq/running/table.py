@@ -16,7 +16,7 @@ from admin_fairseq.results.runs import find_runs
 from admin_fairseq.results.table import FORMATS, rows_of
 from admin_fairseq.running.processes import as_line, output_file, run_beside
 from admin_fairseq.running.runs import Runs
-from admin_fairseq.running.training import TrainOptions, longest, train
+from admin_fairseq.running.training import TrainOptions, limits, train
 
 logger = logging.getLogger(__name__)
 
@@ -75,17 +75,18 @@ def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
 
 
 def _is_done(run: TrainOptions) -> bool:
-    """Return whether the run is scored, and trained for as many updates as it is to be.
+    """Return whether the run is scored, and trained for as many updates or epochs as it is to be.
 
     Raises AdminError if its folder has a run with other settings.
     """
     [folder] = Runs(run).folders
-    updates = longest(run)
+    wanted = limits(run)
     if not os.path.exists(os.path.join(folder, "evaluation.json")):
         return False
     log = read_log(os.path.join(folder, "train.log"))
-    same = log.config.get("optimization", {}).get("max_update") in (updates, None)
-    return log.updates >= updates or (log.complete and same)
+    given = log.config.get("optimization", {})
+    same = all(given.get(name, limit) == limit for name, limit in wanted.items())
+    return log.reached(wanted) or (log.done and same)
 
 
 async def _all(runs: list[TrainOptions], at_once: int) -> list[bool]:

@@ -14,6 +14,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 import torch
 from fairseq.registry import REGISTRIES
 
+from admin_fairseq.bounds import spelled
 from admin_fairseq.corpora.prepared import read_prepared
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import read_text, replacing
@@ -88,17 +89,17 @@ def _commands(asked: TrainOptions, runs: Runs) -> dict[int, list[str]]:
     }
 
 
-def longest(asked: TrainOptions) -> int:
-    """Return the --max-update of the runs, 0 without one.
+def limits(asked: TrainOptions) -> dict[str, int]:
+    """Return the runs' max_update and max_epoch, 0 for no limit.
 
     Raises AdminError if the folder of one of them has a run with other settings.
     """
-    runs, found = Runs(asked), 0
-    for seed, words in _commands(asked, runs).items():
+    runs = Runs(asked)
+    commands = _commands(asked, runs)
+    for seed, words in commands.items():
         _check_settings(runs.folder(seed), words)
-        value = _value(words, "--max-update")
-        found = int(value) if value and value.isdigit() else found
-    return found
+    given = {name: _value(words, spelled(name)) or "" for name in ("max_update", "max_epoch")}
+    return {name: int(value) if value.isdigit() else 0 for name, value in given.items()}
 
 
 def _value(words: Sequence[str], option: str) -> Optional[str]:

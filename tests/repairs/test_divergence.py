@@ -118,7 +118,7 @@ def test_an_error_while_saving_the_state_stays():
         except FloatingPointError:
             raise AdminError("crash.pt: no space left")  # noqa: B904
 
-    with pytest.raises(AdminError, match="^crash.pt: no space left"):
+    with pytest.raises(AdminError, match="no space left"):
         _ending_in_one_line(fail)(TRAINER)
 
 

@@ -10,7 +10,14 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.repairs.run_log import RunLog, _logging_errors, kept_in
+from admin_fairseq.repairs.run_log import (
+    Dynamics,
+    RunLog,
+    Statistics,
+    _logging_errors,
+    kept_in,
+    write,
+)
 from admin_fairseq.results.logs import read_log
 
 TRAINING = logging.getLogger("fairseq_cli.train")
@@ -52,6 +59,20 @@ def test_a_line_that_a_kill_left_unfinished_takes_no_other_with_it(tmp_path):
     with kept_in(str(tmp_path)):
         TRAINING.info(options())
     assert read_log(str(tmp_path / "train.log")).starts == 1
+
+
+@pytest.mark.parametrize("rest", ["", '{"update": 4, "sub', '{"x": "' + "x" * (3 << 20)])
+@pytest.mark.parametrize("before", ["", '{"update": 2}\n', '{"update": 2}\n{"update": 3}\n'])
+@pytest.mark.parametrize("name", ["train.jsonl", "dynamics.jsonl"])
+def test_half_an_object_is_removed(name, before, rest, tmp_path):
+    (tmp_path / name).write_text(before + rest)
+    run = OmegaConf.merge(options(), {"model": {"log_dynamics": 2}})
+    with kept_in(str(tmp_path)):
+        TRAINING.info(run)
+        for kind in (Statistics, Dynamics):
+            write("dynamics", kind(update=4))
+    lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+    assert [line["update"] for line in lines] == [*range(2, 2 + before.count("\n")), 4]
 
 
 def test_a_full_disk_is_told_once(tmp_path, capsys, caplog):

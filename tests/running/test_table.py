@@ -21,7 +21,8 @@ done
 [ "$scheme" != preln ] || exit 3
 mkdir -p "$folder/$scheme-2l-2l-seed1"
 log="| INFO | train_inner | loss=1, nll_loss=1, num_updates=600, wall=1"
-echo "$log" > "$folder/$scheme-2l-2l-seed1/train.log"
+end="| INFO | fairseq_cli.train | end of epoch 2 (average epoch stats below)"
+printf "%s\\n" "$log" "$end" > "$folder/$scheme-2l-2l-seed1/train.log"
 [ "$1" = train ] || touch "$folder/$scheme-2l-2l-seed1/evaluation.json"
 """
 WORDS = ["--cpu", "--depths", "2", "--seeds", "1"]
@@ -78,6 +79,17 @@ def test_it_goes_on_where_it_stopped(table, tmp_path):
     assert not log.exists()
     table("--schemes", "admin", "--", "--max-update=601")  # is to be trained further
     assert log.exists()
+
+
+@pytest.mark.parametrize(("epochs", "done"), [(2, True), (3, False), (0, False)])
+def test_a_run_limited_by_epochs_goes_on_until_it_has_made_them(epochs, done, table, tmp_path):
+    """As the recipes without --max-update; 0 is no limit, and only fairseq ends such a run."""
+    log = tmp_path / "runs" / "admin-2l-2l-seed1.log"
+    words = ["--schemes", "admin", "--", "--max-update", "0", "--max-epoch", epochs]
+    table(*map(str, words))
+    log.unlink()
+    table(*map(str, words))
+    assert log.exists() is not done
 
 
 def test_a_run_with_other_settings_is_refused_before_any_is_trained(table, tmp_path):
