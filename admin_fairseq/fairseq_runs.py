@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from admin_fairseq import bounds
-from admin_fairseq.bounds import counting
+from admin_fairseq.bounds import counting, spelled
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.private import options_of
 
@@ -73,7 +73,7 @@ def words_of(run: Mapping[str, Any]) -> list[str]:
     words = []
     for section in CHOSEN:
         choice = _section(run, section).get("_name")
-        option = _option("arch" if section == "model" else section)
+        option = spelled("arch" if section == "model" else section)
         words += [option, str(choice)] if choice else []
     parser = fairseq_options.get_training_parser()
     defaults = _nested(_parsed(parser, ["data", *words]))
@@ -119,10 +119,6 @@ def _section(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a section of a configuration, which for a class without a dataclass is a Namespace."""
     found = run.get(name)
     return vars(found) if isinstance(found, Namespace) else found or {}
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _as_word(value: Any) -> str:

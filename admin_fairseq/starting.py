@@ -26,6 +26,7 @@ from fairseq.trainer import Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.architectures import ARCHITECTURES
+from admin_fairseq.bounds import spelled
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs import reading
 from admin_fairseq.repairs.private import root_of
@@ -146,9 +147,20 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
     if _lies_there(last):
         return _regular(last, "choose another --save-dir to start afresh")
     for option in ("continue_once", "finetune_from_model"):
-        if cfg.get(option) is not None:
-            return _regular(cfg[option], f"correct --{option.replace('_', '-')}")
+        path = cfg.get(option)
+        # as in fairseq, these are for the first start, and only with the default --restore-file
+        if path is not None and asked == DEFAULT and not _has_begun(cfg, path):
+            return _regular(path, f"correct {spelled(option)}")
     return None
+
+
+def _has_begun(cfg: DictConfig, path: str) -> bool:
+    """Return whether a run that starts from ``path`` left checkpoints in --save-dir when killed.
+
+    If ``path`` lies there too, they may be those of the run before it.
+    """
+    beside = os.path.dirname(os.path.abspath(path)) == os.path.abspath(cfg.save_dir)
+    return not beside and _left_by_a_kill(cfg) is not None
 
 
 def _last(cfg: DictConfig) -> str:
@@ -225,7 +237,7 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
                 "(choose another --save-dir to start afresh)"
             )
             cfg = copy.deepcopy(cfg)
-            cfg.restore_file = _as_option(left, cfg)
+            cfg.restore_file, cfg.finetune_from_model = _as_option(left, cfg), None
         try:
             loaded = load(cfg, trainer, **options)
         except AdminError as error:

@@ -148,7 +148,35 @@ def test_killed_before_there_was_a_last_checkpoint(names, newest, cfg, loaded, t
     assert restores_weights(cfg) == (newest is not None)
     assert loaded() == (str(tmp_path / newest) if newest else "checkpoint_last.pt")
     cfg.finetune_from_model = str(tmp_path / names[0])
-    assert loaded() == "checkpoint_last.pt"  # what is asked for goes first
+    assert loaded() == "checkpoint_last.pt"  # the others may be of the run that it is from
+
+
+@pytest.mark.parametrize("option", ["finetune_from_model", "continue_once"])
+def test_killed_after_it_began_from_another_run(option, cfg, tmp_path):
+    """It does not begin again, which would overwrite its checkpoints."""
+    save_dir, other = tmp_path / "new", tmp_path / "checkpoint_best.pt"
+    other.touch()
+    save_dir.mkdir()
+    cfg[option], cfg.save_dir = str(other), str(save_dir)
+    told = []
+    load = _careful(lambda cfg, trainer: told.append((cfg.restore_file, cfg.finetune_from_model)))
+    for name in ("unrelated.pt", "checkpoint2.pt"):
+        (save_dir / name).touch()
+        load(cfg, trainer_after(0))
+        assert restores_weights(cfg)
+    assert told == [
+        ("checkpoint_last.pt", cfg.finetune_from_model),
+        (f"{save_dir}/checkpoint2.pt", None),
+    ]
+
+
+def test_with_restore_file_a_run_is_not_continued_once(cfg, tmp_path):
+    """fairseq ignores --continue-once, so that the weights are new: Admin has to measure ω."""
+    (tmp_path / "other.pt").touch()
+    cfg.continue_once = str(tmp_path / "other.pt")
+    assert restores_weights(cfg)
+    cfg.restore_file = str(tmp_path / "checkpoint_last.pt")
+    assert not restores_weights(cfg)
 
 
 def test_killed_before_there_was_a_last_checkpoint_with_a_suffix(cfg, loaded, tmp_path):

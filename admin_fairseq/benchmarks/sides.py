@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.benchmarks.options import SENTENCE_LENGTH, Workload
+from admin_fairseq.bounds import spelled
 from admin_fairseq.config import DECIDED_BY_ARCHITECTURE
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
@@ -81,7 +82,7 @@ def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> S
     mine = ["--arch", workload.arch]
     for option in ("init_type", "encoder_layers", "decoder_layers"):
         if getattr(workload, option) is not None:
-            mine += ["--" + option.replace("_", "-"), str(getattr(workload, option))]
+            mine += [spelled(option), str(getattr(workload, option))]
     return Side(name, (*_shared(workload), *mine, *words))
 
 
@@ -147,7 +148,7 @@ def _like(ours: Namespace) -> list[str]:
     words = []
     for key in sorted(DECIDED_BY_ARCHITECTURE):
         if not key.endswith(("input_dim", "output_dim")):  # always equal to embed_dim
-            words += ["--" + key.replace("_", "-"), str(getattr(ours, key))]
+            words += [spelled(key), str(getattr(ours, key))]
     for stack in ("encoder", "decoder"):
         if getattr(ours, f"{stack}_normalize_before", False):
             words.append(f"--{stack}-normalize-before")

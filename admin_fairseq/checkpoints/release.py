@@ -9,6 +9,7 @@ from typing import Any, Mapping
 
 from fairseq.tasks import TASK_REGISTRY
 
+from admin_fairseq.bounds import spelled
 from admin_fairseq.checkpoints import building
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.storage import (
@@ -128,8 +129,8 @@ def _options(state: Mapping[str, Any]) -> dict[str, Any]:
         raise AdminError(f"was trained for --task {task}, which the installed fairseq lacks")
     unsupported = sorted(option for option in NOT_OURS if args.get(option))
     if unsupported:
-        option = unsupported[0].replace("_", "-")
-        raise AdminError(f"was trained with --{option}, which this plugin's models do not have")
+        option = spelled(unsupported[0])
+        raise AdminError(f"was trained with {option}, which this plugin's models do not have")
     ours = {
         **args,
         "_name": "admin_transformer",

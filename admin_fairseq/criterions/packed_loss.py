@@ -12,6 +12,7 @@ from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from admin_fairseq.bounds import spelled
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fast.attention import WIDEST_HEAD, fits_rows
 from admin_fairseq.fast.graphs import Graphs
@@ -88,7 +89,7 @@ def _obstacle(model: BaseFairseqModel, run: DictConfig) -> Optional[str]:
             f"needs attention heads of a multiple of 8 channels, {WIDEST_HEAD} at most; "
             f"{', '.join(map(str, sorted(widths)))} found"
         )
-    found = [f"--{name.replace('_', '-')}" for name in CHANGES_EACH_PASS if getattr(cfg, name, 0)]
+    found = [spelled(name) for name in CHANGES_EACH_PASS if getattr(cfg, name, 0)]
     return f"does not work with {found[0]}" if found else None
 
 

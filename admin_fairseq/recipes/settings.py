@@ -7,6 +7,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from admin_fairseq.bounds import spelled
 from admin_fairseq.corpora.datasets import DATASETS
 from admin_fairseq.recipes.recipe import Decoding, Settings, model_settings
 
@@ -52,7 +53,7 @@ def _option(key: str, value: Any) -> list[str]:
     """Convert one setting: [--option, value], [--option] for True, [] for False and None."""
     section, name = key.split(".")
     name = ("arch" if section == "model" else section) if name == "_name" else name
-    option = "--" + name.replace("_", "-")
+    option = spelled(name)
     if value is None or isinstance(value, bool):
         return [option] if value else []
     return [option, number(value)]

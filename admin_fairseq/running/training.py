@@ -119,7 +119,7 @@ def _kept(settings: Settings, words: Sequence[str]) -> Settings:
     """
     found = settings
     for section in ("optimizer", "lr_scheduler", "criterion"):
-        chosen = _value(words, "--" + section.replace("_", "-"))
+        chosen = _value(words, spelled(section))
         kind = REGISTRIES[section]["registry"].get(chosen)
         if kind is not None:
             parser = ArgumentParser()

@@ -13,6 +13,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from admin_fairseq import pieces
 from admin_fairseq.architectures import KINDS
+from admin_fairseq.bounds import spelled
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.checkpoints.fold import fold_checkpoint
 from admin_fairseq.checkpoints.storage import model_options, run_options
@@ -165,8 +166,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     if overlooked is None and len(dims) > 1:
         overlooked = "decoder_output_dim"
     if overlooked is not None:
-        option = overlooked.replace("_", "-")
-        raise AdminError(f"CTranslate2 has no equivalent of --{option}")
+        raise AdminError(f"CTranslate2 has no equivalent of {spelled(overlooked)}")
 
 
 def _as_converter_reads_it(stock: Mapping[str, Any], data: DataBin) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fairseq.modules import SinusoidalPositionalEmbedding
 from torch import Tensor
 from torch.nn.functional import pad
 
+from admin_fairseq.bounds import spelled
 from admin_fairseq.checkpoints.fold import LONGEST
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
@@ -87,12 +88,12 @@ def class_of(options: Options) -> HuggingFaceClass:
     """
     for option in UNSUPPORTED:
         if options.get(option):
-            raise AdminError(f"transformers has no class with --{_spelled(option)}")
+            raise AdminError(f"transformers has no class with {spelled(option)}")
     for one, other in SAME:
         if one in options and options[one] != options.get(other):
             raise AdminError(
-                f"transformers has no class with --{_spelled(one)} {options[one]} and "
-                f"--{_spelled(other)} {options.get(other)}; they must be the same"
+                f"transformers has no class with {spelled(one)} {options[one]} and "
+                f"{spelled(other)} {options.get(other)}; they must be the same"
             )
     if options["activation_fn"] not in ACTIVATIONS:
         raise AdminError(f"transformers has no --activation-fn {options['activation_fn']}")
@@ -106,13 +107,9 @@ def class_of(options: Options) -> HuggingFaceClass:
             needs = "with" if value else "without"
             raise AdminError(
                 f"transformers has no class for {_described(kind)} but {found.name}, which is one "
-                f"{needs} --{_spelled(option)}"
+                f"{needs} {spelled(option)}"
             )
     return found
-
-
-def _spelled(option: str) -> str:
-    return option.replace("_", "-")
 
 
 def _described(kind: Kind) -> str:
