@@ -81,11 +81,11 @@ def spelled(option: str) -> str:
 def numbers(given: Any) -> list[Any]:
     """Return a list of the numbers in ``given``: a number, a list, or text like ``"(0.9, 0.98)"``.
 
-    Replaces fairseq's ``eval`` of such options' text. Text that is not a Python literal gives an
-    empty list.
+    Replaces fairseq's ``eval`` of such options' text. Text that is not a Python literal is returned
+    as the only element, for an error to quote.
     """
     try:
         value = ast.literal_eval(given) if isinstance(given, str) else given
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return []
+        return [given]
     return list(value) if isinstance(value, Collection) else [value]

@@ -27,6 +27,8 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
 # Options that our layers do not have, or that fairseq itself cannot read from a command line.
+AUTOCAST = ["bfloat16"]
+"""The values of --autocast."""
 UNSUPPORTED_OPTIONS = {
     "adaptive_input",
     "adaptive_input_cutoff",
@@ -202,7 +204,7 @@ class PluginOptions(OptionsOfOneScheme):
     profile_batches: int = field(
         default=1, metadata={"help": "profile this many batches on every worker"}
     )
-    autocast: Optional[ChoiceEnum(["bfloat16"])] = field(  # type: ignore[valid-type]
+    autocast: Optional[ChoiceEnum(AUTOCAST)] = field(  # type: ignore[valid-type]
         default=None,
         metadata={
             "help": "precision of the layers' matrix products, on GPU and CPU; weights, residual "
@@ -342,7 +344,9 @@ def apply_architecture(config: Any, name: str) -> None:
     if str(config.init_type) in SYNONYMS:
         config.init_type = SYNONYMS[str(config.init_type)]
     if str(config.init_type) not in SCHEMES:  # as in a checkpoint of a later version
-        raise AdminError(f"unknown --init-type {config.init_type}; there are {', '.join(SCHEMES)}")
+        raise AdminError(
+            f"unknown --init-type {config.init_type}; choose from {', '.join(SCHEMES)}"
+        )
     for size in ("embed_dim", "ffn_embed_dim", "attention_heads"):
         # the decoder follows an encoder whose size was given
         if "decoder" in stacks and getattr(config, f"encoder_{size}", None) is not None:
@@ -399,7 +403,8 @@ def _check_scheme_options(config: PluginOptions) -> None:
                 )
             if option.choices and value not in option.choices:
                 raise AdminError(
-                    f"unknown {spelled(option.name)} {value}; there are {', '.join(option.choices)}"
+                    f"unknown {spelled(option.name)} {value}; "
+                    f"choose from {', '.join(option.choices)}"
                 )
     for stack in config.stacks:
         if config.scheme.connections and getattr(config, f"{stack}_layerdrop"):
@@ -462,6 +467,8 @@ def resolve(config: Any) -> PluginOptions:
     if getattr(resolved, "adaptive_softmax_cutoff", None) is not None:
         resolved.adaptive_softmax_cutoff = numbers(resolved.adaptive_softmax_cutoff)
     apply_architecture(resolved, name)
+    if resolved.autocast not in (None, *AUTOCAST):  # from a checkpoint, say
+        raise AdminError(f"unknown --autocast {resolved.autocast}; choose {AUTOCAST[0]}")
     _check_numbers(resolved)
     _check_scheme_options(resolved)
     return resolved

@@ -59,9 +59,10 @@ OWN_VALUE_PATH = r"(fc[12]|self_attn\.(v|out)_proj)\.weight"
 
 # Attention and embeddings are as in fairseq: q, k, v Xavier with gain 1/√2, the output projection
 # Xavier, embeddings N(0, 1/d). Today's fairseq leaves the FFN at torch's default, whose variance is
-# less than half of Xavier's, and the biases of q, k, v at U(±1/√d). The published runs drew the FFN
-# with Xavier, as fairseq did until 0.8, and those of Admin, DLCL, DS-Init and the
-# Lipschitz-constrained initialisation began with all biases at zero.
+# 5/6 (fc1) and 5/24 (fc2) of Xavier's where the FFN is four times as wide as the model, and the
+# biases of q, k, v at U(±1/√d). The published runs drew the FFN with Xavier, as fairseq did until
+# 0.8, and those of Admin, DLCL, DS-Init and the Lipschitz-constrained initialisation began with all
+# biases at zero.
 XAVIER_FFN = (
     XavierUniform(EVERY + r"fc[12]\.weight"),
     Zero(EVERY + r"fc[12]\.bias"),
@@ -327,7 +328,10 @@ def _normformer(scheme: Scheme, options: Any) -> Scheme:
     """Return NormFormer with the parts that --normformer-parts lists."""
     parts = options.normformer_parts.split(",")
     if not set(parts) <= {"heads", "attn", "fc"}:
-        raise AdminError(f"--normformer-parts {options.normformer_parts}: not of heads,attn,fc")
+        raise AdminError(
+            "--normformer-parts takes heads, attn and fc, with commas and no spaces between them, "
+            f"not {options.normformer_parts!r}"
+        )
     inputs = {"heads": (ATTENTION + r"\.out_proj", HeadScale), "fc": ("fc2", input_norm)}
     return replace(
         scheme,

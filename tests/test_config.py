@@ -1,3 +1,4 @@
+import re
 from argparse import Namespace
 from dataclasses import MISSING, fields
 
@@ -423,8 +424,22 @@ def test_cutoffs_may_be_text(cutoffs):
 
 @pytest.mark.parametrize("wrong", ["", "x", "[]", [6, 4], [4, 4], [0], "__import__('os').abort()"])
 def test_wrong_cutoffs_are_told_and_never_run(wrong):
-    with pytest.raises(AdminError, match="--adaptive-softmax-cutoff"):
+    told = re.escape("" if wrong == "[]" else str(wrong))
+    with pytest.raises(AdminError, match=rf"--adaptive-softmax-cutoff.*{told}"):
         resolved(adaptive_softmax_cutoff=wrong)
+
+
+def test_a_precision_that_is_not_there_is_told():
+    """A checkpoint may name any."""
+    assert resolved(autocast="bfloat16").autocast == "bfloat16"
+    with pytest.raises(AdminError, match="unknown --autocast float16; choose bfloat16"):
+        resolved(autocast="float16")
+
+
+@pytest.mark.parametrize("wrong", ["heads, attn", "x", ""])
+def test_parts_of_normformer_that_are_not_there_are_told(wrong):
+    with pytest.raises(AdminError, match=f"takes heads, attn and fc, .* not '{wrong}'$"):
+        resolved(init_type="normformer", normformer_parts=wrong)
 
 
 @pytest.mark.parametrize(
@@ -475,7 +490,7 @@ def test_a_schemes_own_options_reach_it():
 
 
 def test_unknown_output_change_scale():
-    with pytest.raises(AdminError, match=r"there are O\(logn\), O\(1\), O\(n\)"):
+    with pytest.raises(AdminError, match=r"choose from O\(logn\), O\(1\), O\(n\)"):
         resolved(init_type="admin-torch", output_change_scale="O(n2)")
 
 
@@ -533,7 +548,7 @@ def test_a_scheme_of_a_later_version_is_told_wherever_options_come_from():
         Namespace(init_type="adaptive-2030"),
         OmegaConf.create({"init_type": "adaptive-2030"}),
     ):
-        with pytest.raises(AdminError, match="unknown --init-type adaptive-2030; there are "):
+        with pytest.raises(AdminError, match="unknown --init-type adaptive-2030; choose from "):
             architecture("admin_transformer")(config)
 
 

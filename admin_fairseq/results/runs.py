@@ -232,15 +232,16 @@ def _unreadable(run: Run) -> bool:
 
 VERDICTS = {
     "running": Verdict("a process trains in this folder now", lambda run: is_taken(run.folder)),
-    "profile only": Verdict("the last start was only to write a profile", _profile_only),
+    "profile only": Verdict("the last start only measured a profile", _profile_only),
     "unreadable": Verdict(
         "no training loss was found, and the log has no configuration, or shows that the run "
         "trained: not a log of fairseq, or one with a progress bar",
         _unreadable,
     ),
     "diverged": Verdict(
-        "the last loss is not finite, or fairseq stopped because of the loss scale, or the "
-        "training loss of the last interval is above that of the first",
+        "the last loss is not finite, or fairseq stopped because gradients were not finite or the "
+        "loss scale reached its minimum, or the training loss of the last interval is above that "
+        "of the first",
         _diverged,
     ),
     "failed": Verdict("no update was logged", lambda run: not run.log.training),

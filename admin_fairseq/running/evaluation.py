@@ -64,10 +64,10 @@ def evaluate(asked: EvaluateOptions) -> Iterator[str]:
 
 def _require(runs: Runs) -> None:
     """Raise AdminError if the folder of a run does not exist."""
-    for folder in runs.folders:
-        if not os.path.isdir(folder):
-            train = f"admin-fairseq train {runs.options.dataset}"
-            raise AdminError(f"{folder}: missing; first run: {train}")
+    for seed in runs.seeds:
+        if not os.path.isdir(runs.folder(seed)):
+            train = as_line(runs.words("train", seed))
+            raise AdminError(f"{runs.folder(seed)}: missing; first run: {train}")
 
 
 def _device(runs: Runs) -> list[str]:

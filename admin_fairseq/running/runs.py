@@ -89,6 +89,27 @@ class Runs:
         """The folders of the runs, one for each seed."""
         return [self.folder(seed) for seed in self.seeds]
 
+    def words(self, command: str, seed: int) -> list[str]:
+        """Return the command line of ``admin-fairseq train`` or ``evaluate`` for one of the runs.
+
+        Options that only one of them has are left out.
+        """
+        asked = self.options
+        options = {
+            "--recipe": asked.recipe,
+            "--scheme": asked.scheme,
+            "--encoder-layers": asked.encoder_layers,
+            "--decoder-layers": asked.decoder_layers,
+            "--seeds": seed,
+            "--precision": asked.precision,
+            "--data-dir": self.data_dir,
+            "--save-dir": self.save_dir,
+        }
+        words = ["admin-fairseq", command, asked.dataset, *(["--cpu"] if asked.cpu else [])]
+        for option, value in options.items():
+            words += [option, str(value)] if value is not None else []
+        return words
+
     def precision(self, cpu: bool) -> str:
         """Choose fp32, fp16 or bf16 from --precision, the recipe and the device; raise AdminError
         for fp16 on a CPU."""

@@ -120,19 +120,7 @@ async def _one(run: TrainOptions, free: asyncio.Semaphore, environment: dict[str
 def _words(command: str, run: TrainOptions) -> list[str]:
     """Return the arguments of ``admin-fairseq train`` or ``evaluate`` (``command``) for one run."""
     runs = Runs(run)
-    options = {
-        "--recipe": run.recipe,
-        "--scheme": run.scheme,
-        "--encoder-layers": run.encoder_layers,
-        "--decoder-layers": run.decoder_layers,
-        "--seeds": runs.seeds[0],
-        "--precision": run.precision,
-        "--data-dir": runs.data_dir,
-        "--save-dir": runs.save_dir,
-    }
-    words = ["admin-fairseq", command, run.dataset, *(["--cpu"] if run.cpu else [])]
-    for option, value in options.items():
-        words += [option, str(value)] if value is not None else []
+    words = runs.words(command, runs.seeds[0])
     if command == "evaluate":
         return words
     return [*words, *(["--gpus", str(run.gpus)] if run.gpus else []), "--", *run.words]

@@ -24,8 +24,6 @@ OptionsT = TypeVar("OptionsT", bound=FairseqDataclass)
 
 REQUIRED = "???"
 """The default of an option that users must give (omegaconf's MISSING)."""
-NOT_SHOWN = (None, False, True, (), REQUIRED)
-"""Defaults that are left out of help texts."""
 
 
 class Depth(NamedTuple):
@@ -53,7 +51,8 @@ def option(
     fairseq's generator does not support (``metavar``, ``choices``, ``nargs``, ...), and ``names``
     if the option is not called --FIELD-NAME.
     """
-    if default not in NOT_SHOWN and argparse.get("action") != "append":
+    told = default is not None and not isinstance(default, bool) and default not in ((), REQUIRED)
+    if told and argparse.get("action") != "append":
         help += f" (default: {written(default)})".replace("%", "%%")
     return field(
         default=default,

@@ -69,6 +69,7 @@ def test_heat_maps_have_a_row_for_each_sublayer_and_a_column_for_each_update(run
     maps = training._draw(training._measure(Runs(runs=(str(run),))))["training_layers"].panels
     named = {(panel.title, panel.scale_label[:18]): panel.values for panel in maps}
     assert len(named) == len(maps) == 6
+    assert [panel.extent for panel in maps[::3]] == [(1, 5, 2.5, 0.5), (1, 5, 1.5, 0.5)]
     gradient = "log₁₀ of the gradi"
     assert named["a run, encoder", gradient] == [
         [pytest.approx(-2), pytest.approx(-4)],
@@ -79,11 +80,16 @@ def test_heat_maps_have_a_row_for_each_sublayer_and_a_column_for_each_update(run
     assert math.isnan(named["a run, decoder: none", "log₁₀ of the mean "][0][0])
 
 
+def test_columns_of_a_heat_map_are_centred_on_their_updates():
+    assert training._edges([100, 200, 300]) == (50, 350)
+    assert training._edges([7]) == (6.5, 7.5)
+
+
 def test_the_command_writes_all_and_tells_the_ends_of_each_stack(run, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     cli.main(["analyze", "training", str(run), "-o", str(tmp_path / "out")])
     told = capsys.readouterr().out
-    assert "a run, encoder, update 4: gradient of the lowest sub-layer 0.1 of the highest's" in told
+    assert "a run, encoder, update 4: the lowest sub-layer's gradient is 0.1 times the" in told
     assert "ω or α from 2 to -10" in told and "from ? to ?" in told
     names = ["training.csv", "training.json"]
     names += [f"{n}.{e}" for n in ("training", "training_layers") for e in ("png", "svg")]

@@ -29,13 +29,19 @@ def test_a_checkpoint_is_taken_instead_of_an_average(dry):
     assert "--averaged" not in score
 
 
+TRAIN = (
+    "admin-fairseq train wmt17_en_de --cpu --scheme admin --encoder-layers 6 --decoder-layers 6 "
+    "--seeds 1111 --precision auto --data-dir data/wmt17_en_de --save-dir nowhere"
+)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--batches", "9"], "use 8 or 128"),
         (["--beam", "0"], "is not a whole number from 1 on"),
         (["--cpu", "--precision", "fp16"], "fp16 needs a GPU"),
-        (["--cpu", "--save-dir", "nowhere"], "first run: admin-fairseq train wmt17_en_de"),
+        (["--cpu", "--save-dir", "nowhere"], f"first run: {TRAIN}"),
     ],
 )
 def test_mistakes_are_told_in_one_line(words, message):

@@ -98,4 +98,5 @@ def test_a_default_is_told_in_the_help():
     options.add_options(parser, training.Options)
     text = " ".join(parser.format_help().split())
     assert "tokens in a batch (default: 2048)" in text
+    assert "random seed (default: 1)" in text
     assert "--config 'NAME: OPTIONS'" in text and "(default: None)" not in text

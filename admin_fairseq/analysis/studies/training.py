@@ -219,7 +219,7 @@ def _draw(result: Result) -> dict[str, Picture]:
             "sub-layer i",
             values,
             label,
-            extent=(found[0][0].update, found[-1][0].update, len(found[0]) + 0.5, 0.5),
+            extent=(*_edges([column[0].update for column in found]), len(found[0]) + 0.5, 0.5),
         )
         for run in result.runs
         for stack in STACKS
@@ -239,6 +239,16 @@ def _draw(result: Result) -> dict[str, Picture]:
         )
         pictures["training_epochs"] = Picture(caption, panels, min(len(panels), 4))
     return pictures
+
+
+def _edges(updates: Sequence[int]) -> tuple[float, float]:
+    """Return where the first column of a heat map begins and the last ends.
+
+    ``updates`` are in the columns' middle, at equal distances; a single column is 1 wide.
+    """
+    first, last = updates[0], updates[-1]
+    half = (last - first) / (2 * (len(updates) - 1)) if len(updates) > 1 else 0.5
+    return first - half, last + half
 
 
 def _histograms(result: Result) -> list[Panel]:
@@ -315,8 +325,8 @@ def _number(value: Optional[float]) -> float:
 def _read(result: Result) -> list[str]:
     """Return the findings as lines of text: per run and stack, at its last measured update."""
     return [
-        f"{run.name}, {stack}, update {last[0].update}: gradient of the lowest sub-layer "
-        f"{_ratio(last[0].gradient, last[-1].gradient)} of the highest's, "
+        f"{run.name}, {stack}, update {last[0].update}: the lowest sub-layer's gradient is "
+        f"{_ratio(last[0].gradient, last[-1].gradient)} times the highest's, "
         f"ω or α from {_text(last[0].scale)} to {_text(last[-1].scale)}"
         for run in result.runs
         for stack in STACKS
