@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.dependency import dependencies
+from admin_fairseq.hooks.moments import moments_of, real_tokens
 from admin_fairseq.hooks.recorder import Site, variances
 from admin_fairseq.hooks.trace import traced
-from admin_fairseq.hooks.variances import moments_of, real_tokens
 from admin_fairseq.repairs import private
 from admin_fairseq.repairs.half_copies import float32_copies
 from admin_fairseq.repairs.run_log import Dynamics, write

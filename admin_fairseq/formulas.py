@@ -107,7 +107,7 @@ def tfixup_encoder(encoder_layers: int, decoder_layers: int) -> float:
 def tfixup_encoder_value(encoder_layers: int, decoder_layers: int) -> float:
     """Return √2 · 0.67 N^(-1/4), T-Fixup's factor for the encoder's value weights.
 
-    The factor √2 undoes the gain 1/√2 with which fairseq's attention initialises them.
+    The factor √2 undoes the gain 1/√2 with which fairseq's attention draws them.
     """
     return math.sqrt(2) * tfixup_encoder(encoder_layers, decoder_layers)
 
@@ -132,7 +132,8 @@ def tfixup_decoder(encoder_layers: int, decoder_layers: int) -> float:
 def tfixup_decoder_value(encoder_layers: int, decoder_layers: int) -> float:
     """Return √2 (9M)^(-1/4), T-Fixup's factor for the decoder's value weights.
 
-    The factor √2 undoes the gain 1/√2 with which fairseq's attention initialises them.
+    The factor √2 undoes the gain 1/√2 with which fairseq's attention draws them. (In attention to
+    an encoder of another width the gain is 1; the authors' code does not know such models.)
     """
     return math.sqrt(2) * tfixup_decoder(encoder_layers, decoder_layers)
 

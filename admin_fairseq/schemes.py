@@ -177,7 +177,7 @@ class Scheme:
     starts_from: tuple[Rule, ...] = BASE_WEIGHTS
     as_built: tuple[str, ...] = AS_FAIRSEQ  # names of parameters that no rule needs to match
     profiling: Profiling = Profiling.NONE
-    held_against: str = "the paper alone: no code is public"
+    compared_with: str = "the paper alone: no code is public"
     extra: str = ""  # description of the parameters that it adds to a transformer
     no_stock_form: str = ""  # why none of fairseq's transformers computes the same; "": one does
     options: tuple[Option, ...] = ()
@@ -270,7 +270,7 @@ def _admin(profiling: Profiling) -> Scheme:
         ScaledResidual,
         as_built=(*AS_FAIRSEQ, EVERY + OMEGA),
         profiling=profiling,
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
         extra="ω: C per sub-layer",
     )
 
@@ -358,7 +358,7 @@ SCHEMES = {
         formulas.TRANSFORMER_PAPER,
         2017,
         Norm.EACH,
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
     ),
     "adaptive-profiling": _admin(Profiling.WRITE),
     "adaptive": _admin(Profiling.READ),
@@ -379,7 +379,7 @@ SCHEMES = {
             Option("omega_trainable", False, "train ω instead of keeping it constant"),
         ),
         variant=_admin_torch,
-        held_against=formulas.ADMIN_TORCH_CODE,
+        compared_with=formulas.ADMIN_TORCH_CODE,
     ),
     "tfixup": Scheme(
         "T-Fixup",
@@ -389,7 +389,7 @@ SCHEMES = {
         weights=TFIXUP_WEIGHTS,
         starts_from=XAVIER_FFN,
         no_stock_form=NO_NORM,
-        held_against=formulas.TFIXUP_CODE,
+        compared_with=formulas.TFIXUP_CODE,
     ),
     "fixup": Scheme(
         "Fixup",
@@ -402,7 +402,7 @@ SCHEMES = {
         as_built=(*AS_FAIRSEQ, EVERY + ALPHA, EVERY + LINEAR + r"\.before\.shift"),
         extra="α: 1 per sub-layer, b: 1 per linear map",
         no_stock_form=NO_NORM,
-        held_against=formulas.FIXUP_CODE,
+        compared_with=formulas.FIXUP_CODE,
     ),
     "rezero": Scheme(
         "ReZero",
@@ -414,7 +414,7 @@ SCHEMES = {
         as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per layer",
         no_stock_form=NO_NORM,
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
     ),
     "rezero_postln": Scheme(
         "ReZero with Post-LN",
@@ -425,7 +425,7 @@ SCHEMES = {
         one_residual_per_layer=True,
         as_built=(*AS_FAIRSEQ, EVERY + ALPHA),
         extra="α: 1 per layer",
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
     ),
     "deepnet": Scheme(
         "DeepNorm",
@@ -435,7 +435,7 @@ SCHEMES = {
         partial(ScaledResidual, trainable=False),
         weights=DEEPNORM_WEIGHTS,
         extra="ω: C per sub-layer, constant",
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
     ),
     "branchnorm": Scheme(
         "BranchNorm",
@@ -475,7 +475,7 @@ SCHEMES = {
             ),
         ),
         variant=_subln,
-        held_against=formulas.TORCHSCALE_CODE,
+        compared_with=formulas.TORCHSCALE_CODE,
     ),
     "b2t": Scheme(
         "B2T connection",
@@ -486,7 +486,7 @@ SCHEMES = {
         starts_from=(),
         as_built=(*AS_FAIRSEQ, EVERY + r"fc[12]\.bias"),
         no_stock_form="it adds a layer's input to the layer's output; a stock transformer does not",
-        held_against=formulas.B2T_CODE,
+        compared_with=formulas.B2T_CODE,
     ),
     "dlcl": Scheme(
         "dynamic linear combination of layers",
@@ -497,7 +497,7 @@ SCHEMES = {
         as_built=(*AS_FAIRSEQ, r"(en|de)coder\.connections\..*"),
         extra="per stack of L layers: W, (L+1)(L+2)/2, and L+1 layer norms",
         no_stock_form="its layers read all layers before them; stock layers read one",
-        held_against=formulas.DLCL_CODE,
+        compared_with=formulas.DLCL_CODE,
     ),
     "looklinear": Scheme(
         "looks-linear FFN",
@@ -505,7 +505,7 @@ SCHEMES = {
         2017,
         Norm.POST,
         weights=LOOKS_LINEAR_WEIGHTS,
-        held_against=formulas.ADMIN_CODE,
+        compared_with=formulas.ADMIN_CODE,
     ),
     "dsinit": Scheme(
         "depth-scaled initialisation",
@@ -513,7 +513,7 @@ SCHEMES = {
         2019,
         Norm.EACH,
         weights=DSINIT_WEIGHTS,
-        held_against=formulas.DSINIT_CODE,
+        compared_with=formulas.DSINIT_CODE,
     ),
     "lipschitz": Scheme(
         "Lipschitz-constrained initialisation",
@@ -521,7 +521,7 @@ SCHEMES = {
         2019,
         Norm.EACH,
         weights=LIPSCHITZ_WEIGHTS,
-        held_against=formulas.LIPSCHITZ_CODE,
+        compared_with=formulas.LIPSCHITZ_CODE,
     ),
     "lns": Scheme(
         "LayerNorm Scaling",
@@ -531,7 +531,7 @@ SCHEMES = {
         norms=((NORMS, ScaledLayerNorm),),
         weights=(ScaleByLayer(EVERY + NORMS + r"\.scale", formulas.lns_factor),),
         extra="a constant factor per layer norm, 1/√l in layer l",
-        held_against=formulas.LNS_CODE,
+        compared_with=formulas.LNS_CODE,
     ),
     "periln": Scheme(
         "Peri-LN",
@@ -568,7 +568,7 @@ SCHEMES = {
             ),
         ),
         variant=_residual_of_two,
-        held_against=formulas.RESIDUAL_CODE,
+        compared_with=formulas.RESIDUAL_CODE,
     ),
     "keel": Scheme(
         "KEEL",
@@ -607,12 +607,12 @@ SCHEMES = {
             Option(
                 "dyt_alpha",
                 1.0,
-                "where α starts in the norms before the FFN and at the end of a stack",
+                "where α starts in the norms of embeddings, of the FFN and at the end of a stack",
                 bounds=Bounds(0, 1000),
             ),
         ),
         variant=_dyt,
-        held_against=formulas.DYT_CODE,
+        compared_with=formulas.DYT_CODE,
     ),
     "normformer": Scheme(
         "NormFormer",
@@ -631,7 +631,7 @@ SCHEMES = {
             ),
         ),
         variant=_normformer,
-        held_against="fairseq's transformer_lm with --scale-attn and --scale-fc",
+        compared_with="fairseq's transformer_lm with --scale-attn and --scale-fc",
     ),
     "completep": Scheme(
         "CompleteP (depth multiplier)",
@@ -655,7 +655,7 @@ SCHEMES = {
             ),
         ),
         variant=_completep,
-        held_against=formulas.COMPLETEP_CODE,
+        compared_with=formulas.COMPLETEP_CODE,
     ),
 }
 """Value of --init-type → its scheme."""

@@ -80,7 +80,7 @@ def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_run(run: DictConfig) -> None:
-    """Raise AdminError if ``run`` trains a model of the plugin with --fp16 on a CPU or no --lr.
+    """Raise AdminError if ``run`` trains one of our models on a CPU with --fp16, or without --lr.
 
     On a CPU, --fp16 would fail only after the profile (measured per-layer variances), with a
     message about CUDA; without --lr the rate is 0.25, with which no transformer trains.

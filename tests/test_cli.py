@@ -41,7 +41,7 @@ def test_schemes_are_listed_with_what_they_are(capsys):
     columns = [head.index(name) for name in schemes.COLUMNS]
     for row, scheme in zip(rows, SCHEMES.values()):
         assert scheme.paper == row[columns[-1] :]
-        assert row[columns[-2] :].startswith(scheme.held_against)
+        assert row[columns[-2] :].startswith(scheme.compared_with)
         assert row[columns[-3] :].startswith("no" if scheme.no_stock_form else "yes")
     admin = rows[list(SCHEMES).index("adaptive")]
     for cell in ("Post-LN", "ω: C per sub-layer", "reads it", "yes", "https://arxiv.org/"):

@@ -18,8 +18,8 @@ from fairseq.trainer import Trainer
 from admin_fairseq import dynamics
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
+from admin_fairseq.hooks.moments import real_tokens
 from admin_fairseq.hooks.trace import traced
-from admin_fairseq.hooks.variances import real_tokens
 from admin_fairseq.schemes import SCHEMES
 from tests.criterions.test_packed_loss import BATCHES, batch_of
 

@@ -89,6 +89,19 @@ def stack_outputs(specimen: Specimen) -> dict[str, Tensor]:
     return outputs
 
 
+def branch_gradients(specimen: Specimen) -> dict[str, Tensor]:
+    """Return the loss's gradient at each of ``branch_matrices``; 0 where the loss does not use it.
+
+    Raises AdminError if the loss is not finite.
+    """
+    matrices = branch_matrices(specimen.model)
+    found = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(weight) if gradient is None else gradient
+        for (name, weight), gradient in zip(matrices.items(), found)
+    }
+
+
 def random_change(specimen: Specimen, size: float, seed: int) -> Change:
     """Draw a normal random change for every matrix, ``size`` times its root mean square.
 
@@ -107,11 +120,8 @@ def gradient_change(specimen: Specimen, size: float) -> Change:
     The gradient is that of the loss; the step is zero for matrices whose gradient is zero.
     """
     matrices = branch_matrices(specimen.model)
-    gradients = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
-    return {
-        name: _of_size(torch.zeros_like(weight) if gradient is None else -gradient, weight, size)
-        for (name, weight), gradient in zip(matrices.items(), gradients)
-    }
+    gradients = branch_gradients(specimen)
+    return {name: _of_size(-gradients[name], weight, size) for name, weight in matrices.items()}
 
 
 def _of_size(direction: Tensor, weight: Tensor, size: float) -> Tensor:

@@ -43,7 +43,7 @@ from admin_fairseq.fairseq_runs import (
     parse,
     telling_of_data,
 )
-from admin_fairseq.hooks.variances import real_tokens
+from admin_fairseq.hooks.moments import real_tokens
 from admin_fairseq.profiling.profile import Profile
 from admin_fairseq.profiling.run import profiled
 from admin_fairseq.schemes import SCHEMES, Norm

@@ -7,15 +7,14 @@ batch, without dropout, and of W_{i+1} − W_i (Liu et al. 2020, Figure 5).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Mapping
+from dataclasses import dataclass
+from typing import Mapping, Optional
 
-import torch
 from fairseq import checkpoint_utils
 from torch import Tensor
 from tqdm import tqdm
 
-from admin_fairseq.analysis.amplification import branch_matrices
+from admin_fairseq.analysis.amplification import branch_gradients, branch_matrices
 from admin_fairseq.analysis.bench import Bench, Subject
 from admin_fairseq.checkpoints.average import BY_EPOCH
 from admin_fairseq.errors import AdminError, blaming
@@ -32,7 +31,7 @@ class Epoch:
     number: int
     names: list[str]
     gradients: list[float]
-    updates: list[float] = field(default_factory=list)
+    updates: list[float]
 
 
 def epoch_checkpoints(folder: str) -> dict[int, str]:
@@ -48,19 +47,16 @@ def measured_epochs(checkpoints: Mapping[int, str], bench: Bench) -> list[Epoch]
     than the one before, or if the loss is not finite.
     """
     epochs: list[Epoch] = []
-    earlier: dict[str, Tensor] = {}
+    before: Optional[tuple[int, dict[str, Tensor], list[float]]] = None
     for number, path in tqdm(checkpoints.items(), unit="epoch", disable=None, leave=False):
         specimen = bench.put(Subject(path=path))
         with blaming(path):
-            matrices = branch_matrices(specimen.model)
-            weights = {name: weight.detach() for name, weight in matrices.items()}
-            if epochs:
-                epochs[-1].updates[:] = _changes(earlier, weights)
-            found = torch.autograd.grad(specimen.loss(), list(matrices.values()), allow_unused=True)
-            gradients = [0.0 if gradient is None else _norm(gradient) for gradient in found]
-        epochs.append(Epoch(number, list(weights), gradients))
-        earlier = weights
-    return epochs[:-1]
+            weights = {n: weight.detach() for n, weight in branch_matrices(specimen.model).items()}
+            if before is not None:
+                epoch, earlier, gradients = before
+                epochs.append(Epoch(epoch, list(weights), gradients, _changes(earlier, weights)))
+            before = number, weights, [*map(_norm, branch_gradients(specimen).values())]
+    return epochs
 
 
 def _changes(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> list[float]:

@@ -97,7 +97,7 @@ class Options(FairseqDataclass):
 
 
 class Count(DispatchMode):
-    """Within it, launches and waits of operators are counted."""
+    """Context manager that counts launches of kernels, and waits of the host for them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ class _Counting:
 
 @contextmanager
 def gpu() -> Iterator[Kernels]:
-    """Within it, tensors are taken to be on a GPU.
+    """Context manager in which CPU tensors are treated as if they were on a GPU.
 
     Raises AdminError if Triton is not installed.
     """

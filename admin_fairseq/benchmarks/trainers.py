@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class TrainingBlock(NamedTuple):
-    """Measurements of one model in one block of consecutive updates; ``words``: target tokens."""
+    """Measurements of one model in one block of consecutive updates; words are target tokens."""
 
     target_words: int
     seconds: float

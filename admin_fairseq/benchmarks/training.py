@@ -58,7 +58,7 @@ CONFIGURATIONS = {
     "+ autocast bfloat16": AUTOCAST,
     "+ autocast bfloat16 + compile": (*AUTOCAST, "--compile"),
 }
-"""Configuration → options of our model only; each configuration adds to an earlier one."""
+"""Configuration → options of our model only."""
 
 AVERAGED = 20
 """The number of last updates whose losses are averaged."""

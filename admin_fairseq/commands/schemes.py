@@ -44,7 +44,7 @@ def _cells(scheme: Scheme) -> tuple[str, ...]:
     return (
         *(str(scheme.year), norm, ", ".join(scheme.changes) or "none"),
         *(scheme.extra or "none", PROFILES[scheme.profiling], folds),
-        *(scheme.held_against, scheme.paper),
+        *(scheme.compared_with, scheme.paper),
     )
 
 

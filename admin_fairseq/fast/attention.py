@@ -87,8 +87,8 @@ class Attention(MultiheadAttention):
         needed).
         """
         if mine.row and theirs.row:
-            alone = mine.rows is None  # there is no other way
-            if alone or (not need_weights and reads_rows(query, self.head_dim)):
+            only_in_row = mine.rows is None  # made by forward_packed, never padded
+            if only_in_row or (not need_weights and reads_rows(query, self.head_dim)):
                 return self._in_row(query, key, mine.row, theirs.row), None
         if self.self_attention:
             joined = join(self.q_proj, self.k_proj, self.v_proj)

@@ -72,7 +72,8 @@ class Layout(NamedTuple):
             rows = (~padding).flatten().nonzero().squeeze(1)
         if in_row:
             row = Row.of(padding, causal)
-        if not left if causal else not padded:
+        hidden = left if causal else padded  # causal attention sees no padding on the right
+        if not hidden:
             return cls(padding, None, rows, causal, row=row)
         return cls(padding, visible(padding, causal), rows, row=row)
 

@@ -23,7 +23,7 @@ an epoch of Multi30k, at most 4,096 tokens in a batch, has 22 sizes, with 1.14 r
 
 
 class Sizes(NamedTuple):
-    """What all batches of one graph share on one side."""
+    """The sizes that all batches of one graph share, of source or target."""
 
     tokens: int  # N
     sentences: int  # K
@@ -64,7 +64,6 @@ def placed(values: Tensor, slots: Tensor, sizes: Sizes, filler: int) -> Tensor:
     """``values`` (B x T) in a row: N."""
     row = values.new_full((sizes.tokens + 1,), filler)  # the last one takes the padding
     row.scatter_(0, slots, values.flatten())
-    row[-1] = filler
     return row[:-1]
 
 
@@ -76,6 +75,6 @@ def _starts(lengths: Tensor, sizes: Sizes) -> Tensor:
 
 
 def rounded(count: int, steps: int) -> int:
-    """``count``, or the next of ``steps`` sizes between two powers of two; a multiple of 8."""
+    """Round ``count`` up to one of ``steps`` sizes per power of two, each a multiple of 8."""
     step = max((1 << (count - 1).bit_length()) // (2 * steps), 8)
     return -(-count // step) * step

@@ -40,10 +40,10 @@ def works(
     """Return whether the kernel ``name`` compiles, runs and computes the right numbers.
 
     ``compare(device, *dtypes)`` runs it on a small input. Failure is logged, as one warning. The
-    first call decides; so it must not be within the recording of a CUDA graph. With several
-    workers, each decides for itself: where it fails on some of them alone, their results differ
-    from the others' by rounding and in their dropout masks. torch's random state stays as it is. An
-    error that leaves the device unusable, such as an illegal memory access, still ends the run.
+    first call decides, so make it before a CUDA graph is captured. With several workers, each
+    decides for itself: where the kernel fails on some of them alone, their results differ from the
+    others' by rounding and in their dropout masks. torch's random state stays as it is. An error
+    that leaves the device unusable, such as an illegal memory access, still ends the run.
     """
     # In a thread, torch's modes are at their defaults: no autocast, gradients enabled, no hooks of
     # activation checkpointing.

@@ -110,11 +110,11 @@ class TransformerLayer(nn.Module):
         Returns the output, shaped like x (T x B x C), and the second residual ``stream``. With
         ``fast``, sums and layer norms are computed together where that is possible.
         """
-        last = x if self.norms["ffn"] is Norm.B2T else None  # the last sub-layer adds it again
+        layer_input = x if self.norms["ffn"] is Norm.B2T else None  # the FFN adds it again
         norms = [self.norms_around(name)[0] for name in branches]
         normed = None
         for (name, f), following in zip(branches.items(), [*norms[1:], None]):
-            bottom = last if name == "ffn" else None
+            bottom = layer_input if name == "ffn" else None
             if fast and stream is None and bottom is None:
                 x, normed = self.fused_sublayer(name, x, f, normed, following)
             else:

@@ -70,15 +70,13 @@ def finish_building(
     its criterion does not fit the model.
     """
     run, scheme = run_of(cfg), config.scheme
-    afresh = run is not None and starts_afresh(run, scheme)
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:
         dynamics.check(config.log_dynamics, run.distributed_training.ddp_backend)
-    if run is not None:
         batches.apply(task, run)
     initialize(model, _base_draw(config) + scheme.weights, *config.depths)
-    if run is not None and afresh:
+    if run is not None and starts_afresh(run, scheme):
         set_omegas(model, config, task, run)
     shard_layers(model, config)
 

@@ -27,7 +27,7 @@ class Residual(nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for fused in ("norm", "sum_and_norm"):
-            if _age(cls, "forward") < _age(cls, fused):
+            if _mro_index(cls, "forward") < _mro_index(cls, fused):
                 setattr(cls, fused, getattr(Residual, fused))
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Residual(nn.Module):
         return joined, layer_norm(norm, joined)
 
 
-def _age(cls: type, method: str) -> int:
+def _mro_index(cls: type, method: str) -> int:
     """Return the position, in the ``__mro__`` of ``cls``, of the class that defines ``method``."""
     return next(i for i, parent in enumerate(cls.__mro__) if method in vars(parent))
 

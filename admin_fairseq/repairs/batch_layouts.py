@@ -1,8 +1,8 @@
 """Let a model see a batch on the host, before fairseq moves it to the GPU.
 
 fairseq (0.12.2 and fairseq-fixed 0.12.3.1, ``Trainer._prepare_sample``) moves all of a batch at
-once. Whatever depends on its values afterwards, such as where padding is, the host has to read from
-the GPU, for which it waits until the GPU has finished all earlier work.
+once. To learn anything about its values afterwards, such as where padding is, the host must read
+from the GPU, and so waits until the GPU has finished all earlier work.
 """
 
 from __future__ import annotations

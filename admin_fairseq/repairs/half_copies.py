@@ -1,4 +1,4 @@
-"""Copies between half precision and float32 at once, not one for each weight and gradient.
+"""Copy weights and gradients between half precision and float32 in one call, not one for each.
 
 With --fp16 and --bf16, fairseq (0.12.2 and fairseq-fixed 0.12.3.1, optim/fp16_optimizer.py) copies
 every gradient to float32 and every weight back, hundreds of launches per update: on an H100, a
@@ -12,66 +12,61 @@ from typing import Any, Optional, Sequence
 import torch
 from torch import Tensor
 
-from admin_fairseq.repairs.private import HalfPrecisionOptimizer as Optimizer
-from admin_fairseq.repairs.private import copy_to_each
-
-fairseqs_gradients = Optimizer._sync_fp16_grads_to_fp32
-fairseqs_weights = Optimizer._sync_fp32_params_to_fp16
+from admin_fairseq.repairs import private
 
 
 def apply() -> None:
     """Replace both of fairseq's methods."""
-    Optimizer._sync_fp16_grads_to_fp32 = gradients_to_float32
-    Optimizer._sync_fp32_params_to_fp16 = weights_to_half
+    private.copy_with(gradients_to_float32, weights_to_half)
 
 
-def gradients_to_float32(self: Any) -> None:
+def gradients_to_float32(optimizer: Any) -> None:
     """Copy the gradients of the model's weights to those of the optimiser's float32 weights."""
-    if not self._needs_sync:
+    if not private.awaits_gradients(optimizer):
         return
-    gradients = [p.grad for p in self.fp16_params if p.requires_grad]
-    copies = float32_copies(self, "grad")
+    gradients = [p.grad for p in optimizer.fp16_params if p.requires_grad]
+    copies = float32_copies(optimizer, "grad")
     if copies is None or any(g is None for g in gradients):
-        fairseqs_gradients(self)
+        private.GRADIENTS_TO_FLOAT32(optimizer)
         return
-    copy_to_each(copies, gradients)
-    self._needs_sync = False
+    private.copy_to_each(copies, gradients)
+    private.note_copied(optimizer)
 
 
-def weights_to_half(self: Any) -> None:
+def weights_to_half(optimizer: Any) -> None:
     """Copy the optimiser's float32 weights to the model's."""
-    copies = float32_copies(self, "data")
+    copies = float32_copies(optimizer, "data")
     if copies is None:
-        fairseqs_weights(self)
+        private.WEIGHTS_TO_HALF(optimizer)
         return
     with torch.no_grad():
-        copy_to_each([p for p in self.fp16_params if p.requires_grad], copies)
+        private.copy_to_each([p for p in optimizer.fp16_params if p.requires_grad], copies)
 
 
-def float32_copies(self: Any, kind: str) -> Optional[list[Tensor]]:
+def float32_copies(optimizer: Any, kind: str) -> Optional[list[Tensor]]:
     """Return an optimiser's float32 weights ("data") or gradients ("grad"), shaped as the model's.
 
     Returns None if it keeps no such copies (as in float32), has them on several devices, lacks some
     of them, or if some of the model's weights are frozen.
     """
-    if not hasattr(self, "fp16_params"):
+    if not hasattr(optimizer, "fp16_params"):
         return None
-    parameters = [p for p in self.fp16_params if p.requires_grad]
-    if len(parameters) < len(self.fp16_params):  # frozen ones have no part in the flat tensors
+    parameters = [p for p in optimizer.fp16_params if p.requires_grad]
+    if len(parameters) < len(optimizer.fp16_params):  # frozen ones have no part in the flat tensors
         return None
-    if not self.has_flat_params:
-        tensors = [getattr(p32, kind) for p32 in self.fp32_params]
+    if not optimizer.has_flat_params:
+        tensors = [getattr(p32, kind) for p32 in optimizer.fp32_params]
         return None if any(t is None for t in tensors) else tensors
-    flat = self.fp32_params
+    flat = optimizer.fp32_params
     flat = list(flat.values()) if isinstance(flat, dict) else [flat]
     if len(flat) > 1:
         return None
-    return _views(self, getattr(flat[0], kind), parameters)
+    return _views(optimizer, getattr(flat[0], kind), parameters)
 
 
-def _views(self: Any, flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+def _views(optimizer: Any, flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Parts of ``flat`` shaped like ``parameters``; kept, as making them takes milliseconds."""
-    kept = self.__dict__.setdefault("views_of_flat", {})
+    kept = optimizer.__dict__.setdefault("views_of_flat", {})
     if flat.data_ptr() not in kept:
         parts = flat.split([p.numel() for p in parameters])
         kept[flat.data_ptr()] = [part.view_as(p) for part, p in zip(parts, parameters)]

@@ -163,6 +163,25 @@ OTHER_MAGIC: tuple[bytes, ...] = (
 
 HalfPrecisionOptimizer: Any = part(fp16_optimizer, "_FP16OptimizerMixin")
 """What --fp16 and --bf16 wrap the optimiser in."""
+GRADIENTS_TO_FLOAT32: Any = part(HalfPrecisionOptimizer, "_sync_fp16_grads_to_fp32")
+WEIGHTS_TO_HALF: Any = part(HalfPrecisionOptimizer, "_sync_fp32_params_to_fp16")
+"""Its methods that copy gradients to float32 before a step, and weights back after it."""
+
+
+def copy_with(gradients: Callable[[Any], None], weights: Callable[[Any], None]) -> None:
+    """Let optimisers in half precision copy gradients to float32, and weights back, with these."""
+    HalfPrecisionOptimizer._sync_fp16_grads_to_fp32 = gradients
+    HalfPrecisionOptimizer._sync_fp32_params_to_fp16 = weights
+
+
+def awaits_gradients(optimizer: Any) -> bool:
+    """Return whether an optimiser in half precision has yet to copy its gradients to float32."""
+    return bool(part(optimizer, "_needs_sync"))
+
+
+def note_copied(optimizer: Any) -> None:
+    """Note that an optimiser in half precision has copied its gradients to float32."""
+    optimizer._needs_sync = False
 
 
 def factor_of(optimizer: Any) -> Any:

@@ -33,10 +33,10 @@ def apply() -> None:
 
 
 def load(file: BinaryIO, map_location: Any = None) -> dict[str, Any]:
-    """Read a checkpoint from an open file: on the CPU, whatever ``map_location``, and without code.
+    """Read a checkpoint from an open file to the CPU, without running code that it contains.
 
-    Takes the place of ``torch.load`` in fairseq. Raises AdminError if the file is not a checkpoint,
-    is damaged, or would run code.
+    Takes the place of ``torch.load`` in fairseq; ``map_location`` is ignored. Raises AdminError if
+    the file is not a checkpoint, is damaged, or would run code.
     """
     with blaming(file.name):
         state = unpickling.load(file)

@@ -24,7 +24,7 @@ from admin_fairseq.files import open_regular
 LARGEST = 256 << 20  # the most bytes of a log: enough for a line for each of a million updates
 LONGEST_LINE = 1 << 18  # characters; the line of the configuration has some 20,000
 SPAN = 5.0  # seconds over which an update is timed
-LONGEST = 1e9  # seconds, some thirty years; what took longer is no time
+LONGEST = 1e9  # seconds, some thirty years; longer spans are ignored as invalid
 LARGEST_LOSS = (2 - 2.0**-23) * 2.0**127  # the largest float32, in which fairseq computes losses
 
 # "2026-11-23 00:36:24 | INFO | valid | ..." or hydra's "[2026-11-23 00:37:26,066][valid][INFO] - "

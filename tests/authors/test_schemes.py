@@ -36,9 +36,9 @@ def build(scheme, depths, sizes, types, shared):
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_the_table_says_what_a_scheme_was_held_against(name):
+def test_the_table_says_what_a_scheme_was_compared_with(name):
     content = EVERY.get("adaptive" if name.startswith("adaptive-") else name)
-    said = SCHEMES[name].held_against
+    said = SCHEMES[name].compared_with
     by_hand = "no code is public" in said or said.startswith("fairseq's ")  # tests/models
     assert by_hand == (content is None)
     assert content is None or said == f"{content['repository']} at {content['commit'][:7]}"

@@ -263,7 +263,7 @@ def test_every_address_is_named_when_none_serves(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_published_sum_is_held_against_the_file(server, tmp_path):
+def test_a_published_sum_is_compared_with_the_file(server, tmp_path):
     sound = hashlib.md5(CONTENT).hexdigest()
     with pytest.raises(AdminError, match=f"its MD5 checksum is {sound}, not 0123"):
         fetch(archive(server, "good", md5="0123"), str(tmp_path))

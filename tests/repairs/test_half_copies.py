@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from admin_fairseq.repairs import half_copies
+from admin_fairseq.repairs import half_copies, private
 from admin_fairseq.repairs.private import HalfPrecisionOptimizer as Optimizer
 
 
@@ -47,9 +47,12 @@ CASES = [(flat, f, m) for flat in (True, False) for f in (True, False) for m in 
 @pytest.mark.parametrize(("flat", "frozen", "missing"), CASES)
 @pytest.mark.parametrize("way", ["gradients", "weights"])
 def test_they_are_fairseqs(flat, frozen, missing, way):
-    ours = {"gradients": "gradients_to_float32", "weights": "weights_to_half"}[way]
+    functions = {
+        "gradients": (private.GRADIENTS_TO_FLOAT32, half_copies.gradients_to_float32),
+        "weights": (private.WEIGHTS_TO_HALF, half_copies.weights_to_half),
+    }
     results = []
-    for function in (getattr(half_copies, f"fairseqs_{way}"), getattr(half_copies, ours)):
+    for function in functions[way]:
         found = optimizer(flat, frozen, missing)
         before = state(found)
         for _ in range(2):  # the second time with what the first one kept

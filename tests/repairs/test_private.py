@@ -35,7 +35,7 @@ def defined(tree):
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.attr
+            yield from [node.attr] if ast.unparse(node.value) in ("self", "cls") else []
 
 
 def named(node):

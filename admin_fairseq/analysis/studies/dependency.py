@@ -11,8 +11,8 @@ from fairseq.models import BaseFairseqModel
 from admin_fairseq.analysis.options import Models
 from admin_fairseq.analysis.studies.models import MeasuredModel, specimens, stacks_in, titles
 from admin_fairseq.hooks.dependency import dependencies
+from admin_fairseq.hooks.moments import real_tokens
 from admin_fairseq.hooks.trace import traced
-from admin_fairseq.hooks.variances import real_tokens
 from admin_fairseq.studies.pictures import HeatMap, Picture
 from admin_fairseq.studies.study import Row, Study
 

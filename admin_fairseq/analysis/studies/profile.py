@@ -53,7 +53,7 @@ def more_profiles() -> Any:
 
 @dataclass
 class ProfilesAndModels(Models):
-    """The options of this study in a report, where models are measured, too."""
+    """The options of this study within a report, which also measures models."""
 
     profiles: Sequence[str] = more_profiles()
 

@@ -9,7 +9,7 @@ checkpoints, the distribution of gradients and updates (Liu et al. 2020, Figure 
 import logging
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Iterator, Optional, Sequence
 
@@ -115,8 +115,7 @@ def _measure(options: Runs) -> Result:
     if options.data is not None:
         require_folder(options.data)
         bench = Bench(Conditions(data=options.data, cpu=options.cpu))
-        for folder, run in runs.items():
-            run.epochs[:] = _epochs(folder, bench)
+        runs = {folder: replace(run, epochs=_epochs(folder, bench)) for folder, run in runs.items()}
     return Result(list(runs.values()))
 
 

@@ -1,4 +1,4 @@
-"""Measure the variances of what every residual connection of a model reads, in one forward pass.
+"""Measure the moments of what every residual connection of a model reads, in one forward pass.
 
 Unlike ``recorder``, which sets ω on the way, this changes nothing, and works with every scheme.
 
