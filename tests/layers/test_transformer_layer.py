@@ -400,11 +400,6 @@ def test_normformer_scales_each_head_before_the_projection(build):
     assert torch.allclose(attended(layer, x), found, rtol=1e-12)
 
 
-def test_parts_of_normformer_are_chosen_by_name(build):
-    with pytest.raises(AdminError, match="--normformer-parts head: not of heads,attn,fc"):
-        build(init_type="normformer", normformer_parts="head")
-
-
 @pytest.mark.parametrize("function", ["tanh", "erf"])
 def test_dyt_stands_in_place_of_every_norm(build, function):
     layer, x = one_layer(build, "dyt", dyt_function=function)
