@@ -25,7 +25,6 @@ from admin_fairseq.benchmarks.options import Workload
 from admin_fairseq.benchmarks.sides import BOTH, Side
 from admin_fairseq.benchmarks.summaries import Spread, neighbour_slopes, ratios, slope, spread
 from admin_fairseq.benchmarks.trainers import TrainingBlock, alternate, timed_block, warmed_up
-from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import first_batches
 from admin_fairseq.studies.options import Depth, depths, option
 from admin_fairseq.studies.pictures import Line, Panel, Picture
@@ -57,7 +56,8 @@ class Options(FairseqDataclass):
     conditions: SmallWorkload = field(default_factory=SmallWorkload)
     depths: Sequence[Depth] = depths(
         "6,12,24,48,96,200",
-        "layers: 6,12 (both stacks) or 12-6,24-6; --decoder-layers overrides the decoder's",
+        "layers: 6,12 (both stacks) or 12-6,24-6; --encoder-layers or --decoder-layers keeps one "
+        "stack at a depth of its own",
     )
     our_words: Sequence[str] = common.ours()
     stock_words: Sequence[str] = common.stock()
@@ -123,23 +123,23 @@ class Result:
 
 
 def _measure(options: Options) -> Result:
-    """Measure stock fairseq and ours at every depth, and compute the slopes.
+    """Measure stock fairseq and ours at every depth, once, and compute the slopes.
 
-    Raises AdminError if the options are wrong or there is not enough memory for timing.
+    ``--encoder-layers`` or ``--decoder-layers`` keeps a stack at one depth. Raises AdminError if
+    the options are wrong or there is not enough memory for timing.
     """
-    if options.conditions.encoder_layers:
-        raise AdminError("--encoder-layers: this study sets its depths by --depths")
-    points = [_point(depth, options) for depth in options.depths]
+    given = options.conditions
+    chosen = [
+        Depth(given.encoder_layers or depth.encoder, given.decoder_layers or depth.decoder)
+        for depth in options.depths
+    ]
+    points = [_point(depth, options) for depth in dict.fromkeys(chosen)]
     slopes = {side: {name: _slopes(points, side, name) for name in MEASURES} for side in BOTH}
     return Result(options, points, slopes)
 
 
 def _point(depth: Depth, options: Options) -> Point:
-    """Measure stock fairseq and ours at one depth.
-
-    ``--decoder-layers`` overrides the decoder's number of layers.
-    """
-    depth = depth._replace(decoder=options.conditions.decoder_layers or depth.decoder)
+    """Measure stock fairseq and ours at one depth."""
     workload = replace(
         options.conditions, encoder_layers=depth.encoder, decoder_layers=depth.decoder
     )

@@ -176,6 +176,15 @@ def test_depth(command, tmp_path, here):
     assert ["3" in side.words for side in here] == [False, False, True, True]
 
 
+def test_one_depth_has_no_slopes(command, tmp_path, here):
+    """Also where options keep both stacks as they are."""
+    words = ["--depths", "1,3", "--blocks", "1", "--updates", "1", "--warmup-updates", "0"]
+    kept = ["--encoder-layers", "1", "--decoder-layers", "1", "--no-memory"]
+    result = command("depth", *TINY, *words, *kept, *SMALLER)
+    assert [point["depth"] for point in result["points"]] == ["1"]
+    assert set(result["slopes"]["ours"].values()) == {None}
+
+
 def test_generation(command, tmp_path):
     words = ["--blocks", "2", "--batches", "3", "--length", "4", "--ours=--reference-kernels"]
     result = command("generation", *TINY, *LAYERS, *words, *SMALLER)
