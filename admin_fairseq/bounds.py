@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Mapping, Union
@@ -88,4 +88,5 @@ def numbers(given: Any) -> list[Any]:
         value = ast.literal_eval(given) if isinstance(given, str) else given
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return [given]
-    return list(value) if isinstance(value, Collection) else [value]
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(value) if several else [value]

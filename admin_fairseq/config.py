@@ -26,9 +26,9 @@ from admin_fairseq.bounds import SHARE, Bounds, counting, numbers, spelled
 from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES, Norm, Scheme, scheme_of
 
-# Options that our layers do not have, or that fairseq itself cannot read from a command line.
 AUTOCAST = ["bfloat16"]
 """The values of --autocast."""
+# Options that our layers do not have, or that fairseq itself cannot read from a command line.
 UNSUPPORTED_OPTIONS = {
     "adaptive_input",
     "adaptive_input_cutoff",

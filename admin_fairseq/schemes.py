@@ -326,7 +326,7 @@ def _dyt(scheme: Scheme, options: Any) -> Scheme:
 
 def _normformer(scheme: Scheme, options: Any) -> Scheme:
     """Return NormFormer with the parts that --normformer-parts lists."""
-    parts = options.normformer_parts.split(",")
+    parts = str(options.normformer_parts).split(",")  # a checkpoint may have any value
     if not set(parts) <= {"heads", "attn", "fc"}:
         raise AdminError(
             "--normformer-parts takes heads, attn and fc, with commas and no spaces between them, "

@@ -142,7 +142,9 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
         asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
-        if os.path.abspath(asked) != os.path.abspath(last):
+        if cfg.get("finetune_from_model") is not None:
+            raise AdminError("--finetune-from-model and --restore-file: leave one of them out")
+        if os.path.realpath(asked) != os.path.realpath(last):
             return _regular(asked, "correct --restore-file")
     if _lies_there(last):
         return _regular(last, "choose another --save-dir to start afresh")
@@ -159,7 +161,7 @@ def _has_begun(cfg: DictConfig, path: str) -> bool:
 
     If ``path`` lies there too, they may be those of the run before it.
     """
-    beside = os.path.dirname(os.path.abspath(path)) == os.path.abspath(cfg.save_dir)
+    beside = os.path.realpath(os.path.dirname(path)) == os.path.realpath(cfg.save_dir)
     return not beside and _left_by_a_kill(cfg) is not None
 
 

@@ -436,9 +436,9 @@ def test_a_precision_that_is_not_there_is_told():
         resolved(autocast="float16")
 
 
-@pytest.mark.parametrize("wrong", ["heads, attn", "x", ""])
+@pytest.mark.parametrize("wrong", ["heads, attn", "x", "", None, 3])
 def test_parts_of_normformer_that_are_not_there_are_told(wrong):
-    with pytest.raises(AdminError, match=f"takes heads, attn and fc, .* not '{wrong}'$"):
+    with pytest.raises(AdminError, match=f"takes heads, attn and fc, .* not {wrong!r}$"):
         resolved(init_type="normformer", normformer_parts=wrong)
 
 

@@ -170,6 +170,41 @@ def test_killed_after_it_began_from_another_run(option, cfg, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("folder", ["real", "link"])
+@pytest.mark.parametrize("other", ["real", "link", "real/../link/."])
+def test_a_checkpoint_of_the_same_folder_is_asked_for(folder, other, cfg, loaded, tmp_path):
+    """However the folder is spelled."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for name in ("checkpoint3.pt", "checkpoint5.pt"):
+        (tmp_path / "real" / name).touch()
+    cfg.save_dir = str(tmp_path / folder)
+    cfg.finetune_from_model = str(tmp_path / other / "checkpoint3.pt")
+    assert restores_weights(cfg) and loaded() == "checkpoint_last.pt"
+
+
+def test_to_continue_once_goes_before_fine_tuning(cfg):
+    """As in fairseq."""
+    cfg.continue_once, cfg.finetune_from_model = "once.pt", "tune.pt"
+    with pytest.raises(AdminError, match=r"once\.pt: no such file, .* --continue-once$"):
+        restores_weights(cfg)
+
+
+def test_two_checkpoints_to_start_from_are_refused(cfg):
+    cfg.restore_file, cfg.finetune_from_model = "one.pt", "other.pt"
+    with pytest.raises(AdminError, match="finetune-from-model and --restore-file: leave one"):
+        restores_weights(cfg)
+
+
+def test_without_last_checkpoints_fine_tuning_begins_again(cfg, loaded, tmp_path):
+    other = tmp_path / "other" / "best.pt"
+    other.parent.mkdir()
+    other.touch()
+    (tmp_path / "checkpoint1.pt").touch()
+    cfg.finetune_from_model, cfg.no_last_checkpoints = str(other), True
+    assert loaded() == "checkpoint_last.pt" and restores_weights(cfg)
+
+
 def test_with_restore_file_a_run_is_not_continued_once(cfg, tmp_path):
     """fairseq ignores --continue-once, so that the weights are new: Admin has to measure ω."""
     (tmp_path / "other.pt").touch()

@@ -93,8 +93,9 @@ def warmed_up(
     Each trainer makes one update on each of ``batches``. Returns the trainers by name.
     """
     trainers = {name: new_trainer(side.run, task) for name, side in sides.items()}
-    for trainer in trainers.values():
-        train(trainer, batches)
+    for name, trainer in trainers.items():
+        with blaming(name):
+            train(trainer, batches)
     return trainers
 
 

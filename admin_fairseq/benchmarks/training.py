@@ -37,7 +37,7 @@ from admin_fairseq.benchmarks.trainers import (
     warmed_up,
 )
 from admin_fairseq.bounds import Bounds, counting
-from admin_fairseq.errors import AdminError
+from admin_fairseq.errors import AdminError, blaming
 from admin_fairseq.fairseq_runs import Batch, first_batches
 from admin_fairseq.studies.options import option, repeated, split_words
 from admin_fairseq.studies.pictures import Bars, Picture
@@ -252,9 +252,10 @@ def _losses(
     found: list[Loss] = []
     for side in (stock, *ours):
         learning = side.with_options(*schedule)
-        curve = losses(learning.run, task, batches, weights)
-        if not curve:
-            raise AdminError(f"{side.name}: every update was skipped")
+        with blaming(side.name):
+            curve = losses(learning.run, task, batches, weights)
+            if not curve:
+                raise AdminError("every update was skipped")
         end = mean(curve[-AVERAGED:])
         logger.info(f"{side.name}: loss {end:.4f} after {len(batches)} updates")
         first = found[0].loss if found else end

@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from typing import Any, Callable, Iterator
+import sys
+from typing import Any, Callable, Iterator, Optional
 
 import torch
 from fairseq import trainer as fairseqs_trainer
@@ -80,24 +81,36 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 def _ending_in_one_line(train_step: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``Trainer.train_step`` to raise Diverged for fairseq's FloatingPointError.
 
-    This holds too if the repetition with hooks fails, of which the FloatingPointError is then the
-    context.
+    This holds too if the repetition with hooks fails, of which the FloatingPointError is then a
+    context. An AdminError remains: while the state is saved it has a reason of its own.
     """
 
     @functools.wraps(train_step)
     def step(trainer: Trainer, *args: Any, **kwargs: Any) -> Any:
+        handled = sys.exc_info()[1]  # the caller's, which is a context of all that follows
         try:
             return train_step(trainer, *args, **kwargs)
-        except AdminError:  # raised while the state was saved, with a reason of its own
+        except AdminError:
             raise
         except Exception as error:
-            found = error if isinstance(error, FloatingPointError) else error.__context__
-            if not isinstance(found, FloatingPointError):
+            found = _floating_point_error(error, handled)
+            if found is None:
                 raise
             update = trainer.get_num_updates() + 1
             raise Diverged(f"update {update}: {_reason(str(found))}") from None
 
     return step
+
+
+def _floating_point_error(
+    error: Optional[BaseException], handled: Optional[BaseException]
+) -> Optional[FloatingPointError]:
+    """Return the first FloatingPointError among ``error`` and its contexts, up to ``handled``."""
+    while error is not None and error is not handled:
+        if isinstance(error, FloatingPointError):
+            return error
+        error = error.__context__
+    return None
 
 
 def _reason(said: str) -> str:

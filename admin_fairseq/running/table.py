@@ -75,15 +75,18 @@ def _runs(asked: TableOptions) -> Iterator[TrainOptions]:
 
 
 def _is_done(run: TrainOptions) -> bool:
-    """Return whether the run is scored, and trained for as many updates or epochs as it is to be.
+    """Return whether the run is trained for as many updates or epochs as it is to be, then scored.
 
     Raises AdminError if its folder has a run with other settings.
     """
     [folder] = Runs(run).folders
     wanted = limits(run)
-    if not os.path.exists(os.path.join(folder, "evaluation.json")):
+    path, scores = (os.path.join(folder, name) for name in ("train.log", "evaluation.json"))
+    if not os.path.exists(scores):
         return False
-    log = read_log(os.path.join(folder, "train.log"))
+    log = read_log(path)
+    if os.path.getmtime(scores) < os.path.getmtime(path):  # trained further since
+        return False
     given = log.config.get("optimization", {})
     same = all(given.get(name, limit) == limit for name, limit in wanted.items())
     return log.reached(wanted) or (log.done and same)

@@ -1,7 +1,9 @@
 """How a training run ends whose gradients are not finite."""
 
 import logging
+import math
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -55,9 +57,34 @@ def test_the_first_modules_are_named(caplog):
     assert not any(layer._forward_hooks for layer in encoder.modules())
 
 
+class Odd(nn.Module):
+    """Its outputs are nested, some without gradients, and one of its weights is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
+
+    def forward(self, x):
+        return ({"mask": x > 0, "pair": [x.detach(), (self.used * x,)]},)
+
+
+def test_nested_outputs_are_watched(caplog):
+    model = Odd()
+    with caplog.at_level(logging.INFO), Detector(model):
+        (found,) = model(torch.ones(2))
+        (found["pair"][1][0] * math.inf).sum().backward()
+    backward, count = (record.getMessage() for record in caplog.records)
+    assert backward.startswith("Inf detected in output of ") and backward.endswith(", backward")
+    assert count == "gradients are not finite in 1 of 1 weights"
+
+
 def test_fairseq_uses_it():
     assert fairseqs_trainer.NanDetector is Detector
-    assert hasattr(Trainer.train_step, "__wrapped__")
+    step, files = Trainer.train_step, []
+    while hasattr(step, "__wrapped__"):
+        files.append(Path(step.__code__.co_filename).stem)
+        step = step.__wrapped__
+    assert files.index("run_log") < files.index("divergence")  # the log has the one line
 
 
 TRAINER = SimpleNamespace(get_num_updates=lambda: 7)
@@ -99,6 +126,33 @@ def test_a_repetition_that_fails_does_not_hide_the_reason():
 
     with pytest.raises(Diverged, match="training has diverged"):
         _ending_in_one_line(fail)(TRAINER)
+
+
+def test_a_cause_that_lies_deeper_is_found():
+    def fail(trainer):
+        try:
+            raise FloatingPointError("gradients are Nan/Inf")
+        except FloatingPointError:
+            try:
+                raise KeyError("in the repeated update")
+            except KeyError:
+                raise RuntimeError("said otherwise")  # noqa: B904
+
+    with pytest.raises(Diverged, match="training has diverged"):
+        _ending_in_one_line(fail)(TRAINER)
+
+
+def test_an_error_after_another_run_diverged_stays():
+    """As in a search for a learning rate, which goes on after such a run."""
+
+    def fail(trainer):
+        raise RuntimeError("another fault")
+
+    try:
+        raise Diverged("update 8: gradients are Nan/Inf")
+    except FloatingPointError:
+        with pytest.raises(RuntimeError, match="another fault"):
+            _ending_in_one_line(fail)(TRAINER)
 
 
 def test_other_errors_stay():

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.repairs.run_log import (
+    CHUNK,
     Dynamics,
     RunLog,
     Statistics,
@@ -59,6 +60,18 @@ def test_a_line_that_a_kill_left_unfinished_takes_no_other_with_it(tmp_path):
     with kept_in(str(tmp_path)):
         TRAINING.info(options())
     assert read_log(str(tmp_path / "train.log")).starts == 1
+
+
+@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("rest", ["", '{"x'])
+def test_whole_lines_stay_however_many(size, rest, tmp_path):
+    line = '{"x": 1}\n'
+    whole = line * (size // len(line)) + " " * (size % len(line) - 1)
+    whole += "\n" * (size - len(whole))
+    (tmp_path / "train.jsonl").write_text(whole + rest)
+    with kept_in(str(tmp_path)):
+        TRAINING.info(options())
+    assert (tmp_path / "train.jsonl").read_text() == whole
 
 
 @pytest.mark.parametrize("rest", ["", '{"update": 4, "sub', '{"x": "' + "x" * (3 << 20)])

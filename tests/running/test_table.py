@@ -81,6 +81,35 @@ def test_it_goes_on_where_it_stopped(table, tmp_path):
     assert log.exists()
 
 
+def test_a_run_that_was_trained_further_is_scored_again(table, tmp_path):
+    log, folder = tmp_path / "runs" / "admin-2l-2l-seed1.log", tmp_path / "runs/admin-2l-2l-seed1"
+    table("--schemes", "admin")
+    log.unlink()
+    os.utime(folder / "evaluation.json", (1, 1))
+    table("--schemes", "admin")
+    assert log.exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "said", "done"),
+    [("done training", 600, True), ("done training", 601, False), ("begin training", 600, False)],
+)
+def test_a_run_that_ended_by_itself_is_done(end, said, done, table, tmp_path):
+    """As with --patience, but only for the limits that it had."""
+    folder, log = tmp_path / "runs/admin-2l-2l-seed1", tmp_path / "runs/admin-2l-2l-seed1.log"
+    words = ["--schemes", "admin", "--", "--max-update", "600", "--patience", "3"]
+    table(*words)
+    log.unlink()
+    config = {"model": {}, "optimization": {"max_update": said, "max_epoch": 0}}
+    lines = [config, "loss=1, nll_loss=1, num_updates=9, wall=1", end]
+    names = ["fairseq_cli.train", "train_inner", "fairseq_cli.train"]
+    text = [f"2026-11-28 01:00:00 | INFO | {name} | {line}\n" for name, line in zip(names, lines)]
+    (folder / "train.log").write_text("".join(text))
+    (folder / "evaluation.json").touch()
+    table(*words)
+    assert log.exists() is not done
+
+
 @pytest.mark.parametrize(("epochs", "done"), [(2, True), (3, False), (0, False)])
 def test_a_run_limited_by_epochs_goes_on_until_it_has_made_them(epochs, done, table, tmp_path):
     """As the recipes without --max-update; 0 is no limit, and only fairseq ends such a run."""
