@@ -142,8 +142,6 @@ def _asked_for(cfg: DictConfig) -> Optional[str]:
     last, asked = _last(cfg), cfg.restore_file
     if asked != DEFAULT:
         asked = asked.replace(".pt", f"{_suffix(cfg)}.pt")  # as fairseq does
-        if cfg.get("finetune_from_model") is not None:
-            raise AdminError("--finetune-from-model and --restore-file: leave one of them out")
         if os.path.realpath(asked) != os.path.realpath(last):
             return _regular(asked, "correct --restore-file")
     if _lies_there(last):
@@ -231,6 +229,8 @@ def _careful(load: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(load)
     def load_checkpoint(cfg: DictConfig, trainer: Trainer, **options: Any) -> Any:
+        if cfg.restore_file != DEFAULT and cfg.finetune_from_model:  # fairseq raises ValueError
+            raise AdminError("--finetune-from-model and --restore-file: leave one of them out")
         asked_for = _asked_for(cfg)
         left = None if asked_for else _left_by_a_kill(cfg)
         if left is not None:

@@ -190,10 +190,17 @@ def test_to_continue_once_goes_before_fine_tuning(cfg):
         restores_weights(cfg)
 
 
-def test_two_checkpoints_to_start_from_are_refused(cfg):
+def test_two_checkpoints_to_start_from_are_refused(cfg, loaded):
     cfg.restore_file, cfg.finetune_from_model = "one.pt", "other.pt"
     with pytest.raises(AdminError, match="finetune-from-model and --restore-file: leave one"):
-        restores_weights(cfg)
+        loaded()
+
+
+def test_a_model_that_was_fine_tuned_is_built_from_its_own_checkpoint(cfg, tmp_path):
+    """Its options have both: ``repairs.reading`` sets --restore-file for those who read it."""
+    cfg.finetune_from_model, cfg.restore_file = "gone.pt", str(tmp_path / "mine.pt")
+    (tmp_path / "mine.pt").touch()
+    assert restores_weights(cfg)
 
 
 def test_without_last_checkpoints_fine_tuning_begins_again(cfg, loaded, tmp_path):
