@@ -87,7 +87,19 @@ def test_fairseq_uses_it():
     assert files.index("run_log") < files.index("divergence")  # the log has the one line
 
 
-TRAINER = SimpleNamespace(get_num_updates=lambda: 7)
+def update_with(*errors):
+    """Make the eighth update, which raises the last of ``errors``, each while handling the one
+    before it."""
+
+    def fail(trainer, before=errors[:-1], last=errors[-1]):
+        if not before:
+            raise last
+        try:
+            fail(trainer, before[:-1], before[-1])
+        except Exception:
+            raise last  # noqa: B904
+
+    _ending_in_one_line(fail)(SimpleNamespace(get_num_updates=lambda: 7))
 
 
 @pytest.mark.parametrize(
@@ -109,71 +121,36 @@ TRAINER = SimpleNamespace(get_num_updates=lambda: 7)
     ],
 )
 def test_the_line(said, line):
-    def fail(trainer):
-        raise FloatingPointError(said)
-
     with pytest.raises(AdminError) as ended:
-        _ending_in_one_line(fail)(TRAINER)
+        update_with(FloatingPointError(said))
     assert str(ended.value) == line and ended.value.__suppress_context__
 
 
-def test_a_repetition_that_fails_does_not_hide_the_reason():
-    def fail(trainer):
-        try:
-            raise FloatingPointError("gradients are Nan/Inf")
-        except FloatingPointError:
-            raise RuntimeError("the repeated update")  # noqa: B904
-
-    with pytest.raises(Diverged, match="training has diverged"):
-        _ending_in_one_line(fail)(TRAINER)
+FOUND = FloatingPointError("gradients are Nan/Inf")
 
 
-def test_a_cause_that_lies_deeper_is_found():
-    def fail(trainer):
-        try:
-            raise FloatingPointError("gradients are Nan/Inf")
-        except FloatingPointError:
-            try:
-                raise KeyError("in the repeated update")
-            except KeyError:
-                raise RuntimeError("said otherwise")  # noqa: B904
-
-    with pytest.raises(Diverged, match="training has diverged"):
-        _ending_in_one_line(fail)(TRAINER)
+@pytest.mark.parametrize(
+    ("errors", "shown"),
+    [
+        ([FOUND, RuntimeError("the repeated update")], "training has diverged"),
+        ([FOUND, KeyError("the repeated update"), RuntimeError("said otherwise")], "has diverged"),
+        # a full disk, or analyses, which save nothing and name the model instead
+        ([FOUND, AdminError("crash.pt: no space left")], "no space left"),
+        ([RuntimeError("another fault")], "another fault"),
+    ],
+)
+def test_the_reason_is_shown(errors, shown):
+    with pytest.raises(type(errors[-1]) if shown in str(errors[-1]) else Diverged, match=shown):
+        update_with(*errors)
 
 
 def test_an_error_after_another_run_diverged_stays():
     """As in a search for a learning rate, which goes on after such a run."""
-
-    def fail(trainer):
-        raise RuntimeError("another fault")
-
     try:
         raise Diverged("update 8: gradients are Nan/Inf")
     except FloatingPointError:
         with pytest.raises(RuntimeError, match="another fault"):
-            _ending_in_one_line(fail)(TRAINER)
-
-
-def test_other_errors_stay():
-    def fail(trainer):
-        raise RuntimeError("another fault")
-
-    with pytest.raises(RuntimeError, match="another fault"):
-        _ending_in_one_line(fail)(TRAINER)
-
-
-def test_an_error_while_saving_the_state_stays():
-    """A full disk, or analyses, which save nothing and name the model instead."""
-
-    def fail(trainer):
-        try:
-            raise FloatingPointError("gradients are Nan/Inf")
-        except FloatingPointError:
-            raise AdminError("crash.pt: no space left")  # noqa: B904
-
-    with pytest.raises(AdminError, match="no space left"):
-        _ending_in_one_line(fail)(TRAINER)
+            update_with(RuntimeError("another fault"))
 
 
 def test_it_is_still_a_floating_point_error():
