@@ -134,10 +134,12 @@ def _cores(device: str) -> int:
 def subwords_of(options: EngineOptions) -> Subwords:
     """Return functions that split a line into pieces and join them, by the sentencepiece model.
 
-    It is the one in ``options`` or in the model's folder; without any, pieces are split at spaces.
+    It is the one in ``options`` or in the model's folder; without any, pieces are split at spaces,
+    and the log says so: plain text would be translated badly, with no other sign of why.
     """
     path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
     if options.sentencepiece_model is None and not os.path.exists(path):
+        logger.info("%s has no sentencepiece model: lines are read as pieces", options.model)
         return PIECES
     return load(path)
 

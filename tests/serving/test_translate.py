@@ -72,12 +72,16 @@ def test_too_long_a_line_is_cut_with_a_warning(model, caplog):
     assert all(len(line.split()) <= 9 for line in found)  # as many positions as the model has
 
 
-def test_sentencepiece_in_and_out(model, subwords):
+def test_sentencepiece_in_and_out(model, subwords, caplog):
     processor = sentencepiece.SentencePieceProcessor(model_file=subwords)
     pieces = [" ".join(processor.encode(line, out_type=str)) for line in LINES]
-    as_pieces = translate(pieces, options(model))
+    with caplog.at_level(logging.INFO, "admin_fairseq"):
+        as_pieces = translate(pieces, options(model))
+    assert caplog.messages == [f"{model} has no sentencepiece model: lines are read as pieces"]
+    caplog.clear()
     expected = [processor.decode(line.split()) for line in as_pieces]
     assert list(translate(LINES, options(model, sentencepiece_model=subwords))) == expected
+    assert not caplog.messages
 
 
 def test_options_reach_the_engine(model, monkeypatch):
