@@ -57,7 +57,7 @@ def set_omegas(model: nn.Module, config: PluginOptions, task: FairseqTask, run: 
     profiling = config.scheme.profiling
     if profiling is Profiling.NONE:
         return
-    path = config.profile_path or os.path.join(run.checkpoint.save_dir, "profile.json")
+    path = config.profile_path or _default_path(run)
     sites = residual_sites(model)
     reading = profiling is Profiling.READ
     profile = _read(path, sites) if reading else measure(model, config, task, run)
@@ -107,6 +107,11 @@ def _dims(config: PluginOptions) -> dict[str, int]:
     return {key: getattr(config, key) for key in keys}
 
 
+def _default_path(run: DictConfig) -> str:
+    """Return the path of a run's profile if --profile-path does not name one."""
+    return os.path.join(run.checkpoint.save_dir, "profile.json")
+
+
 def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
     """Read the profile ``path``; if it is missing, raise AdminError with the command to make it."""
     if not os.path.exists(path):
@@ -118,11 +123,12 @@ def _read(path: str, sites: dict[Site, ScaledResidual]) -> Profile:
 def _refuse_to_replace(
     path: str, profile: Profile, sites: dict[Site, ScaledResidual], run: DictConfig
 ) -> None:
-    """Raise AdminError if ``path`` holds another profile, and --save-dir has checkpoints.
+    """Raise AdminError if ``path`` holds another profile (or anything else) that may be needed.
 
-    A run has trained with that profile, which must not be lost.
+    That is one with which the checkpoints in --save-dir were trained, or any outside of --save-dir.
     """
-    if not (os.path.lexists(path) and has_checkpoints(run.checkpoint)):
+    own = os.path.realpath(path) == os.path.realpath(_default_path(run))
+    if not os.path.lexists(path) or (own and not has_checkpoints(run.checkpoint)):
         return
     try:
         same = read_profile(path, sites).entries == profile.entries
@@ -130,8 +136,8 @@ def _refuse_to_replace(
         same = False
     if not same:
         raise AdminError(
-            f"{path}: has another profile, that of the run whose checkpoints are in "
-            f"{run.checkpoint.save_dir}; choose another --profile-path or --save-dir"
+            f"{path}: exists, and this run's profile is another; to use the one that exists: "
+            "--init-type adaptive; to keep both: another --save-dir or --profile-path"
         )
 
 
@@ -161,8 +167,8 @@ def _finish(path: str) -> None:
 def measure(model: nn.Module, config: PluginOptions, task: FairseqTask, run: DictConfig) -> Profile:
     """Measure a profile (per-layer variances) on the first --profile-batches batches per worker.
 
-    Batches, device and precision are those of the training run that follows, and every batch gets
-    the dropout masks of the first update, as fairseq seeds it. As the original Admin release does
+    Batches, device and precision are those of the training run that follows, and random numbers for
+    dropout are seeded as fairseq seeds the first update. As the original Admin release does
     with its only batch, each batch sets every ω just before its sub-layer runs, from this batch's
     variances so far. Moments are then summed over batches and workers, and give the ω in the
     profile returned; the caller sets these in the model. The random state and the task are
@@ -177,7 +183,8 @@ def measure(model: nn.Module, config: PluginOptions, task: FairseqTask, run: Dic
     recorder = Recorder(residual_sites(model))
     counts = torch.zeros(2, dtype=torch.float64)  # batches, tokens
     logger.info(f"profiling {config.profile_batches} batch(es) on every worker")
-    autocast = torch.autocast(trainer.device.type, enabled=run.common.amp)
+    amp = run.common.amp and trainer.cuda  # fairseq's autocast is that of a GPU
+    autocast = torch.autocast(trainer.device.type, enabled=amp)
     was_training = model.training
     model.train()
     with torch.no_grad(), all_layers_kept(model), on_reference_kernels(model), left_as_it_was(task):

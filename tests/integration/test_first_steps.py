@@ -80,6 +80,31 @@ def test_the_profile_of_a_run_is_not_overwritten(run, data, tmp_path):
     assert elsewhere.exists()
 
 
+@pytest.mark.parametrize("content", ["profile", "text"])
+def test_what_profile_path_names_is_not_overwritten(content, run, data, tmp_path):
+    """Whoever forgets --init-type adaptive would lose the profile of another run."""
+    file = tmp_path / "profile.json"
+    if content == "profile":
+        run.train(data, tmp_path, "--init-type", "adaptive-profiling")
+    else:
+        file.write_text("1 2 3\n")
+    before = file.read_text()
+    words = ["--profile-path", file, "--seed", 4, "--max-update", 1]
+    line = only_line(run.train(data, tmp_path / "other", *words, status=1))
+    assert str(file) in line and "to use the one that exists: --init-type adaptive" in line
+    assert file.read_text() == before
+
+
+def test_amp_profiles_on_a_cpu_as_it_trains(run, data, tmp_path):
+    """In float32: fairseq's autocast is that of a GPU."""
+    entries = []
+    for words in ([], ["--amp"]):
+        folder = tmp_path / "-".join(["run", *words])
+        run.train(data, folder, "--init-type", "adaptive-profiling", *words)
+        entries.append(json.loads((folder / "profile.json").read_text())["sublayers"])
+    assert entries[0] == entries[1]
+
+
 def test_a_profile_of_no_run_is_replaced(run, data, tmp_path):
     """Whoever tries one option after the other need not clear up."""
     profile = tmp_path / "profile.json"
