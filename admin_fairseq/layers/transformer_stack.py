@@ -124,7 +124,9 @@ class TransformerStack:
         """Embeddings of sentences in one row, N x 1 x C; none is longer than ``longest``."""
         positions: Any = 0.0
         if self.embed_positions is not None:
-            sentence = packed.tokens.new_full((1, longest), self.padding_idx + 1)
+            # ``longest`` is rounded up, perhaps beyond the positions that are learned
+            length = min(longest, cast(Any, self).max_positions())
+            sentence = packed.tokens.new_full((1, length), self.padding_idx + 1)
             positions = self.embed_positions(sentence)[0][packed.positions]
         return self.embed(packed.tokens, positions).unsqueeze(1)
 
@@ -244,6 +246,12 @@ class TransformerDecoder(TransformerStack, TransformerDecoderBase):
     def __init__(self, cfg: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(cfg, *args, **kwargs)
         self.set_up(cfg, cfg.decoder)
+        projection = getattr(self, "output_projection", None)
+        if projection is not None and projection.weight.shape[1] != self.output_embed_dim:
+            raise AdminError(
+                f"--decoder-output-dim {self.output_embed_dim}: the output shares the embeddings, "
+                f"{projection.weight.shape[1]} wide; make both equal, or share none"
+            )
 
     def build_decoder_layer(
         self, cfg: TransformerConfig, no_encoder_attn: bool = False

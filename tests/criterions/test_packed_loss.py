@@ -76,11 +76,14 @@ def test_losses_and_gradients_are_those_of_batches(build, task, scheme):
     assert len(replayed.graphed.graphs.recordings) == len(BATCHES) - 1
 
 
-def test_learned_positions_and_embeddings_of_another_width(build, task):
+@pytest.mark.parametrize("positions", [1024, 50])  # sizes are rounded up to 128
+def test_learned_positions_and_embeddings_of_another_width(positions, build, task):
     model = build(
         "admin_transformer_tiny",
         encoder_learned_pos=True,
         decoder_learned_pos=True,
+        max_source_positions=positions,
+        max_target_positions=positions,
         layernorm_embedding=True,
         decoder_input_dim=16,
         decoder_output_dim=16,

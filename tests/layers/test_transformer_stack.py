@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from fairseq.models import build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from admin_fairseq.config import AdminLanguageModelConfig
 from admin_fairseq.errors import AdminError
 from admin_fairseq.fast import attention
 from admin_fairseq.layers import transformer_stack
@@ -150,6 +152,15 @@ def test_each_stack_asks_for_the_width_of_its_heads(build, batch, monkeypatch):
     sizes = {"encoder_embed_dim": 64, "encoder_attention_heads": 2}
     build(**sizes, decoder_embed_dim=96, decoder_attention_heads=4)(**batch)
     assert asked == [32, 24]
+
+
+def test_a_shared_output_is_as_wide_as_the_embeddings(build, task):
+    told = pytest.raises(AdminError, match=r"--decoder-output-dim .*: the output shares")
+    with told:
+        build(share_decoder_input_output_embed=True, decoder_output_dim=32)
+    options = {"decoder_input_dim": 32, "share_decoder_input_output_embed": True}
+    with told:
+        build_model(AdminLanguageModelConfig(_name="admin_transformer_lm_tiny", **options), task)
 
 
 def test_full_context(build, batch):
