@@ -26,7 +26,7 @@ from admin_fairseq.fast.dropout import Dropout, name_as_in_fairseq
 from admin_fairseq.fast.layout import Layout
 from admin_fairseq.modules.inputs import put_before
 from admin_fairseq.modules.norms import layer_norm, replace_norms
-from admin_fairseq.modules.residual import Residual
+from admin_fairseq.modules.residual import Residual, Residuals
 from admin_fairseq.repairs.private import LoadsAsTorchDoes
 from admin_fairseq.schemes import LAYER_NORMS, Norm, scheme_of
 
@@ -77,7 +77,7 @@ class TransformerLayer(nn.Module):
         for pattern, build in scheme.norms:
             replace_norms(self, pattern, build)
         shared = scheme.residual(self.embed_dim) if scheme.one_residual_per_layer else None
-        self.residuals = nn.ModuleDict(
+        self.residuals = Residuals(
             {name: shared or scheme.residual(self.embed_dim) for name in sublayers}
         )
         for pattern, build in scheme.inputs:

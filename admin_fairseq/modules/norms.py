@@ -10,16 +10,20 @@ from typing import Any, Callable, cast
 
 import torch
 import torch.nn.functional as F
+from fairseq.modules import LayerNorm
 from torch import Tensor, nn
+
+FAIRSEQS_NORMS = (nn.LayerNorm, type(LayerNorm(1)))
+"""fairseq's layer norm is torch's, or apex's where that is installed and there is a GPU."""
 
 
 def layer_norm(norm: Any, x: Tensor) -> Tensor:
     """Apply ``norm`` in the precision of ``x``; return the result in the precision of ``norm``.
 
     So a sum that a residual connection left in float32 is normalised in float32 before it returns
-    to half precision.
+    to half precision. fairseq's layer norm needs help there; other modules take x as it is.
     """
-    if x.dtype == norm.weight.dtype or isinstance(norm, (ScaledLayerNorm, DynamicTanh)):
+    if type(norm) not in FAIRSEQS_NORMS or x.dtype == norm.weight.dtype:
         return norm(x)
     weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
     return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)

@@ -12,7 +12,12 @@ from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
 from admin_fairseq.kernels.fused_residual import fuses, residual_norm, sum_and_norm
-from admin_fairseq.modules.norms import at_least_float32, layer_norm, scaled_weights
+from admin_fairseq.modules.norms import (
+    ScaledLayerNorm,
+    at_least_float32,
+    layer_norm,
+    scaled_weights,
+)
 from admin_fairseq.repairs.private import is_compiling
 
 
@@ -55,7 +60,8 @@ def _mro_index(cls: type, method: str) -> int:
 
 def _fuses(x: Tensor, branch: Tensor, norm: nn.Module) -> bool:
     """Return whether a kernel computes sum and norm: not where torch.compile fuses them itself."""
-    return not is_compiling() and isinstance(norm, nn.LayerNorm) and fuses(x, branch)
+    known = type(norm) in (nn.LayerNorm, ScaledLayerNorm)  # another class computes something else
+    return known and not is_compiling() and fuses(x, branch)
 
 
 def _fused_norm(
@@ -128,13 +134,6 @@ class ScaledResidual(Residual):
     ) -> Tensor:
         return _fused_norm(self, self.omega, x, branch, norm, dropout)
 
-    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Add ω = 1 to a checkpoint's state that has none, such as one of fairseq's Post-LN model.
-
-        fairseq calls this before it loads a checkpoint.
-        """
-        state_dict.setdefault(f"{name}.omega", torch.ones_like(self.omega))
-
     def extra_repr(self) -> str:
         return f"dim={self.omega.numel()}"
 
@@ -157,13 +156,6 @@ class GatedResidual(Residual):
         x, branch, alpha = (at_least_float32(t) for t in (x, branch, self.alpha))
         return torch.addcmul(x, branch, alpha)
 
-    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Add α = 1 to a checkpoint's state that has none, such as one of fairseq's own model.
-
-        fairseq calls this before it loads a checkpoint.
-        """
-        state_dict.setdefault(f"{name}.alpha", torch.ones_like(self.alpha))
-
 
 class GrowingResidual(GatedResidual):
     """x + α_t f with α_t = min(1, t/T), T = ``updates`` (BranchNorm; Liu et al. 2023).
@@ -185,6 +177,18 @@ class GrowingResidual(GatedResidual):
         again, its branches keep their weight.
         """
         self.alpha.clamp_(min=min(1.0, num_updates / self.updates))
+
+
+class Residuals(nn.ModuleDict):
+    """The residual connections of a layer, by the names of its sub-layers, which may share one."""
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Add ω = 1 and α = 1 to a checkpoint's state that has none, such as one of fairseq's own.
+
+        fairseq calls this before it loads a checkpoint, for a shared module only once.
+        """
+        for key, factor in self.state_dict().items():
+            state_dict.setdefault(f"{name}.{key}", torch.ones_like(factor))
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, trainable: bool) -> None:

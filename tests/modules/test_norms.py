@@ -1,8 +1,10 @@
 import pytest
 import torch
-from fairseq.modules import LayerNorm
+from fairseq.modules import FairseqDropout
+from torch.nn import LayerNorm
 
 from admin_fairseq.modules.norms import DynamicErf, DynamicTanh, ScaledLayerNorm, layer_norm
+from admin_fairseq.modules.residual import PlainResidual, ScaledResidual
 
 from ..conftest import HALF
 
@@ -25,6 +27,23 @@ def test_a_sum_in_float32_is_normed_in_float32(name, dtype):
         found = layer_norm(norm.to(dtype), x)
     assert found.dtype == dtype
     assert torch.equal(found, exact.to(dtype))
+
+
+class Threefold(LayerNorm):
+    """A stranger's norm, made from one that has a kernel."""
+
+    def forward(self, x):
+        return 3 * super().forward(x.type_as(self.weight))
+
+
+@pytest.mark.parametrize("residual", [PlainResidual(16), ScaledResidual(16)])
+def test_another_norm_is_called_itself(residual):
+    norm, x, branch = Threefold(16), *torch.randn(2, 5, 2, 16)
+    expected = norm(residual(x, branch))
+    assert torch.equal(layer_norm(norm, residual(x, branch)), expected)
+    assert torch.equal(residual.norm(x, branch, norm, FairseqDropout(0.0)), expected)
+    norm = norm.bfloat16()
+    assert torch.equal(layer_norm(norm, x), norm(x))
 
 
 def test_a_preln_checkpoint_has_factors_of_one():

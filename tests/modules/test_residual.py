@@ -6,6 +6,7 @@ from admin_fairseq.modules.residual import (
     GrowingResidual,
     PlainResidual,
     Residual,
+    Residuals,
     ScaledResidual,
 )
 
@@ -95,10 +96,10 @@ def test_gate_is_shut_at_the_start_and_learns():
 
 
 def test_without_an_alpha_in_the_checkpoint_the_gate_is_open():
-    model, state = torch.nn.ModuleDict({"ffn": GatedResidual(4)}), {}
-    model["ffn"].upgrade_state_dict_named(state, "ffn")
-    model.load_state_dict(state)
-    assert model["ffn"].alpha.item() == 1
+    gate, state = GatedResidual(4), {}
+    residuals = Residuals({"self_attn": gate, "ffn": gate})  # shared, as in ReZero
+    residuals.upgrade_state_dict_named(state, "residuals")
+    assert state == {"residuals.self_attn.alpha": 1, "residuals.ffn.alpha": 1}
 
 
 def test_gate_may_start_open():
