@@ -38,11 +38,11 @@ class TrainsFast(nn.Module):
     """What a batch calls the tokens that it has for the model → the stack that reads them."""
 
     def train(self, mode: bool = True) -> TrainsFast:
-        """Do nothing if the model is in that mode already; so does ``eval()``.
+        """Set the mode of every module; do nothing if the model trains already.
 
         fairseq calls ``train()`` twice in every update, and torch visits each module: milliseconds.
         """
-        return self if self.training is mode else super().train(mode)
+        return self if mode and self.training else super().train(mode)
 
     def note_layouts(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
         """Note where the tokens of ``batch`` are, before anything needs to read ``moved``.
