@@ -471,6 +471,7 @@ def resolve(config: Any) -> PluginOptions:
         raise AdminError(f"unknown --autocast {resolved.autocast}; choose {AUTOCAST[0]}")
     _check_numbers(resolved)
     _check_scheme_options(resolved)
+    resolved.checkpoint_activations |= resolved.offload_activations  # as in fairseq
     return resolved
 
 

@@ -80,10 +80,11 @@ def _checked_trainer(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_run(run: DictConfig) -> None:
-    """Raise AdminError if ``run`` trains one of our models on a CPU with --fp16, or without --lr.
+    """Raise AdminError if ``run`` trains one of our models with options that cannot be meant.
 
     On a CPU, --fp16 would fail only after the profile (measured per-layer variances), with a
-    message about CUDA; without --lr the rate is 0.25, with which no transformer trains.
+    message about CUDA; without --lr the rate is 0.25, with which no transformer trains; fairseq's
+    own kernels (--reference-kernels) are never compiled.
     """
     if getattr(OmegaConf.select(run, "model"), "_name", None) not in ARCHITECTURES:
         return
@@ -98,6 +99,8 @@ def check_run(run: DictConfig) -> None:
             f"--lr (hydra: optimization.lr) is missing, and fairseq's default is {DEFAULT_LR[0]}, "
             "with which no transformer trains; give one, such as 1e-3 with a warm-up"
         )
+    if getattr(run.model, "compile", False) and run.model.reference_kernels:
+        raise AdminError("--compile compiles no --reference-kernels; leave one of them out")
 
 
 def on_cpu(argv: list[str]) -> list[str]:

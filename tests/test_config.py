@@ -528,6 +528,14 @@ def test_stock_option_is_ours_too(model, name):
     assert dict(ours.metadata) == dict(theirs.metadata)
 
 
+@pytest.mark.parametrize(
+    "arch", ["admin_transformer", "admin_transformer_lm", "admin_transformer_mlm"]
+)
+def test_offloading_is_of_checkpointed_activations(arch):
+    assert resolved(arch, offload_activations=True).checkpoint_activations
+    assert not resolved(arch).checkpoint_activations
+
+
 def test_nested_holds_every_option():
     config = resolved(profile_path="ratios")
     for number, name in enumerate(

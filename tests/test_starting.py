@@ -317,6 +317,14 @@ def test_half_precision_wants_a_gpu(option, run, monkeypatch):
     check_run(run)
 
 
+def test_reference_kernels_are_not_compiled(run):
+    run.model.update(compile=True, reference_kernels=False)
+    check_run(run)
+    run.model.reference_kernels = True
+    with pytest.raises(AdminError, match="--compile compiles no --reference-kernels"):
+        check_run(run)
+
+
 def test_runs_of_other_models_are_theirs(run):
     run.common.fp16, run.model._name = True, "transformer"
     check_run(run)
