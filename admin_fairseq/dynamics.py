@@ -81,6 +81,8 @@ def _measuring_updates(train_step: Callable[..., Any]) -> Callable[..., Any]:
         measured = "optimizer_step" in vars(trainer.task)  # --amp repeats an update by recursion
         if not interval or update % interval or measured:
             return train_step(trainer, samples, *args, **kwargs)
+        # as fairseq does in the update: the α of a GrowingResidual depends on it
+        trainer.get_model().set_num_updates(update - 1)
         spreads = _variances(trainer, samples[0])
         scales = _scales(trainer.get_model())
         with _norms(trainer) as norms:

@@ -20,6 +20,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.fairseq_runs import parse
 from admin_fairseq.hooks.moments import real_tokens
 from admin_fairseq.hooks.trace import traced
+from admin_fairseq.modules.residual import GrowingResidual
 from admin_fairseq.schemes import SCHEMES
 from tests.criterions.test_packed_loss import BATCHES, batch_of
 
@@ -137,6 +138,16 @@ def test_scales_variances_and_norms_are_those_of_the_model(trainer_of, samples, 
             "mean": pytest.approx(omega.mean().item()),
             "max": omega.max().item(),
         }
+
+
+def test_a_growing_scale_is_that_of_the_update(trainer_of, samples, lines):
+    trainer = trainer_of("branchnorm", "--branchnorm-updates", "4", interval=1)
+    for module in trainer.get_model().modules():
+        if isinstance(module, GrowingResidual):
+            module.updates = 4
+    train(trainer, samples[:3])
+    scales = [line["sublayers"][0]["scale"]["mean"] for line in lines]
+    assert scales == [0, 0.25, 0.5]
 
 
 @pytest.mark.parametrize("words", [(), ("--bf16",)], ids=["fp32", "bf16"])
