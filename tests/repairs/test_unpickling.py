@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
@@ -20,16 +21,6 @@ class Runs:
 
     def __reduce__(self):
         return os.mkdir, (self.path,)
-
-
-@pytest.fixture(params=["allow-list", "restricted pickle"], autouse=True)
-def way(request, monkeypatch):
-    """Both ways of reading: torch's own from 2.6 on, and ours for what is older."""
-    if request.param == "restricted pickle":
-        monkeypatch.setattr(unpickling, "KEEPS_AN_ALLOW_LIST", False)
-    elif not unpickling.KEEPS_AN_ALLOW_LIST:
-        pytest.skip("this torch has no allow-list")
-    return request.param
 
 
 def saved(content, legacy=False):
@@ -147,3 +138,66 @@ def test_an_archive_that_grows_when_it_is_read_is_refused():
 def test_other_bytes_are_no_checkpoint(content):
     with pytest.raises(AdminError, match=r"^(not a checkpoint|does not fit)"):
         unpickling.load(io.BytesIO(content))
+
+
+class Calls:
+    """What a pickle says: call a function with these arguments."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        (np.zeros(1).__reduce__()[0], np.ndarray, (1 << 40,), b"b"),
+        (np.ndarray, (1 << 40,)),
+        (torch.Tensor, 1 << 40),
+        (bytearray, 1 << 40),
+    ],
+    ids=["_reconstruct", "ndarray", "Tensor", "bytearray"],
+)
+def test_no_array_without_its_elements_is_made(call):
+    with pytest.raises(AdminError, match=r"^(not a checkpoint|refused)"):
+        unpickling.load(saved({"model": {}, "array": Calls(*call)}))
+
+
+def with_member(file, ending, content):
+    """The archive with other ``content`` in the member whose name ends so."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(changed, "w") as new:
+        for name in archive.namelist():
+            new.writestr(name, content if name.endswith(ending) else archive.read(name))
+    return changed
+
+
+@pytest.mark.parametrize("claimed", [0, 3999, 4001])
+def test_a_storage_has_the_size_of_its_tensor(claimed):
+    """torch up to 2.1 reads beyond its end."""
+    changed = with_member(saved({"w": torch.zeros(1000)}), "/data/0", bytes(claimed))
+    with pytest.raises(AdminError, match=r"^not a checkpoint"):
+        unpickling.load(changed)
+
+
+def test_a_key_that_takes_for_ever_to_hash_is_refused():
+    # {(((), ()), ((), ())): 1}, but with 60 levels: Python would hash () 2**60 times
+    content = b"\x80\x02}" + b")" + b"2\x86" * 60 + b"K\x01s."
+    zipped = with_member(saved({"w": torch.zeros(1)}), "/data.pkl", content)
+    for bomb in (zipped, io.BytesIO(content)):
+        with pytest.raises(AdminError, match=r"^not a checkpoint"):
+            unpickling.load(bomb)
+
+
+def test_archives_that_torch_would_unpack_or_compile_are_refused(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "script.pt")
+    with open(tmp_path / "script.pt", "rb") as file, pytest.raises(AdminError, match="TorchScript"):
+        unpickling.load(file)
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("\udc80"))  # begins as a pickle does
+        archive.addfile(tarfile.TarInfo("storages"))
+    with pytest.raises(AdminError, match=r"^not a checkpoint"):
+        unpickling.load(tar)
