@@ -8,6 +8,7 @@ import glob
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -20,6 +21,11 @@ from admin_fairseq.errors import AdminError, blaming, shortened
 
 Schema = TypeVar("Schema")
 Files = Mapping[str, bytes]  # name of a file → its content
+
+MARK = ".admin-fairseq"
+TEMPORARY = re.compile(rf"\.(.+)-[0-9a-f]{{8}}{re.escape(MARK)}")
+"""Matches the name of a temporary file or folder of ours, and of nobody else's, as it is removed if
+it is left; the group is the name of what was being written."""
 
 LARGEST_TEXT = 16 << 20
 """Largest number of bytes read of a text file; profiles and descriptions are far smaller."""
@@ -205,7 +211,7 @@ def clear_remains(path: str) -> None:
     A process that is still writing holds a lock, which the kernel releases when the process dies.
     On file systems without locks nothing is removed, since the files might be in use.
     """
-    pattern = f"{glob.escape(_temporary_prefix(path))}{'[a-z0-9_]' * 8}"
+    pattern = f"{glob.escape(_temporary_prefix(path))}{'[0-9a-f]' * 8}{MARK}"
     for left in glob.glob(pattern):
         with suppress(OSError):
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -222,7 +228,7 @@ def clear_remains(path: str) -> None:
 def _temporary_prefix(path: str) -> str:
     """Return how the paths of all temporary files for ``path`` begin: hidden names beside it."""
     folder, name = os.path.split(os.path.abspath(path))
-    short = os.fsdecode(os.fsencode(name)[:240])  # plus 10 characters of ours; 255 are allowed
+    short = os.fsdecode(os.fsencode(name)[:230])  # plus 24 characters of ours; 255 are allowed
     return os.path.join(folder, f".{short}-")
 
 
@@ -232,7 +238,7 @@ def _new_temporary(path: str, folder: bool = False) -> tuple[int, str]:
     Its permissions follow the umask, as those of any new file do.
     """
     while True:
-        temporary = _temporary_prefix(path) + secrets.token_hex(4)
+        temporary = f"{_temporary_prefix(path)}{secrets.token_hex(4)}{MARK}"
         if folder:
             os.mkdir(temporary)
             descriptor = os.open(temporary, os.O_RDONLY)

@@ -21,12 +21,11 @@ from fairseq.distributed import utils as distributed_utils
 from omegaconf import DictConfig, OmegaConf
 
 from admin_fairseq.errors import AdminError
-from admin_fairseq.files import clear_remains
+from admin_fairseq.files import TEMPORARY, clear_remains
 from admin_fairseq.repairs import run_log
 from admin_fairseq.repairs.stand_in import replaced
 
 LOCK = ".lock"
-TEMPORARY = r"\.(checkpoint.*)-[a-z0-9_]{8}"  # as files.replacing names it
 TEMPORARY_OF_FAIRSEQ = r"checkpoint.*\.pt\.tmp"
 
 logger = logging.getLogger(__name__)
@@ -149,8 +148,8 @@ def _is_open_at(path: str, descriptor: int) -> bool:
 def _clear(save_dir: str) -> None:
     """Remove temporary files of checkpoints that killed runs were writing to ``save_dir``."""
     for name in os.listdir(save_dir):
-        temporary = re.fullmatch(TEMPORARY, name)
-        if temporary:
+        temporary = TEMPORARY.fullmatch(name)
+        if temporary and temporary[1].startswith("checkpoint"):
             clear_remains(os.path.join(save_dir, temporary[1]))
         elif re.fullmatch(TEMPORARY_OF_FAIRSEQ, name):
             with suppress(OSError):

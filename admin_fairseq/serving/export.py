@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from argparse import Namespace
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any, Collection, Mapping, Optional
 
@@ -85,8 +86,11 @@ def export_ctranslate2(
         data.check(state["model"])
         stock, changes = fold_checkpoint(state)
         _check_options(model_options(stock))
-    with replacing_folder(folder, force) as new, tempfile.TemporaryDirectory() as workplace:
-        checkpoint = os.path.join(workplace, "checkpoint.pt")
+    with ExitStack() as stack:
+        new = stack.enter_context(replacing_folder(folder, force))
+        # beside it, where the next export removes what a killed one left
+        beside = tempfile.TemporaryDirectory(dir=os.path.dirname(new))
+        checkpoint = os.path.join(stack.enter_context(beside), "checkpoint.pt")
         with open(checkpoint, "wb") as file:
             save(_as_converter_reads_it(stock, data), file)
         converter = package.converters.FairseqConverter(

@@ -44,10 +44,10 @@ def test_whether_a_folder_is_taken(tmp_path, request):
 
 
 def test_two_runs_at_once(other_run, tmp_path):
-    (tmp_path / ".checkpoint1.pt-12345678").touch()
+    (tmp_path / ".checkpoint1.pt-12345678.admin-fairseq").touch()
     with pytest.raises(AdminError, match=r"another training run is using it; .*--save-dir$"):
         checkpoint_utils.verify_checkpoint_directory(str(tmp_path))
-    assert (tmp_path / ".checkpoint1.pt-12345678").exists()
+    assert (tmp_path / ".checkpoint1.pt-12345678.admin-fairseq").exists()
     other_run.kill()
     time.sleep(0.2)  # its worker is still there
     checkpoint_utils.verify_checkpoint_directory(str(tmp_path))
@@ -123,8 +123,8 @@ def test_no_place_for_checkpoints(where, tmp_path):
 
 
 def test_remains_of_killed_runs_go(tmp_path):
-    kept = ["checkpoint1.pt", ".checkpoint1.pt-mine", ".notes-12345678", "notes.tmp"]
-    for name in [*kept, ".checkpoint_1_3.pt-0a1b2c3d", "checkpoint2.pt.tmp"]:
+    kept = ["checkpoint1.pt", ".checkpoint1.pt-20240115", ".notes-12345678.admin-fairseq", "a.tmp"]
+    for name in [*kept, ".checkpoint_1_3.pt-0a1b2c3d.admin-fairseq", "checkpoint2.pt.tmp"]:
         (tmp_path / name).touch()
     checkpoint_utils.verify_checkpoint_directory(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, ".lock"])
