@@ -39,7 +39,7 @@ from admin_fairseq.corpora.own import checked_lines, held_out, in_folder, name_o
 from admin_fairseq.corpora.places import identity, remove
 from admin_fairseq.corpora.prepared import PREPARED, SPLITS, DataFolder, read_prepared
 from admin_fairseq.corpora.rules import clean, line_rules
-from admin_fairseq.corpora.steps import WORKPLACE, Steps, alone_in
+from admin_fairseq.corpora.steps import Steps, alone_in, begin, begun
 from admin_fairseq.corpora.streams import (
     Pair,
     chunks,
@@ -190,7 +190,7 @@ class _Preparation:
     def _refuse_foreign_files(self) -> None:
         """Raise AdminError if --data-dir has a file that would be replaced and that ``prepare`` did
         not make: no preparation has begun in the folder."""
-        if os.path.lexists(self.folder.at(PREPARED)) or os.path.isdir(self.folder.at(WORKPLACE)):
+        if os.path.lexists(self.folder.at(PREPARED)) or begun(self.options.data_dir):
             return
         for path in (self.folder.at("bin"), *self.folder.text()):
             if os.path.lexists(path):
@@ -245,7 +245,7 @@ class _Preparation:
         steps.run("words", recipe, [*words, *folder.test("raw")], self._make_words)
         steps.run("learn pieces", bpe, [folder.learned()], self._learn)
         steps.run("pieces", bpe, [*pieces, *folder.test("words")], self._make_pieces)
-        steps.run("binary", joined, folder.dictionaries(), self._binarise)
+        steps.run("binary", joined, folder.binary(), self._binarise)
 
     def _made_before(self) -> Optional[dict[str, Any]]:
         """Return the content of prepared.json if this data set is complete already, else None.
@@ -258,7 +258,7 @@ class _Preparation:
             return None
         if self._changed_archives(made):
             return None
-        results = [*self.folder.text(), *self.folder.dictionaries()]
+        results = [*self.folder.text(), *self.folder.binary()]
         return made if "pairs" in made and all(map(os.path.isfile, results)) else None
 
     # archives
@@ -364,6 +364,7 @@ class _Preparation:
             both = pairs(self.folder.words("test"))
         else:
             both = self._sentences(self.dataset.test)
+        begin(self.options.data_dir)
         write_pairs(self.folder.test("raw"), both)
 
     def _write_words(self, split: str, parts: Sequence[Part], rules: tuple[str, ...]) -> None:

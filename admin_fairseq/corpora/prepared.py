@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Optional, TypedDict
 
 import msgspec
@@ -110,6 +111,13 @@ class DataFolder:
     def dictionaries(self) -> Pair:
         """fairseq's dictionary files in bin/."""
         return self._both("bin", "dict.", end=".txt")
+
+    def binary(self) -> list[str]:
+        """The paths of all files in bin/: the dictionaries, and fairseq's data of each split."""
+        both = "-".join(self.languages)
+        ends = [(split, end) for split in SPLITS for end in (".bin", ".idx")]
+        data = [self._both("bin", f"{split}.{both}.", end=end) for split, end in ends]
+        return [*self.dictionaries(), *chain.from_iterable(data)]
 
     def counted(self) -> Pair:
         """The dictionary files in work/, from which fairseq-preprocess makes those in bin/."""

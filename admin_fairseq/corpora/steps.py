@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import logging
@@ -47,6 +48,16 @@ class Steps:
         remove(mark)
         action()
         write_json(history, mark)
+
+
+def begin(folder: str) -> None:
+    """Mark ``folder`` as one with files of a preparation, before it has any outside of work/."""
+    write_json("begun", os.path.join(folder, WORKPLACE, "begin.done"))
+
+
+def begun(folder: str) -> bool:
+    """Return whether a preparation has left marks in ``folder``."""
+    return bool(glob.glob(os.path.join(glob.escape(folder), WORKPLACE, "*.done")))
 
 
 def _read(mark: str) -> Optional[str]:

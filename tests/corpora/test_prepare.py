@@ -39,7 +39,7 @@ def no_binary(monkeypatch):
 
     def binarise(preparation):
         os.makedirs(preparation.folder.at("bin"), exist_ok=True)
-        for path in preparation.folder.dictionaries():
+        for path in preparation.folder.binary():
             Path(path).touch()
 
     monkeypatch.setattr(module._Preparation, "_binarise", binarise)
@@ -82,7 +82,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 def test_what_a_killed_run_left_is_cleared(options, tmp_path, no_binary):
     run(options)
     data = tmp_path / "data"
-    left, other = data / ".train.de-abcd_123", data / ".bashrc"
+    left, other = data / ".train.de-abcd0123.admin-fairseq", data / ".train.de-20240115"
     for path in (left, other):
         path.write_text("x")
     run(options, bpe_size=100, force=True)
@@ -158,13 +158,26 @@ def test_finished_data_are_not_replaced_by_those_of_other_settings(
     assert texts(tmp_path / "data")["prepared.json"] != before["prepared.json"]
 
 
+def test_a_folder_called_work_does_not_make_all_others_ours(options, tmp_path, no_binary):
+    own = tmp_path / "data" / "bin" / "tool"
+    for path in (own, tmp_path / "data" / "work" / "notes"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    with pytest.raises(AdminError, match="bin: already exists and would be replaced"):
+        run(options)
+    assert own.exists()
+
+
 def test_a_missing_archive_leaves_no_folder(options, tmp_path):
     with pytest.raises(AdminError, match=r"de-en\.tgz: missing"):
         run(options, raw_dir=str(tmp_path))
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["bpe.codes", "test.words.en", "test.raw.de", "bin/dict.en.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["bpe.codes", "test.words.en", "test.raw.de", "bin/dict.en.txt", "bin/train.de-en.en.bin"],
+)
 def test_a_result_that_is_gone_is_made_again(options, tmp_path, no_binary, name):
     run(options)
     before = texts(tmp_path / "data")
