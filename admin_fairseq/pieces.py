@@ -107,8 +107,9 @@ def _processor(path: str) -> sentencepiece.SentencePieceProcessor:
     try:
         with open_regular(path) as file:
             processor.LoadFromSerializedProto(file.read(LARGEST))
+        processor.id_to_piece(list(range(processor.get_piece_size())))  # all are UTF-8
     except FileNotFoundError:
         raise AdminError(f"{path}: no such file") from None
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, UnicodeDecodeError):
         raise AdminError(f"{path}: not a sentencepiece model, or a damaged one") from None
     return processor

@@ -37,6 +37,10 @@ BOUNDS = {
     "intra_threads": THREADS,
 }
 """Option → its allowed values; larger ones would need more memory or threads than machines have."""
+NEVER_GENERATED = "<blank>"
+"""The converter's name of fairseq's padding symbol, which fairseq's search never selects either."""
+NOT_SHOWN = {"<s>", "</s>"}
+"""Symbols that fairseq leaves out of its output."""
 FAILURES = (LookupError, MemoryError, RuntimeError, ValueError)
 """Exceptions that CTranslate2 raises for a model that it cannot load or use."""
 
@@ -152,6 +156,11 @@ def split(lines: Iterable[str], encode: Callable[[str], Pieces], longest: int) -
             message = "line %d has %d pieces; only the first %d are read"
             logger.warning(message, number, len(pieces), longest)
         yield pieces[:longest]
+
+
+def shown(pieces: Pieces) -> Pieces:
+    """Return ``pieces`` without the symbols that fairseq leaves out of its output."""
+    return [piece for piece in pieces if piece not in NOT_SHOWN]
 
 
 def usable(results: Iterable[ResultT], engine: Engine, model: str) -> Iterator[ResultT]:

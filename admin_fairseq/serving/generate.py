@@ -13,19 +13,17 @@ from admin_fairseq.files import read_json
 from admin_fairseq.pieces import Pieces, Subwords
 from admin_fairseq.serving.engine import (
     GENERATOR,
+    NEVER_GENERATED,
     EngineOptions,
     checked_positions,
     load_engine,
+    shown,
     split,
     subwords_of,
     usable,
 )
 from admin_fairseq.serving.export import ctranslate2
 
-NEVER_GENERATED = "<blank>"
-"""The converter's name of fairseq's padding symbol, which fairseq's search never selects either."""
-NOT_SHOWN = {"<s>", "</s>"}
-"""Symbols that fairseq leaves out of its output."""
 ANY_SEED = 2**32 - 1  # has CTranslate2 choose one for every worker
 TINY = 1e-9  # stands for a length penalty of 0, for which CTranslate2 searches longer
 AHEAD = 16  # batches read at a time, so that prompts of similar length share a batch
@@ -154,7 +152,7 @@ def _continue_all(
             **_search(options),
         )
         for prompt, pieces in zip(chunk, _likeliest(chunk, results, model, options)):
-            yield prompt + _shown(pieces[len(prompt) :])
+            yield prompt + shown(pieces[len(prompt) :])
 
 
 def _likeliest(
@@ -210,13 +208,8 @@ def _parts(prompt: Pieces, model: _Model, options: GenerationOptions) -> Iterato
         **_search(options),
     )
     for step in steps if room else ():
-        pieces += _shown([step.token])
+        pieces += shown([step.token])
         longer = decode(pieces).rstrip("\ufffd")
         yield longer[len(text) :]
         text = longer
     yield decode(pieces)[len(text) :] + "\n"
-
-
-def _shown(pieces: Pieces) -> Pieces:
-    """Return ``pieces`` without the symbols that fairseq leaves out of its output."""
-    return [piece for piece in pieces if piece not in NOT_SHOWN]

@@ -89,19 +89,27 @@ class Origin:
 
         Empty if it had a task, a loss or the like that is not known here.
         """
-        settings = os.path.join(os.path.dirname(self.path), "settings")
-        recorded = read_text(settings).strip() if os.path.isfile(settings) else ""
+        recorded = self._recorded()
         if recorded:
-            try:
-                return _in_lines(shlex.split(recorded))
-            except ValueError:  # no command of a shell
-                return printable(recorded)
+            return _in_lines(recorded)
         user_dir = ["--user-dir", "admin_fairseq"] if self.options["_name"] in ARCHITECTURES else []
         try:
             words = words_of({**run_options(self.state), "model": self.options})
         except AdminError:
             return ""
         return _in_lines(["fairseq-train", "DATA_BIN", *user_dir, *words])
+
+    def _recorded(self) -> list[str]:
+        """Return the words of the command that ``admin-fairseq train`` recorded beside the model.
+
+        Empty if there is none: any other file of that name may hold what must not be published.
+        """
+        settings = os.path.join(os.path.dirname(self.path), "settings")
+        try:
+            words = shlex.split(read_text(settings))
+        except (AdminError, ValueError):
+            return []
+        return words if os.path.basename((words or [""])[0]) == "fairseq-train" else []
 
     @cached_property
     def evaluation(self) -> Optional[Evaluation]:
@@ -209,7 +217,7 @@ def _code(
     other = f'{TARGET} = AutoTokenizer.from_pretrained(folder, subfolder="{TARGET}")\n'
     return (LOADING + (TRANSLATING if found.auto == TRANSLATION else CONTINUING)).format(
         auto=found.auto,
-        folder=json.dumps(folder, ensure_ascii=False),
+        folder=json.dumps(folder),  # in ASCII: a name may be no UTF-8
         target=other if separate else "",
         decoder=TARGET if separate else "tokenizer",
         text=json.dumps(text, ensure_ascii=False),

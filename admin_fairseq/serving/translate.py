@@ -8,10 +8,12 @@ from typing import Iterable, Iterator
 
 from admin_fairseq.pieces import Pieces
 from admin_fairseq.serving.engine import (
+    NEVER_GENERATED,
     TRANSLATOR,
     EngineOptions,
     checked_positions,
     load_engine,
+    shown,
     split,
     subwords_of,
     usable,
@@ -54,6 +56,7 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
         length_penalty=options.lenpen,
         max_decoding_length=min(options.max_len_b, longest_target),
         max_input_length=0,  # split() cuts them
+        suppress_sequences=[[NEVER_GENERATED]],
     )
     found = usable(results, TRANSLATOR, options.model)
-    return ("" if empty.popleft() else decode(result.hypotheses[0]) for result in found)
+    return ("" if empty.popleft() else decode(shown(result.hypotheses[0])) for result in found)

@@ -73,7 +73,7 @@ def test_the_card(task, bins, tmp_path):
         state = checkpoint(task, "admin_transformer_tiny", init_type="deepnet")
         export(state, bins(""), tmp_path / name, path=str(run / name))
         card[name] = (tmp_path / name / "README.md").read_text()
-    (run / "settings").unlink()
+    (run / "settings").write_text("password = hunter2")  # not a command that train recorded
     state = checkpoint(task, "postln_transformer_tiny")
     state["cfg"]["optimization"] = {"lr": [0.002], "max_update": 5}
     state["cfg"]["optimizer"] = {"_name": "adam"}
@@ -84,6 +84,7 @@ def test_the_card(task, bins, tmp_path):
     of_both = ("- de\n- en", "DeepNorm", "2L-2L", "--arch admin_transformer\n", "trust_remote_code")
     assert all(part in text for part in of_both for text in card.values())
     text = (tmp_path / "last.pt" / "README.md").read_text()
+    assert "hunter2" not in text
     command = re.search("```text\n(fairseq-train .*?)```", text, re.S)[1].replace("\\\n", "")
     command = " ".join(command.split())
     assert command.startswith("fairseq-train DATA_BIN --user-dir admin_fairseq --task translation")

@@ -100,6 +100,7 @@ def test_options_reach_the_engine(model, monkeypatch):
         "max_batch_size": 50,
         "batch_type": "tokens",
         "max_input_length": 0,
+        "suppress_sequences": [["<blank>"]],
     }
 
 
