@@ -29,6 +29,7 @@ ANY = rf"{BY_EPOCH}|{BY_UPDATE}|checkpoint\.best_.*\.pt|checkpoint_(best|last)\.
 SHAPELESS_OPTIONS = (
     *("encoder_attention_heads", "decoder_attention_heads"),
     *("encoder_normalize_before", "decoder_normalize_before", "activation_fn"),
+    *("no_scale_embedding", "no_token_positional_embeddings"),
 )
 """Names of options that change what a model computes, but not the shapes of its weights."""
 

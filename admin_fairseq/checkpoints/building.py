@@ -31,20 +31,30 @@ def build(
     ``autocast`` is the precision of the model's matrix products, instead of the one in ``options``.
     Raises AdminError that names an option or weight that does not fit.
     """
-    model = empty_model({**options, "autocast": autocast}, weights)
+    options = {**options, "autocast": autocast}
+    check_fit(options, weights)  # first: the options in a small file can ask for a huge model
+    model = empty_model(options, weights)
     load_weights(model, weights)
     model.to(next(model.parameters()).dtype)  # heads that roberta has just added are float32
     return for_inference(model)
 
 
 def check_fit(options: Mapping[str, Any], weights: Weights) -> None:
-    """Raise AdminError, as ``build`` does, if no model has these options and weights.
+    """Raise AdminError, as ``build`` does, if no model has these options and weights."""
+    check_outline(outline(options, weights), weights)
 
-    The model has no memory of its own: it is built on torch's meta device, except roberta, which
-    copies newly drawn weights from the CPU.
+
+def outline(options: Mapping[str, Any], weights: Weights) -> BaseFairseqModel:
+    """Build a model as ``empty_model`` does, without memory: on torch's meta device.
+
+    An exception is roberta, which copies newly drawn weights from the CPU.
     """
     with torch.device("cpu" if options["_name"] == "roberta" else "meta"):
-        model = empty_model(options, weights)
+        return empty_model(options, weights)
+
+
+def check_outline(model: BaseFairseqModel, weights: Weights) -> None:
+    """Raise AdminError, as ``load_weights`` does, if ``weights`` do not fit the outline of one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that it copies nothing
         load_weights(model, weights)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from fairseq.tasks import TASK_REGISTRY
+from torch import nn
 
 from admin_fairseq.bounds import spelled
 from admin_fairseq.checkpoints import building
@@ -90,19 +91,19 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     """
     data.check(state["model"])
     options = _options(state)
-    model = building.empty_model(options, state["model"])
     weights: Weights = dict(state["model"])
     for rename in RENAMES:
         weights = rename.apply(weights)
-    # DeepNorm's α, which the release does not save
-    constants = {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
-    weights = {**constants, **weights}
-    scales = (name for name in model.state_dict() if ".residuals." in name)
-    missing = next((name for name in scales if name not in weights), None)
+    outline = building.outline(options, state["model"])
+    complete = {**_constants(outline), **weights}
+    scales = (name for name in outline.state_dict() if ".residuals." in name)
+    missing = next((name for name in scales if name not in complete), None)
     if missing is not None:  # fairseq would fill it in when loading
         raise AdminError(f"damaged checkpoint: it has no counterpart of {missing}")
     check_weights(weights)
-    building.load_weights(model, weights)
+    building.check_outline(outline, complete)
+    model = building.empty_model(options, state["model"])
+    building.load_weights(model, {**_constants(model), **weights})
     model.to(state["model"]["decoder.embed_tokens.weight"].dtype)
 
     cfg = run_options(state)
@@ -111,6 +112,11 @@ def import_release(state: Mapping[str, Any], data: DataBin) -> dict[str, Any]:
     cfg["common"]["user_dir"] = "admin_fairseq"
     imported = {"args": None, "cfg": cfg, "model": model.state_dict()}
     return {**without_training_state(state), **imported}
+
+
+def _constants(model: nn.Module) -> Weights:
+    """Return DeepNorm's α of all residual connections, which the release does not save."""
+    return {name: kept for name, kept in model.named_buffers() if ".residuals." in name}
 
 
 def _options(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,11 +168,9 @@ def test_older_checkpoints_say_in_their_args_what_is_best(tmp_path):
     assert names(best_checkpoints(str(tmp_path), 1)) == ["checkpoint2.pt"]
 
 
-def test_models_of_one_shape_and_different_functions_are_refused(tmp_path):
-    paths = [
-        checkpoint(tmp_path, f"{n}.pt", {"w": torch.ones(1)}, encoder_attention_heads=n)
-        for n in (2, 4)
-    ]
+@pytest.mark.parametrize("option", ["encoder_attention_heads", "no_scale_embedding"])
+def test_models_of_one_shape_and_different_functions_are_refused(option, tmp_path):
+    paths = [checkpoint(tmp_path, f"{n}.pt", {"w": torch.ones(1)}, **{option: n}) for n in (2, 4)]
     with pytest.raises(AdminError, match=r"4.pt: not the model of .*2.pt"):
         average.average(paths)
 
