@@ -140,6 +140,8 @@ def _quiet_when_interrupted() -> Iterator[None]:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Run the subcommand named in the arguments ``argv`` (default: those of the process)."""
     with exit_in_one_line(), _quiet_when_interrupted():
+        if sys.stdout is None:
+            raise AdminError("standard output is closed")
         args = _parsed(sys.argv[1:] if argv is None else list(argv))
         command, debug = COMMANDS[args.command], args.debug
         del args.command, args.debug

@@ -1,12 +1,15 @@
 import io
 import json
 import re
+import sys
 from contextlib import redirect_stdout, suppress
 
 import pytest
 
 from admin_fairseq import cli
 from admin_fairseq.commands import schemes
+from admin_fairseq.commands.lines import standard_input
+from admin_fairseq.errors import AdminError
 from admin_fairseq.schemes import SCHEMES
 
 
@@ -32,6 +35,16 @@ def test_mistakes_are_told_in_one_line(words, message, capsys, tmp_path, monkeyp
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_closed_stream_is_told_in_one_line(monkeypatch):
+    """As after ``<&-`` or ``>&-`` in a shell."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(AdminError, match="standard input is closed"):
+        next(standard_input())
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit, match="standard output is closed"):
+        cli.main(["schemes"])
 
 
 def test_schemes_are_listed_with_what_they_are(capsys):

@@ -50,6 +50,8 @@ def add_device(add: Callable[..., None], what: str) -> None:
 def standard_input() -> Iterator[str]:
     """Yield the lines of standard input without line ends, decoded as UTF-8 whatever the locale;
     raise AdminError for other text or a line that is too long."""
+    if sys.stdin is None:
+        raise AdminError("standard input is closed")
     file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="\n")
     try:
         while line := file.readline(LONGEST_LINE):
