@@ -82,8 +82,7 @@ MODELS = {
         stock_names=(("lm_head.", "encoder.lm_head."), ("encoder.", "encoder.sentence_encoder.")),
     ),
 }
-"""Name of a registered model → its properties; the sizes are those of fairseq's own architectures.
-"""
+"""Name of a registered model → its properties."""
 
 KINDS = {**MODELS, **{model.stock: model for model in MODELS.values()}}
 """Name of a model, this plugin's or fairseq's equivalent → its properties, the same for both."""

@@ -117,7 +117,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         return found.loss, sample_size, logged
 
     def _replayed(self, model: BaseFairseqModel, sample: Dict[str, Any]) -> Tuple[Losses, int]:
-        """Also returns the number of real targets."""
+        """Compute losses by recorded CUDA graphs; returns them and the number of real targets."""
         if self.graphed is None:
             while isinstance(getattr(model, "module", None), nn.Module):
                 model = model.module

@@ -54,7 +54,7 @@ class GraphedLoss:
         self.graphs = Graphs(PackedLoss(model, loss, padding))
 
     def __call__(self, sample: dict[str, Any], target: Tensor) -> Losses:
-        """Losses of a batch; target: B x T, padding where there is no loss."""
+        """Compute a batch's losses; ``target`` is B x T, with padding where there is no loss."""
         inputs = sample["net_input"]
         tokens = inputs["src_tokens"], inputs["prev_output_tokens"]
         sides = Sides(*Sizes.of(*(t.shape for t in tokens)))

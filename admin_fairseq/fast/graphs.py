@@ -101,7 +101,7 @@ class _Recording:
         return tuple(output.clone() for output in self.outputs)
 
     def replay_backward(self, above: Tensor) -> None:
-        """``above`` is the gradient of the first output."""
+        """Add gradients to the parameters' own; ``above`` is the gradient of the first output."""
         parameters, gradients = self.graphs.parameters, self.graphs.gradients
         earlier = [(g, p.grad.clone()) for p, g in zip(parameters, gradients) if p.grad is not None]
         self.above.copy_(above)

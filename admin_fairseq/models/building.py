@@ -32,7 +32,7 @@ from admin_fairseq.starting import run_of, starts_afresh
 
 
 class TrainsFast(nn.Module):
-    """A model that spares the host work, and waiting for a GPU, around its updates."""
+    """A model for whose updates the host works less, and seldom waits for the GPU."""
 
     inputs: ClassVar[dict[str, str]]
     """What a batch calls the tokens that it has for the model → the stack that reads them."""
@@ -45,16 +45,18 @@ class TrainsFast(nn.Module):
         return self if mode and self.training else super().train(mode)
 
     def note_layouts(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
-        """Note where the tokens of ``batch`` are, before anything needs to read ``moved``.
+        """Note where ``batch`` has padding, so that no layer has to read ``moved`` to find out.
 
-        ``moved`` is the same batch on the model's device. What a task calls otherwise is left out.
+        ``moved`` is the same batch on the model's device; to read it is to wait for a GPU. Tokens
+        that a task gives other names than ``inputs`` are left out, and read later.
         """
         given, there = batch.get("net_input"), moved.get("net_input", {})
         for name, stack in self.inputs.items():
             if isinstance(given, dict) and torch.is_tensor(given.get(name)):
                 getattr(self, stack).note_layout(given[name], there[name])
         if torch.is_tensor(batch.get("target")):
-            padding = getattr(self, stack).padding_idx
+            last = [*self.inputs.values()][-1]  # the stack that predicts the target
+            padding = getattr(self, last).padding_idx
             kept = batch["target"].ne(padding).flatten().nonzero().squeeze(1)
             note(moved["target"], Layout(rows=kept).to(moved["target"].device), TARGET)
 
