@@ -140,7 +140,8 @@ def _name(action: Action) -> str:
         argument = "{" + ",".join(map(str, action.choices)) + "}"
     else:
         argument = str(action.metavar or NUMBERS.get(action.type, action.dest.upper()))
-    names = action.option_strings[-1:] or [argument]
+    long = [name for name in action.option_strings if name.startswith("--")]
+    names = (long or action.option_strings or [argument])[:1]
     words = [*names, *([argument] if takes and action.option_strings else [])]
     return f"`{' '.join(words)}`"
 
@@ -150,7 +151,7 @@ def _default(action: Action) -> str:
     value: Any = action.default
     if value == REQUIRED:
         return "(required)"
-    unset = value is None or value is False or value == () or "(default" in str(action.help)
+    unset = value in (None, ()) or isinstance(value, bool) or "(default" in str(action.help)
     interpolated = str(value).startswith("${")
     return "" if unset or interpolated or value is SUPPRESS else f"`{value}`"
 

@@ -35,7 +35,9 @@ class Conditions(FairseqDataclass):
     ``words`` are further options of ``fairseq-train``.
     """
 
-    data: str = option(REQUIRED, "folder that fairseq-preprocess wrote", metavar="DATA_BIN")
+    data: str = option(
+        REQUIRED, "folder that fairseq-preprocess wrote, as bin/ of prepare", metavar="DATA_BIN"
+    )
     max_tokens: int = option(1024, "tokens in the batch", counting(1))
     subset: str = option("valid", "split that the batch is taken from")
     seed: int = option(1, "random seed for weights, batch and random changes", SEED)

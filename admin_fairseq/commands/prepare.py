@@ -50,15 +50,15 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--bpe",
         choices=list(SUBWORDS),
-        help="how to split words (default: subword-nmt, as published; sentencepiece for your own "
-        "text)",
+        help="how to split words (default: subword-nmt, as published; sentencepiece for "
+        "multi30k and your own text)",
     )
     parser.add_argument(
         "--bpe-size",
         metavar="N",
         type=counting(1, MOST_PIECES),
         help="merges of subword-nmt or pieces of sentencepiece (default: as published; "
-        f"{PIECES:,} for your own text)",
+        f"{DATASETS['multi30k'].bpe_merges:,} for multi30k, {PIECES:,} for your own text)",
     )
     parser.add_argument(
         "--separate-dictionaries",

@@ -164,10 +164,13 @@ def _draw_line(axes: Axes, line: Line) -> Line2D:
     """Draw a line and, if it has one, its band; returns the legend's handle."""
     turn, number = divmod(line.color, len(PALETTE))
     color = PALETTE[number]
-    y = _numbers(line.y)
+    x, y = list(line.x), _numbers(line.y)
     dots = "." if len(y) < FEW and not line.steps else ""
+    if line.steps and len(x) > 1:  # else the outer steps would be half as wide
+        width = x[1] - x[0]
+        x, y = [x[0] - width, *x, x[-1] + width], np.concatenate(([0.0], y, [0.0]))
     (drawn,) = axes.plot(
-        line.x,
+        x,
         y,
         color=color,
         linestyle=STYLES[line.style % len(STYLES)],

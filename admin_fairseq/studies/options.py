@@ -54,6 +54,8 @@ def option(
     told = default is not None and not isinstance(default, bool) and default not in ((), REQUIRED)
     if told and argparse.get("action") != "append":
         help += f" (default: {written(default)})".replace("%", "%%")
+    if default == REQUIRED:
+        argparse["required"] = True
     return field(
         default=default,
         metadata={"help": help, "bounds": bounds, "written": written, "argparse": argparse},
