@@ -125,7 +125,8 @@ def _refuse_to_replace(
 ) -> None:
     """Raise AdminError if ``path`` holds another profile (or anything else) that may be needed.
 
-    That is one with which the checkpoints in --save-dir were trained, or any outside of --save-dir.
+    That is profile.json in --save-dir if the checkpoints there were trained with it, and any other
+    file, which --profile-path names.
     """
     own = os.path.realpath(path) == os.path.realpath(_default_path(run))
     if not os.path.lexists(path) or (own and not has_checkpoints(run.checkpoint)):
