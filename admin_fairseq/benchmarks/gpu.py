@@ -355,13 +355,18 @@ def _draw(result: Result) -> dict[str, Picture]:
         ]
 
     ratio = series("ours/stock", [row.ratio.speed if row.ratio else None for row in result.rows])
-    pictures = [
+    panels = [
         Bars("Training speed", "ours/stock", groups, [ratio], 1),
         Bars("Training speed", "words per second", groups, values("words_per_second")),
         Bars("Peak memory", "GiB", groups, values("peak_memory", 1 / GIB)),
         Bars("Matrix units", "% of their peak", groups, values("share_of_peak", 100)),
     ]
-    return {"gpu": Picture("Training, one model alive at a time", pictures)}
+    known = [
+        panel
+        for panel in panels
+        if any(value is not None for series in panel.series for value in series.values)
+    ]
+    return {"gpu": Picture("Training, one model alive at a time", known or panels)}
 
 
 def _scaled(side: Union[Speed, Failed], name: str, scale: float = 1.0) -> Optional[float]:

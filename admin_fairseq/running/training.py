@@ -262,8 +262,36 @@ def _check_settings(folder: str, words: list[str]) -> None:
     fairseq-train would go on from its checkpoint.
     """
     path = os.path.join(folder, "settings")
-    if os.path.exists(path) and shlex.split(read_text(path)) != _fixed_arguments(words):
-        raise AdminError(f"{folder}: has a run with other settings; choose another --save-dir")
+    if not os.path.exists(path):
+        return
+    try:
+        before = _by_option(shlex.split(read_text(path)))
+    except ValueError as error:
+        raise AdminError(f"{path}: is not a command line ({error})") from None
+    asked = _by_option(_fixed_arguments(words))
+    changed = [
+        f"{option} {before.get(option, 'not given')}, now {asked.get(option, 'not given')}"
+        for option in {**before, **asked}
+        if before.get(option) != asked.get(option)
+    ]
+    if changed:
+        raise AdminError(
+            f"{folder}: has a run with other settings ({'; '.join(changed)}); choose another "
+            "--save-dir"
+        )
+
+
+def _by_option(words: Sequence[str]) -> dict[str, str]:
+    """Return option → its values, or "given" for one without; "data" → what precedes the first."""
+    found: dict[str, list[str]] = {"data": []}
+    values = found["data"]
+    for word in words[1:]:
+        if word.startswith("--"):
+            option, *own = word.split("=", 1)
+            values = found[option] = own
+        else:
+            values.append(word)
+    return {option: " ".join(values) or "given" for option, values in found.items()}
 
 
 def _record_settings(folder: str, words: list[str]) -> None:

@@ -306,9 +306,14 @@ def _bar_end(series: Series, row: int) -> float:
 
 
 def _three_digits(value: Optional[float]) -> str:
-    """Format ``value`` with three digits, or all those before the point if more; None as n/a."""
+    """Format ``value`` with three digits, or all those before the point if more; None as n/a.
+
+    Whole numbers (int) are counts, and have all their digits.
+    """
     if value is None:
         return "n/a"
+    if isinstance(value, int):
+        return str(value)
     before = int(math.log10(abs(value))) + 1 if abs(value) >= 1 else 1
     return f"{value:.{max(0, 3 - before)}f}"
 

@@ -76,6 +76,13 @@ def test_speeds_ratio_and_memory_are_those_of_one_model():
     assert row.ours.peak_memory >= 4 * 4 * row.ours.parameters  # weights, gradients, two moments
 
 
+def test_only_what_was_measured_is_drawn():
+    study = TABLE.studies["gpu"]
+    panels = study.draw(study.measure(Options(**{**TINY, "blocks": 1})))["gpu"].panels
+    drawn = {panel.title for panel in panels}
+    assert ("Matrix units" in drawn) is torch.cuda.is_available() and "Training speed" in drawn
+
+
 def test_both_train_on_the_same_batches(data, seen):
     measure(data=data, max_tokens=100)
     stock, ours = seen["TransformerModel"], seen["AdminTransformerModel"]

@@ -126,8 +126,19 @@ def test_a_folder_holds_one_run_on_any_number_of_workers(train, capfd):
     ):
         train(*words)
     assert capfd.readouterr().out.split() == ["fairseq-train", "started"] * 2 + ["srun", "started"]
-    with pytest.raises(SystemExit, match="has a run with other settings"):
-        train("--gpus", "4", "--", "--lr", "1")
+
+
+def test_a_run_with_other_settings_is_refused_and_they_are_named(train, tmp_path, capfd):
+    train("--gpus", "4", "--", "--lr", "2")
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as error:
+        train("--gpus", "4", "--", "--lr=1", "--amp")
+    folder = tmp_path / "runs" / "admin-6l-6l-seed1111"
+    changed = "(--lr 2, now 1; --amp not given, now given); choose another --save-dir"
+    assert f"{folder}: has a run with other settings {changed}" in str(error.value)
+    (folder / "settings").write_text("fairseq-train '")
+    with pytest.raises(SystemExit, match="settings: is not a command line"):
+        train("--gpus", "4")
     assert not capfd.readouterr().out
 
 

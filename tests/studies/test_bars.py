@@ -46,6 +46,7 @@ def test_the_same_bytes_for_the_same_numbers():
         (1.2345, "1.23"),
         (12.345, "12.3"),
         (999.9, "1000"),
+        (81, "81"),
     ],
 )
 def test_numbers_have_three_digits(value, told):

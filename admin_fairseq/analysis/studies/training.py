@@ -325,8 +325,7 @@ def _read(result: Result) -> list[str]:
     """Return the findings as lines of text: per run and stack, at its last measured update."""
     return [
         f"{run.name}, {stack}, update {last[0].update}: the lowest sub-layer's gradient is "
-        f"{_ratio(last[0].gradient, last[-1].gradient)} times the highest's, "
-        f"ω or α from {_text(last[0].scale)} to {_text(last[-1].scale)}"
+        f"{_ratio(last[0].gradient, last[-1].gradient)} times the highest's{_scales(last)}"
         for run in result.runs
         for stack in STACKS
         for last in [(_by_update(run, stack) or [[]])[-1]]
@@ -339,8 +338,10 @@ def _ratio(one: Optional[float], other: Optional[float]) -> str:
     return f"{one / other:.3g}" if one is not None and other else "?"
 
 
-def _text(value: Optional[float]) -> str:
-    return "?" if value is None else f"{value:.3g}"
+def _scales(found: Sequence[Measured]) -> str:
+    """Return ω or α of the lowest and the highest sub-layer as text; "" if the scheme has none."""
+    ends = [one.scale for one in (found[0], found[-1]) if one.scale is not None]
+    return f", ω or α from {ends[0]:.3g} to {ends[-1]:.3g}" if ends else ""
 
 
 STUDY = Study(
