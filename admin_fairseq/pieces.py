@@ -6,6 +6,7 @@ Only this module imports sentencepiece.
 from __future__ import annotations
 
 import io
+import re
 from typing import Any, Callable, Collection, Iterable, NamedTuple
 
 import sentencepiece
@@ -21,6 +22,10 @@ SPACE = "\u2581"
 LEAST_SHARED = 0.95
 """Share of a dictionary's pieces that are the model's. All should be; of another model for the same
 languages, it is a half to nine tenths."""
+
+ADDED = re.compile(r"<s>|<pad>|<blank>|</s>|<unk>|madeupword\d+")
+"""Symbols that fairseq adds to dictionaries: special ones (<blank> is CTranslate2's name for
+<pad>), and words that round the size up."""
 
 Pieces = list[str]
 
@@ -89,10 +94,15 @@ def vocabulary(path: str) -> Pieces:
 def check_split(path: str, symbols: Collection[str], where: str) -> None:
     """Raise AdminError unless ``symbols`` are pieces of a sentencepiece model.
 
-    ``path`` is the model's file, ``where`` the file with the symbols. Single characters do not
-    count, as those that the model does not know remain in the text that it splits.
+    ``path`` is the model's file, ``where`` the file with the symbols. Those that fairseq adds to
+    every dictionary do not count, nor do single characters, as those that the model does not know
+    remain in the text that it splits.
     """
-    asked = {symbol for symbol in symbols if len(symbol.lstrip(SPACE)) > 1}
+    asked = {
+        symbol
+        for symbol in symbols
+        if len(symbol.lstrip(SPACE)) > 1 and not ADDED.fullmatch(symbol)
+    }
     shared = len(asked.intersection(vocabulary(path)))
     if shared < LEAST_SHARED * len(asked):
         raise AdminError(

@@ -9,7 +9,8 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Type
 
 from admin_fairseq.bounds import Bounds, counting
 from admin_fairseq.errors import AdminError
-from admin_fairseq.pieces import PIECES, Pieces, Subwords, load
+from admin_fairseq.files import read_json
+from admin_fairseq.pieces import PIECES, Pieces, Subwords, check_split, load
 from admin_fairseq.serving.description import (
     LANGUAGE_MODEL_VOCABULARIES,
     SENTENCEPIECE_MODEL,
@@ -135,17 +136,28 @@ def _cores(device: str) -> int:
     return 1 if on_gpu else os.cpu_count() or 1
 
 
-def subwords_of(options: EngineOptions) -> Subwords:
+def subwords_of(engine: Engine, options: EngineOptions) -> Subwords:
     """Return functions that split a line into pieces and join them, by the sentencepiece model.
 
     It is the one in ``options`` or in the model's folder; without any, pieces are split at spaces,
-    and the log says so: plain text would be translated badly, with no other sign of why.
+    and the log says so: plain text would be translated badly, with no other sign of why. Raises
+    AdminError if the one in ``options`` has other pieces than the exported model.
     """
-    path = options.sentencepiece_model or os.path.join(options.model, SENTENCEPIECE_MODEL)
-    if options.sentencepiece_model is None and not os.path.exists(path):
+    own = os.path.join(options.model, SENTENCEPIECE_MODEL)
+    if options.sentencepiece_model is not None:
+        for path in _vocabularies(engine, options.model):
+            symbols = read_json(path, list[str], "a vocabulary of CTranslate2")
+            check_split(options.sentencepiece_model, symbols, path)
+    elif not os.path.exists(own):
         logger.info("%s has no sentencepiece model: lines are read as pieces", options.model)
         return PIECES
-    return load(path)
+    return load(options.sentencepiece_model or own)
+
+
+def _vocabularies(engine: Engine, model: str) -> list[str]:
+    """Return the files of the exported model's vocabularies, in the format of CTranslate2 3 on."""
+    paths = (os.path.join(model, f"{name}.json") for name in engine.vocabularies)
+    return [path for path in paths if os.path.exists(path)]
 
 
 def split(lines: Iterable[str], encode: Callable[[str], Pieces], longest: int) -> Iterator[Pieces]:

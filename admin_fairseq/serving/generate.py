@@ -104,7 +104,7 @@ def _load(options: GenerationOptions) -> _Model:
     generator = load_engine(GENERATOR, options)
     path = os.path.join(options.model, "config.json")
     symbols = read_json(path, Symbols, "the configuration of a language model")
-    return _Model(generator, symbols, subwords_of(options), longest)
+    return _Model(generator, symbols, subwords_of(GENERATOR, options), longest)
 
 
 def _check(options: GenerationOptions, longest: int) -> None:

@@ -40,7 +40,7 @@ def translate(lines: Iterable[str], options: TranslationOptions) -> Iterator[str
     """
     longest_source, longest_target = (n - 1 for n in astuple(checked_positions(options.model)))
     translator = load_engine(TRANSLATOR, options)
-    encode, decode = subwords_of(options)
+    encode, decode = subwords_of(TRANSLATOR, options)
     empty: deque[bool] = deque()
 
     def sources() -> Iterator[Pieces]:

@@ -1,7 +1,6 @@
 """A small model of random weights, as a checkpoint, and the data folder to go with it."""
 
 import pytest
-import sentencepiece
 import torch
 from fairseq.models import build_model
 
@@ -64,16 +63,19 @@ def language_model(task):
 
 @pytest.fixture
 def subwords(tmp_path):
-    """A sentencepiece model of the words of the dictionary."""
-    sentences = [f"word{i} word{j}" for i in range(20) for j in range(20)]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
-        model_prefix=str(tmp_path / "spm"),
-        vocab_size=25,
-        minloglevel=2,
-    )
-    (tmp_path / "spm.vocab").unlink()
-    return str(tmp_path / "spm.model")
+    """A sentencepiece model that has each word of the dictionary as a piece, "▁word0"."""
+    path = str(tmp_path / "spm.model")
+    pieces.learn([f"word{i} word{j}" for i in range(20) for j in range(20)], path, 23, kind="word")
+    return path
+
+
+def of_pieces(data):
+    """Rename the words of the dictionaries as the pieces of ``subwords``."""
+    for path in data.files.values():
+        with open(path) as file:
+            lines = file.readlines()
+        with open(path, "w") as file:
+            file.writelines(f"▁{line}" for line in lines)
 
 
 @pytest.fixture(scope="module")

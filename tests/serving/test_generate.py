@@ -18,6 +18,8 @@ from admin_fairseq.pieces import Subwords, learn, load, vocabulary
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.generate import GenerationOptions, generate, stream
 
+from .conftest import of_pieces
+
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
 LINES = ["word1 word2 word3", "", "word4", "word5 word5", "word7 word8 word9 word1 word2"]
@@ -89,7 +91,7 @@ def test_a_character_of_two_pieces_is_shown_when_it_is_complete(model, monkeypat
     def decode(pieces):
         return "é" * (len(pieces) // 2) + "\ufffd" * (len(pieces) % 2)
 
-    monkeypatch.setattr(serving.generate, "subwords_of", lambda _: Subwords(str.split, decode))
+    monkeypatch.setattr(serving.generate, "subwords_of", lambda *_: Subwords(str.split, decode))
     for longest in (6, 7):
         parts = list(stream([""], options(model, max_len_b=longest, min_len=longest)))
         assert "".join(parts) == decode(range(longest)) + "\n"
@@ -122,8 +124,10 @@ def test_a_generated_newline_stays_on_its_line(tmp_path):
     assert subwords.decode([*around[0], "<0x0A>", *around[1]]) == "word1  word2"
 
 
-def test_parts_of_plain_text(model, subwords):
-    plain = options(model, sentencepiece_model=subwords)
+def test_parts_of_plain_text(state, text, tmp_path, subwords):
+    of_pieces(text)
+    export_ctranslate2(state, "x.pt", text, str(tmp_path / "of pieces"))
+    plain = options(str(tmp_path / "of pieces"), sentencepiece_model=subwords)
     lines = ["word1 word2", "unheard of", ""]
     found = "".join(stream(lines, plain)).splitlines()
     assert found == list(generate(lines, plain)) and found[0].startswith("word1 word2")

@@ -14,6 +14,8 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.serving.export import export_ctranslate2
 from admin_fairseq.serving.translate import TranslationOptions, translate
 
+from .conftest import of_pieces
+
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is an optional extra")
 
 LINES = ["word1 word2 word3", "", "word4", "word5 word5", "   ", "word7 word8 word9 word1 word2"]
@@ -72,7 +74,11 @@ def test_too_long_a_line_is_cut_with_a_warning(model, caplog):
     assert all(len(line.split()) <= 9 for line in found)  # as many positions as the model has
 
 
-def test_sentencepiece_in_and_out(model, subwords, caplog):
+def test_sentencepiece_in_and_out(checkpoint, data, subwords, tmp_path, caplog):
+    of_pieces(data)
+    model = str(tmp_path / "model")
+    export_ctranslate2(checkpoint(), "x.pt", data, model)
+    caplog.clear()
     processor = sentencepiece.SentencePieceProcessor(model_file=subwords)
     pieces = [" ".join(processor.encode(line, out_type=str)) for line in LINES]
     with caplog.at_level(logging.INFO, "admin_fairseq"):
@@ -82,6 +88,12 @@ def test_sentencepiece_in_and_out(model, subwords, caplog):
     expected = [processor.decode(line.split()) for line in as_pieces]
     assert list(translate(LINES, options(model, sentencepiece_model=subwords))) == expected
     assert not caplog.messages
+
+
+def test_the_subword_model_of_other_data_is_refused(model, subwords):
+    told = "has only 0 of the 20 pieces in .*shared_vocabulary.json; --sentencepiece-model must be"
+    with pytest.raises(AdminError, match=told):
+        translate(LINES, options(model, sentencepiece_model=subwords))
 
 
 def test_options_reach_the_engine(model, monkeypatch):
