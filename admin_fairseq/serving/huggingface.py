@@ -13,7 +13,7 @@ from typing import Any, Iterator, NamedTuple
 import torch
 from fairseq.data import Dictionary
 from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS
-from torch import Tensor
+from torch import Tensor, nn
 
 from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.dictionaries import DataBin
@@ -125,9 +125,11 @@ def export_huggingface(
         _write_tokenizers(package, subwords, dictionaries, model_options(stock), new)
         separate = os.path.isdir(os.path.join(new, TARGET))
         names = (_example(package, new), os.path.basename(os.path.abspath(folder)), separate)
-        _write(new, "README.md", card(origin, found, stock["model"], subwords.kind, *names))
         _write_settings(package, found, stock["model"], model_options(stock), new)
-        references = _references(stock)
+        original = building.build(model_options(stock), stock["model"])
+        _write(new, "README.md", card(origin, found, original, subwords.kind, *names))
+        references = _references(original)
+        del original
         _write_weights(found, stock.pop("model"), model_options(stock), new)
         difference = _difference(package, found, references, new)
         _description(model_options(stock), data).write(new)
@@ -231,9 +233,8 @@ def _write_weights(
 
 
 @torch.no_grad()
-def _references(stock: dict[str, Any], batches: int = 2, seed: int = 1) -> list[Reference]:
+def _references(model: nn.Module, batches: int = 2, seed: int = 1) -> list[Reference]:
     """Run random sentences, padded on the right, through the folded model of fairseq."""
-    model = building.build(model_options(stock), stock["model"])
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(batches):

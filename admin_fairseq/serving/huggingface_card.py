@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Iterable, Mapping, Optional
 
+from torch import nn
+
 from admin_fairseq.architectures import ARCHITECTURES
 from admin_fairseq.checkpoints.building import resolved
-from admin_fairseq.checkpoints.storage import Weights, run_options
+from admin_fairseq.checkpoints.storage import run_options
 from admin_fairseq.config import CONFIGS
 from admin_fairseq.errors import AdminError, printable
 from admin_fairseq.fairseq_runs import words_of
@@ -141,7 +143,7 @@ def _in_lines(words: Iterable[str]) -> str:
 def card(
     origin: Origin,
     found: HuggingFaceClass,
-    weights: Weights,
+    model: nn.Module,
     kind: TokenizerKind,
     text: str,
     folder: str,
@@ -149,8 +151,8 @@ def card(
 ) -> str:
     """Return the model card: metadata, code that uses the model, how it was trained, its scores.
 
-    ``text`` is an example of its input, ``folder`` the name of its folder; ``separate`` says
-    whether each language has a tokenizer of its own.
+    ``model`` is the folded model of fairseq, ``text`` an example of its input, ``folder`` the name
+    of its folder; ``separate`` says whether each language has a tokenizer of its own.
     """
     languages = " to ".join(origin.languages)
     title = f"{origin.depth} transformer, {languages or 'language model'}"
@@ -158,8 +160,8 @@ def card(
         "Scheme": origin.scheme,
         "Layers": origin.depth,
         "Width": str(origin.options["decoder_embed_dim"]),
-        "Parameters, after folding": f"{sum(w.numel() for w in weights.values()):,}",
-        "Vocabulary": f"{len(weights['decoder.embed_tokens.weight']):,}",
+        "Parameters, after folding": f"{sum(w.numel() for w in model.parameters()):,}",
+        "Vocabulary": f"{len(model.get_parameter('decoder.embed_tokens.weight')):,}",
         "Input": kind.reads,
         "Class": found.name,
     }

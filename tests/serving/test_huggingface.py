@@ -87,7 +87,7 @@ def test_generate_finds_what_fairseq_finds(task, bins, tmp_path, model, norm):
     stock, _ = fold_checkpoint(state)
     original = building.build(stock["cfg"]["model"], stock["model"])
     export(state, bins(arch), tmp_path / "out")
-    (reference,) = huggingface._references(stock, batches=1)
+    (reference,) = huggingface._references(original, batches=1)
     tokens = reference.inputs["input_ids"]
     batch = {"src_tokens": tokens, "src_lengths": tokens.ne(1).sum(1)}
     generator = SequenceGenerator([original], task.target_dictionary, beam_size=5)

@@ -12,7 +12,7 @@ from fairseq.data import Dictionary
 from admin_fairseq.checkpoints.dictionaries import DataBin
 from admin_fairseq.serving.huggingface_tokenizers import subwords
 
-from .huggingface_exports import JOINED, checkpoint, export
+from .huggingface_exports import JOINED, checkpoint, export, loaded
 
 HOSTILE = ["```", "`__import__('os')`", '"""', "\x1b[31m", "{x}", "---", "\u202e", "<s>1", "\\"]
 HOSTILE += ["\U0001f600"]  # not in one unit of UTF-16
@@ -90,6 +90,15 @@ def test_the_card(task, bins, tmp_path):
     assert command.startswith("fairseq-train DATA_BIN --user-dir admin_fairseq --task translation")
     words = ("--arch postln_transformer_tiny", "--optimizer adam", "--fp16", "--encoder-layers 2")
     assert all(word in command for word in (*words, "--max-update 5", "--lr 0.002"))
+
+
+def test_shared_weights_count_once(task, bins, tmp_path):
+    for name, options in (("tied", JOINED), ("untied", {})):
+        export(checkpoint(task, "postln_transformer_tiny", **options), bins(""), tmp_path / name)
+        text = (tmp_path / name / "README.md").read_text()
+        found = dict(loaded(tmp_path / name).named_parameters())
+        count = sum(w.numel() for key, w in found.items() if "positions" not in key)
+        assert f"| Parameters, after folding | {count:,} |" in text
 
 
 def test_scores_of_before_further_training_are_left_out(task, bins, tmp_path, caplog):
