@@ -85,7 +85,7 @@ INIT_TYPES = [*SCHEMES, *SYNONYMS]
 LAYERS = counting(1, 10_000)
 """Range of the number of layers of an encoder or decoder.
 
-The highest is ten times the depth of the deepest published model (Wang et al. 2022, DeepNet).
+The highest is ten times all layers of the deepest published model (Wang et al. 2022, DeepNet).
 """
 
 WIDEST = 2**16

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.dependency import dependencies
 from admin_fairseq.hooks.moments import moments_of, real_tokens
-from admin_fairseq.hooks.recorder import Site, variances
+from admin_fairseq.hooks.recorder import Site, residuals_of, variances
 from admin_fairseq.hooks.trace import traced
 from admin_fairseq.repairs import private
 from admin_fairseq.repairs.half_copies import float32_copies
@@ -127,14 +127,11 @@ def _scales(model: nn.Module) -> dict[Site, Tensor]:
 
     With ReZero, the sub-layers of a layer share one α.
     """
-    found = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        owner = _owner(f"{name}.")
-        for scale in ("omega", "alpha"):
-            value = getattr(module, scale, None)
-            if ".residuals." in name and owner is not None and isinstance(value, Tensor):
-                found[owner] = value.detach().float().clone()
-    return found
+    scales = {
+        site: getattr(residual, "omega", getattr(residual, "alpha", None))
+        for site, residual in residuals_of(model)
+    }
+    return {site: s.detach().float().clone() for site, s in scales.items() if s is not None}
 
 
 def _owner(parameter: str) -> Optional[Site]:

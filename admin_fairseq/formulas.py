@@ -316,7 +316,7 @@ def lns_factor(layer: int) -> float:
     return layer**-0.5
 
 
-def keel_alpha(encoder_layers: int, decoder_layers: int) -> float:
+def keel_decoder_alpha(encoder_layers: int, decoder_layers: int) -> float:
     """Return α = n, KEEL's factor of the residual input in a decoder.
 
     Its source is that of ``keel_encoder_alpha``.
@@ -341,7 +341,7 @@ def keel_third_alpha(encoder_layers: int, decoder_layers: int) -> float:
     A stack's first two sub-layers have α = 1. With attention to the encoder the FFN is the third
     sub-layer, whose input is normalised as that of all later ones; this reading is ours.
     """
-    return keel_alpha(encoder_layers, decoder_layers) if encoder_layers else 1.0
+    return keel_decoder_alpha(encoder_layers, decoder_layers) if encoder_layers else 1.0
 
 
 def depth_multiplier(layers: int, base_layers: int, exponent: float) -> float:

@@ -255,7 +255,7 @@ FIXUP_WEIGHTS = (
 
 KEEL_WEIGHTS = (
     Scale(r"encoder\.layers\.[1-9]\d*\." + OMEGA, formulas.keel_encoder_alpha),
-    Scale(r"decoder\.layers\.[1-9]\d*\." + OMEGA, formulas.keel_alpha),
+    Scale(r"decoder\.layers\.[1-9]\d*\." + OMEGA, formulas.keel_decoder_alpha),
     Scale(r"decoder\.layers\.0\.residuals\.ffn\.omega", formulas.keel_third_alpha),
 )
 
@@ -590,7 +590,7 @@ SCHEMES = {
         Norm.PRE,
         as_built=(*AS_FAIRSEQ, r"(en|de)coder\.(layers\.\d+\.)?\w*norm\w*\.(alpha|shift)"),
         extra="α: 1 in place of each layer norm",
-        no_stock_form="it has no layer norm; a stock transformer has one around every sub-layer",
+        no_stock_form=NO_NORM,
         options=(
             Option(
                 "dyt_function",

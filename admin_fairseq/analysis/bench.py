@@ -62,6 +62,7 @@ FOR_HOOKS = {
     "offload_activations": False,
     "reference_kernels": True,
     "autocast": None,
+    "compile": False,
 }
 """Model options with which hooks work: layers run once, call all modules, and have T x B x C."""
 

@@ -86,14 +86,14 @@ def ours(workload: Workload, name: str = "ours", words: Sequence[str] = ()) -> S
     return Side(name, (*_shared(workload), *mine, *words))
 
 
-def stock(workload: Workload, name: str = "stock", words: Sequence[str] = ()) -> Side:
+def stock(workload: Workload, words: Sequence[str] = ()) -> Side:
     """Build the side that trains fairseq's ``transformer`` with the sizes of our architecture.
 
     Dropout and the placement of layer norm are the same, too; schemes without layer norm, which
     fairseq does not have, are compared with Post-LN. ``words`` are arguments of this side only.
     """
     like = _like(parse(ours(workload).words))
-    return Side(name, (*_shared(workload), "--arch", "transformer", *like, *words))
+    return Side("stock", (*_shared(workload), "--arch", "transformer", *like, *words))
 
 
 def pair(

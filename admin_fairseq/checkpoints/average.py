@@ -129,20 +129,20 @@ def best_checkpoints(folder: str, count: int) -> list[str]:
         state = read_checkpoint(path)
         score = (state.get("extra_state") or {}).get("val_loss")
         score = plain(score)  # it may be a number of numpy
-        history = state.get("optimizer_history")
+        updates = plain((state.get("optimizer_history") or [{}])[-1]).get("num_updates")
         if not isinstance(score, (int, float, type(None))):
             raise AdminError(f"{path}: damaged checkpoint: its val_loss is {score!r}")
-        if score is not None and math.isfinite(score) and history:
-            cost = -score if _maximizes(state) else score
-            costs.setdefault(history[-1].get("num_updates", 0), (cost, path))
+        if not isinstance(updates, (int, type(None))):
+            raise AdminError(f"{path}: damaged checkpoint: its num_updates is {updates!r}")
+        if score is not None and math.isfinite(score) and updates is not None:
+            costs.setdefault(updates, (-score if _maximizes(state) else score, path))
     ranked = sorted(costs.items(), key=lambda item: (item[1][0], -item[0]))  # then the later
     return _enough([path for _, (_, path) in ranked], count, folder)[::-1]
 
 
 def _maximizes(state: dict[str, Any]) -> bool:
     """Return whether the run of this checkpoint had --maximize-best-checkpoint-metric."""
-    in_cfg = (state.get("cfg") or {}).get("checkpoint") or {}
-    options = vars(state["args"]) if state.get("args") else in_cfg
+    options = plain(state.get("args") or (state.get("cfg") or {}).get("checkpoint") or {})
     return bool(options.get("maximize_best_checkpoint_metric"))
 
 

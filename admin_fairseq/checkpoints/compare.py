@@ -13,20 +13,21 @@ from torch import Tensor
 
 from admin_fairseq.layers.transformer_stack import on_reference_kernels
 
+BATCHES, SENTENCES, LONGEST = 4, 8, 40
+"""How many random batches are compared, of how many sentences, with at most how many tokens."""
+
 
 @torch.no_grad()
-def largest_difference(
-    one: BaseFairseqModel, other: BaseFairseqModel, batches: int = 4, seed: int = 1
-) -> float:
+def largest_difference(one: BaseFairseqModel, other: BaseFairseqModel) -> float:
     """Return the largest difference of two models' log-probabilities on random sentences.
 
-    Sentences have 1 to 40 tokens, padded as in fairseq; all of B x T x V is compared except
+    Sentences have 1 to LONGEST tokens, padded as in fairseq; all of B x T x V is compared except
     padding. Both models run on the reference kernels (fairseq's own), so that only their weights
     differ.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(1)
     largest = 0.0
-    for _ in range(batches):
+    for _ in range(BATCHES):
         batch, padding = random_batch(one, generator)
         with on_reference_kernels(one), on_reference_kernels(other):
             differences = _log_probabilities(one, batch) - _log_probabilities(other, batch)
@@ -65,18 +66,15 @@ def random_batch(
 
 
 def _random_sentences(
-    stack: Union[FairseqEncoder, FairseqDecoder],
-    generator: torch.Generator,
-    sentences: int = 8,
-    longest: int = 40,
+    stack: Union[FairseqEncoder, FairseqDecoder], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw random tokens (B x the longest length) and the sentences' lengths (B), for ``stack``.
 
     The tokens fill all positions; the caller is to replace those beyond a length by padding.
     """
-    dictionary, longest = stack.dictionary, min(longest, stack.max_positions())
-    lengths = torch.randint(1, longest + 1, (sentences,), generator=generator)
-    size = (sentences, int(lengths.max()))
+    dictionary, longest = stack.dictionary, min(LONGEST, stack.max_positions())
+    lengths = torch.randint(1, longest + 1, (SENTENCES,), generator=generator)
+    size = (SENTENCES, int(lengths.max()))
     tokens = torch.randint(dictionary.nspecial, len(dictionary), size, generator=generator)
     tokens[:, 0] = dictionary.eos()
     return tokens, lengths

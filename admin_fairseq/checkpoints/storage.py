@@ -72,7 +72,7 @@ PARTS: dict[str, Callable[[Any], bool]] = {
     "cfg": lambda cfg: _optional(dict)(cfg) and all(map(OPTIONS, (cfg or {}).values())),
     "extra_state": _optional(dict),
     "optimizer_history": lambda history: (
-        _optional(list)(history) and all(map(_optional(dict), history or []))
+        _optional(list)(history) and all(isinstance(entry, dict) for entry in history or [])
     ),
 }
 """Key of a checkpoint → test that a value is None or of the type that fairseq stores there."""

@@ -126,7 +126,7 @@ class Past:
         made = self.project(x).unflatten(-1, (3, -1, self.head_dim)).transpose(0, 1)
         query, new = made[0], made[1:]
         self._note_padding(padding, x)
-        if self.length % ROOM == 0:
+        if self.length % ROOM == 0 or self.kept.requires_grad:  # autograd needs the old values
             self._grow(new)
         self.rows = len(x)
         self.kept[:, self.length, : self.rows] = new
@@ -142,7 +142,7 @@ class Past:
             self.padding = self.padding[order]
         moves = selection.moves(self.origins, self.length, self.rows, capacity)
         self.origins, self.rows = moves.origins, len(order)
-        if len(order) > capacity or self.kept.requires_grad:  # autograd needs the old values
+        if len(order) > capacity or self.kept.requires_grad:  # as in look_up
             self.kept = self.kept.index_select(2, order)
         elif len(moves.targets):
             for kept in self.kept.flatten(1, 2):
@@ -152,7 +152,7 @@ class Past:
         """Add memory for ROOM positions to the tensor of keys and values, for rows like ``new``."""
         grown = new.new_empty(2, self.length + ROOM, *new.shape[1:])
         if self.length:
-            grown[:, : self.length] = self.kept[:, :, : new.shape[1]]
+            grown[:, : self.length] = self.kept[:, : self.length, : new.shape[1]]
         self.kept = grown
 
     def _note_padding(self, new: Optional[Tensor], x: Tensor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import Callable, Iterator, NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.formulas import admin_next_omega
+from admin_fairseq.hooks.trace import layers_of, stacks_of
 from admin_fairseq.modules.residual import ScaledResidual
 
 
@@ -29,26 +29,28 @@ class Site(NamedTuple):
         return f"{self.stack} layer {self.layer} {self.sublayer}"
 
 
-def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
-    """Find every residual connection of ``model`` with a residual scale ω, in running order.
+def residuals_of(model: nn.Module) -> Iterator[tuple[Site, nn.Module]]:
+    """Yield the place and the module of every residual connection of ``model``, in running order.
 
-    Returns the place of each → the module.
+    Sub-layers may share a module.
     """
-    pattern = re.compile(r"(encoder|decoder)\.layers\.(\d+)\..*?residuals\.(\w+)")
-    sites = {}
-    for name, module in model.named_modules():
-        place = pattern.search(name)
-        if place and isinstance(module, ScaledResidual):
-            stack, layer, sublayer = place.groups()
-            sites[Site(stack, int(layer), sublayer)] = module
-    return sites
+    for stack, module in stacks_of(model).items():
+        for number, layer in enumerate(layers_of(module)):
+            for name, residual in layer.residuals.items():
+                yield Site(stack, number, name), residual
+
+
+def residual_sites(model: nn.Module) -> dict[Site, ScaledResidual]:
+    """Return the place of every residual connection with a residual scale ω → the module."""
+    return {site: r for site, r in residuals_of(model) if isinstance(r, ScaledResidual)}
 
 
 class Recorder:
     """Accumulates, over batches, the moments of every residual connection's input and branch.
 
     ``moments`` (sub-layers x 2 x 3, float64) are, for input and branch, the number of elements,
-    their sum and the sum of their squares, which can be added over batches and workers.
+    their sum and the sum of their squares, which can be added over batches and workers. Padding
+    counts, as in the release; in ``moments`` it does not.
     """
 
     def __init__(self, sites: dict[Site, ScaledResidual]) -> None:

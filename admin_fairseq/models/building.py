@@ -38,11 +38,12 @@ class TrainsFast(nn.Module):
     """What a batch calls the tokens that it has for the model → the stack that reads them."""
 
     def train(self, mode: bool = True) -> TrainsFast:
-        """Set the mode of every module; do nothing if the model trains already.
+        """Set the mode of every module; do nothing if the model and its stacks train already.
 
         fairseq calls ``train()`` twice in every update, and torch visits each module: milliseconds.
         """
-        return self if mode and self.training else super().train(mode)
+        trains = all(module.training for module in (self, *self.children()))
+        return self if mode and trains else super().train(mode)
 
     def note_layouts(self, batch: dict[str, Any], moved: dict[str, Any]) -> None:
         """Note where ``batch`` has padding, so that no layer has to read ``moved`` to find out.

@@ -18,13 +18,17 @@ FAIRSEQS_NORMS = (nn.LayerNorm, type(LayerNorm(1)))
 
 
 def layer_norm(norm: Any, x: Tensor) -> Tensor:
-    """Apply ``norm`` in the precision of ``x``; return the result in the precision of ``norm``.
+    """Apply ``norm`` in the higher precision of ``x`` and ``norm``; return the result in that of
+    ``norm``.
 
     So a sum that a residual connection left in float32 is normalised in float32 before it returns
-    to half precision. fairseq's layer norm needs help there; other modules take x as it is.
+    to half precision, and a branch in half precision (--autocast, --amp) with γ in float32, whose
+    gradient could not be rounded without loss. fairseq's layer norm needs help there; other modules
+    take x as it is.
     """
     if type(norm) not in FAIRSEQS_NORMS or x.dtype == norm.weight.dtype:
         return norm(x)
+    x = x.to(torch.promote_types(x.dtype, norm.weight.dtype))
     weight, bias = norm.weight.type_as(x), norm.bias.type_as(x)
     return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).type_as(norm.weight)
 
@@ -43,7 +47,8 @@ class ScaledLayerNorm(nn.LayerNorm):
         self.register_buffer("scale", torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (T x B x C) in its precision, as ``layer_norm`` does."""
+        """Normalise x (T x B x C) in the precision in which ``layer_norm`` does."""
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
         weight, bias = (p.type_as(x) * self.scale.type_as(x) for p in (self.weight, self.bias))
         normed = F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         return normed.type_as(self.weight)

@@ -160,9 +160,9 @@ class GatedResidual(Residual):
 class GrowingResidual(GatedResidual):
     """x + α_t f with α_t = min(1, t/T), T = ``updates`` (BranchNorm; Liu et al. 2023).
 
-    Here t is the number of completed updates: in the first update α is 0, and only the embeddings
-    change the output. α is in the state dict, so that a checkpoint translates with the α it was
-    trained with.
+    Here t is the number of completed updates: in the first update α is 0, and the branches get no
+    gradient, only embeddings, layer norms and the output projection do. α is in the state dict, so
+    that a checkpoint translates with the α it was trained with.
     """
 
     def __init__(self, dim: int, updates: int) -> None:

@@ -12,6 +12,7 @@ from admin_fairseq.config import resolve
 from admin_fairseq.errors import AdminError
 from admin_fairseq.hooks.recorder import residual_sites
 from admin_fairseq.profiling.run import measure
+from admin_fairseq.starting import check_run
 from admin_fairseq.studies.options import Depth
 
 BEFORE = [f"--{stack}-normalize-before" for stack in ("encoder", "decoder")]
@@ -104,6 +105,12 @@ def test_loss_is_per_token(bench):
     target = specimen.batch["target"]
     expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), target, ignore_index=pad)
     assert float(specimen.loss()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_hooks_see_what_would_be_compiled(bench):
+    specimen = bench.put(Subject(("admin_transformer_tiny", "--compile")), Depth(1, 1))
+    check_run(specimen.run)  # as fairseq's trainer does
+    assert not specimen.run.model.compile
 
 
 def test_names_are_as_typed():

@@ -190,6 +190,24 @@ def test_too_few_checkpoints_or_no_folder(run_folder, tmp_path):
             choose(str(tmp_path / "none"), 1, *extra)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("optimizer_history", [None], "optimizer_history is not what fairseq stores there"),
+        ("optimizer_history", [{"num_updates": "80"}], "its num_updates is '80'"),
+        ("cfg", {"model": {"_name": "a"}, "checkpoint": Namespace(a=1)}, None),
+    ],
+)
+def test_what_a_damaged_checkpoint_says_of_its_run(run_folder, key, value, told):
+    path = checkpoint(run_folder, "checkpoint_1_80.pt", {"w": torch.ones(1)}, 80)
+    torch.save({**read_checkpoint(path), key: value}, path)
+    if told is None:
+        assert best_checkpoints(str(run_folder), 2)
+        return
+    with pytest.raises(AdminError, match=f"checkpoint_1_80.pt: damaged checkpoint: {told}"):
+        best_checkpoints(str(run_folder), 2)
+
+
 def test_a_score_that_is_no_number_is_damage(run_folder):
     checkpoint(run_folder, "checkpoint_1_80.pt", {"w": torch.ones(1)}, 80, "not a number")
     with pytest.raises(AdminError, match=r"checkpoint_1_80.pt: damaged checkpoint: its val_loss"):

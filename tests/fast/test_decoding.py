@@ -133,6 +133,32 @@ def test_translations_are_those_of_fairseqs_kernels(scheme, beam, sampling, buil
         assert [s for _, s in ours] == pytest.approx([s for _, s in theirs], abs=1e-5)
 
 
+def test_gradients_flow_through_all_steps(build, batch):
+    model = build(init_type="deepnet", encoder_layers=1, decoder_layers=2).double().eval()
+    source = batch["src_tokens"].repeat_interleave(2, 0)  # two hypotheses for each sentence
+    tokens = batch["prev_output_tokens"][:, :1].repeat(2, ROOM + 3)
+    tokens[1::2] = torch.arange(4, 4 + ROOM + 3)
+    order = torch.tensor([0, 0, 3, 2, 5, 5])
+
+    def run():
+        encoded, state, total = model.encoder(source), {}, 0.0
+        for step in range(1, tokens.shape[1] + 1):
+            logits, _ = model.decoder(tokens[:, :step], encoded, incremental_state=state)
+            total = total + logits[:, -1].square().sum()
+            if step % 5 == 2:
+                model.decoder.reorder_incremental_state_scripting(state, order)
+        model.zero_grad()
+        total.backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    found = run()
+    with on_reference_kernels(model):
+        expected = run()
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():  # fairseq's softmax is in float32
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-5, atol=1e-5)
+
+
 def test_prefixes_of_different_lengths(build, task, batch, translate):
     """Padding enters the past of some rows."""
     model = build(encoder_layers=1, decoder_layers=2).double().eval()

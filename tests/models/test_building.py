@@ -85,3 +85,6 @@ def test_a_model_that_trains_does_not_visit_its_modules_to_train(arch, build, ta
             module.train()  # Monte Carlo dropout
     assert model.eval() is model and not any(m.training for m in model.modules())
     assert model.train() is model and all(m.training for m in model.modules())
+    for stack in model.children():
+        stack.eval()
+        assert model.train() is model and all(m.training for m in model.modules())

@@ -29,6 +29,20 @@ def test_a_sum_in_float32_is_normed_in_float32(name, dtype):
     assert torch.equal(found, exact.to(dtype))
 
 
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", NORMS)
+def test_a_branch_in_half_precision_does_not_round_the_norms_weights(name, dtype):
+    """As with --autocast and --amp, whose weights are in float32."""
+    norm, x = NORMS[name](16), torch.randn(5, 2, 16).to(dtype)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(1e-4)  # a step too small for half precision
+    found, expected = layer_norm(norm, x), norm(x.float())
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(y.square().sum(), norm.weight) for y in (found, expected)]
+    assert torch.equal(*(gradient for (gradient,) in gradients))
+
+
 class Threefold(LayerNorm):
     """A stranger's norm, made from one that has a kernel."""
 

@@ -69,7 +69,7 @@ def test_steps_are_those_of_the_release(betas, weight_decay):
 
 @pytest.mark.parametrize(("beta2", "held"), [(0.98, 5), (0.999, 5)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_weights_only_decay_while_the_rectification_is_undefined(beta2, held, weight_decay):
+def test_weights_only_decay_before_the_first_rectified_step(beta2, held, weight_decay):
     parameter = weight(1.0)
     optimizer = RAdam([parameter], lr=0.01, betas=(0.9, beta2), weight_decay=weight_decay)
     values = []
@@ -226,6 +226,17 @@ def test_bad_betas_are_told_in_one_line(betas):
     with pytest.raises(AdminError, match="--adam-betas") as error:
         FairseqRAdam(AdamOptions(adam_betas=betas, lr=[0.1]), [weight(1.0)])
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_betas_with_which_it_would_never_make_a_step_are_refused():
+    for beta2 in (0.0, 0.6, 2 / 3):
+        with pytest.raises(AdminError, match=r"--adam-betas: .* must be above 2/3"):
+            FairseqRAdam(AdamOptions(adam_betas=(0.9, beta2), lr=[0.1]), [weight(1.0)])
+    parameter = weight(1.0)
+    optimizer = RAdam([parameter], lr=0.1, betas=(0.9, 0.67))
+    for _ in range(50):
+        step(optimizer, parameter, torch.ones(1, dtype=torch.float64))
+    assert parameter.item() != 1.0
 
 
 @pytest.mark.parametrize("optimizer", [FairseqRAdam, FairseqAdamFused, FairseqNovoGrad])
