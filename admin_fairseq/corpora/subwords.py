@@ -19,7 +19,7 @@ from admin_fairseq.files import replacing
 SENTENCES_FOR_SENTENCEPIECE = 5_000_000  # larger texts are sampled at random, to bound memory
 
 
-class Subwords(NamedTuple):
+class SubwordMethod(NamedTuple):
     """A method of splitting words into subwords: a value of ``--bpe``."""
 
     file: str  # name of the file that learning writes, in the data folder
@@ -86,8 +86,8 @@ def _sentencepiece_encoder(path: str) -> Callable[[str], str]:
 
 SUBWORDS = {
     # as published, its dictionaries have the pieces of the training text only
-    "subword-nmt": Subwords("bpe.codes", "@@ ", _learn_bpe, _bpe_encoder, lambda path: []),
-    "sentencepiece": Subwords(
+    "subword-nmt": SubwordMethod("bpe.codes", "@@ ", _learn_bpe, _bpe_encoder, lambda path: []),
+    "sentencepiece": SubwordMethod(
         *("sentencepiece.model", "sentencepiece", _learn_sentencepiece, _sentencepiece_encoder),
         pieces.vocabulary,
     ),

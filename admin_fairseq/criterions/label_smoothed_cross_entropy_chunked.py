@@ -138,7 +138,7 @@ class LabelSmoothedCrossEntropyChunked(LabelSmoothedCrossEntropyCriterion):
         known = None if self.ignore_prefix_size else noted(target, TARGET)
         target = target[:, self.ignore_prefix_size :].reshape(-1)
         features = features[:, self.ignore_prefix_size :].flatten(0, 1)
-        kept = known and known.rows
+        kept = known and known.kept
         if kept is None:
             kept = target.ne(self.padding_idx).nonzero().squeeze(1)
         if len(kept) < len(target):

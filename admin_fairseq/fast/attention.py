@@ -87,7 +87,7 @@ class Attention(MultiheadAttention):
         needed).
         """
         if mine.row and theirs.row:
-            only_in_row = mine.rows is None  # made by forward_packed, never padded
+            only_in_row = mine.kept is None  # made by forward_packed, never padded
             if only_in_row or (not need_weights and reads_rows(query, self.head_dim)):
                 return self._in_row(query, key, mine.row, theirs.row), None
         if self.self_attention:

@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
     padding: Optional[Tensor] = None  # B x T, True on padding; None: no padding
     mask: Optional[Tensor] = None  # B x 1 x (1 or T) x T, True where visible; None: everywhere
-    rows: Optional[Tensor] = None  # N indices into B·T, if packed
+    kept: Optional[Tensor] = None  # N indices into B·T, if packed
     causal: bool = False  # a position sees none after it; False if ``mask`` says so
     hypotheses: int = 1  # neighbouring rows of the batch that share one sentence
     row: Optional[Row] = None  # if attention, too, can work on the packed tensor
@@ -67,35 +67,35 @@ class Layout(NamedTuple):
         padded, left = torch.stack([padding.sum(), followed.sum()]).tolist()
         if not padded and not in_row:
             return cls(causal=causal)
-        rows = row = None
+        kept = row = None
         if in_row or padded >= PACKS_FROM * padding.numel():
-            rows = (~padding).flatten().nonzero().squeeze(1)
+            kept = (~padding).flatten().nonzero().squeeze(1)
         if in_row:
             row = Row.of(padding, causal)
         hidden = left if causal else padded  # causal attention sees no padding on the right
         if not hidden:
-            return cls(padding, None, rows, causal, row=row)
-        return cls(padding, visible(padding, causal), rows, row=row)
+            return cls(padding, None, kept, causal, row=row)
+        return cls(padding, visible(padding, causal), kept, row=row)
 
     def pack(self, x: Tensor) -> Tensor:
         """Remove padding: T x B x C → N x 1 x C; or return x, contiguous, if not packing."""
-        if self.rows is None:
+        if self.kept is None:
             return x.contiguous()
-        return x.transpose(0, 1).flatten(0, 1)[self.rows].unsqueeze(1)
+        return x.transpose(0, 1).flatten(0, 1)[self.kept].unsqueeze(1)
 
     def unpack(self, x: Tensor) -> Tensor:
         """Undo ``pack``: N x 1 x C → T x B x C, with zeros on padding; x itself if not packed."""
-        if self.padding is None or self.rows is None:
+        if self.padding is None or self.kept is None:
             return x
         padded = x.new_zeros(self.padding.numel(), x.shape[-1])
-        padded = padded.index_copy(0, self.rows, x.squeeze(1))
+        padded = padded.index_copy(0, self.kept, x.squeeze(1))
         return padded.unflatten(0, self.padding.shape).transpose(0, 1)
 
     def to(self, device: torch.device) -> Layout:
         """Return the same layout with its tensors on ``device``, without waiting for it."""
         row = self.row and self.row._replace(starts=_moved(self.row.starts, device))
-        padding, mask, rows = (t if t is None else _moved(t, device) for t in self[:3])
-        return self._replace(padding=padding, mask=mask, rows=rows, row=row)
+        padding, mask, kept = (t if t is None else _moved(t, device) for t in self[:3])
+        return self._replace(padding=padding, mask=mask, kept=kept, row=row)
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:

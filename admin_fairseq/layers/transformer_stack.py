@@ -396,7 +396,7 @@ def _read(
     layout = cast(Layout, known[0]) if known else Layout.of(padding[0] if padding else None)
     if incremental_state is None:
         return layout.pack(memory), layout
-    return memory, layout._replace(rows=None, row=None, hypotheses=_hypotheses(encoder_out))
+    return memory, layout._replace(kept=None, row=None, hypotheses=_hypotheses(encoder_out))
 
 
 def _hypotheses(encoder_out: EncoderOut) -> int:

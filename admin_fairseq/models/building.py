@@ -59,7 +59,7 @@ class TrainsFast(nn.Module):
             last = [*self.inputs.values()][-1]  # the stack that predicts the target
             padding = getattr(self, last).padding_idx
             kept = batch["target"].ne(padding).flatten().nonzero().squeeze(1)
-            note(moved["target"], Layout(rows=kept).to(moved["target"].device), TARGET)
+            note(moved["target"], Layout(kept=kept).to(moved["target"].device), TARGET)
 
 
 def finish_building(

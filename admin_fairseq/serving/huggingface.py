@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.dictionaries import DataBin
-from admin_fairseq.checkpoints.fold import LONGEST, fold_checkpoint
+from admin_fairseq.checkpoints.fold import POSITIONS_OPTION, fold_checkpoint
 from admin_fairseq.checkpoints.storage import Weights, model_options
 from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import replacing_folder
@@ -34,7 +34,7 @@ from admin_fairseq.serving.huggingface_classes import (
     Options,
     class_of,
 )
-from admin_fairseq.serving.huggingface_tokenizers import FILES, Subwords, check_ids
+from admin_fairseq.serving.huggingface_tokenizers import FILES, SubwordModel, check_ids
 
 MAX_LEN_B = 200
 """fairseq-generate's default of --max-len-b."""
@@ -104,7 +104,7 @@ def export_huggingface(
     path: str,
     data: DataBin,
     folder: str,
-    subwords: Subwords,
+    subwords: SubwordModel,
     force: bool = False,
 ) -> list[str]:
     """Write ``folder`` as transformers reads it, and return what was changed and checked.
@@ -153,7 +153,7 @@ def _with_positions(options: Options) -> dict[str, Any]:
 
 def _write_tokenizers(
     package: ModuleType,
-    subwords: Subwords,
+    subwords: SubwordModel,
     dictionaries: dict[str, Dictionary],
     options: Options,
     folder: str,
@@ -163,7 +163,7 @@ def _write_tokenizers(
     places = [(folder, first)]
     places += [(os.path.join(folder, TARGET), it) for it in others if it[1] != first[1]]
     for place, (stack, dictionary) in places:
-        subwords.write(dictionary, options[LONGEST[stack]], place)
+        subwords.write(dictionary, options[POSITIONS_OPTION[stack]], place)
         check_ids(place, dictionary, package.AutoTokenizer.from_pretrained)
 
 
@@ -285,7 +285,9 @@ def _difference(
 
 def _description(options: Options, data: DataBin) -> Description:
     """Return the description (admin_fairseq.json), the mark of an exported model."""
-    longest = [options.get(name, options["max_target_positions"]) for name in LONGEST.values()]
+    longest = [
+        options.get(name, options["max_target_positions"]) for name in POSITIONS_OPTION.values()
+    ]
     return Description(
         Positions(*longest),
         dict(zip(("source", "target"), data.languages)),

@@ -37,7 +37,7 @@ class TokenizerKind:
 
 
 @dataclass(frozen=True)
-class Subwords:
+class SubwordModel:
     """The subword model that text is to be split with: its kind and its file, if it has one."""
 
     kind: TokenizerKind
@@ -63,17 +63,17 @@ class Subwords:
         self.kind.write(self.path, dictionary.symbols, folder)
 
 
-def subwords(sentencepiece_model: Optional[str], bpe_codes: Optional[str]) -> Subwords:
+def subwords(sentencepiece_model: Optional[str], bpe_codes: Optional[str]) -> SubwordModel:
     """Return the subword model to use, of these options; raise AdminError if both are given."""
     if sentencepiece_model and bpe_codes:
         raise AdminError("--sentencepiece-model and --bpe-codes: a model has only one of them")
     if sentencepiece_model:
         pieces.load(sentencepiece_model)  # fails now rather than when it is used
-        return Subwords(SENTENCEPIECE, sentencepiece_model)
+        return SubwordModel(SENTENCEPIECE, sentencepiece_model)
     if bpe_codes:
         _merges(bpe_codes)
-        return Subwords(SUBWORD_NMT, bpe_codes)
-    return Subwords(SPACES)
+        return SubwordModel(SUBWORD_NMT, bpe_codes)
+    return SubwordModel(SPACES)
 
 
 def _write_sentencepiece(path: Optional[str], symbols: list[str], folder: str) -> None:

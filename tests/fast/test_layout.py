@@ -29,7 +29,7 @@ def test_unpacking_gives_back_every_token_and_zeros_elsewhere(padding, causal):
     x = torch.randn(time, batch, 3)
     packed = layout.pack(x)
     real = ~padding.t()
-    if layout.rows is None:
+    if layout.kept is None:
         assert padding.sum() < PACKS_FROM * padding.numel() or not padding.any()
         assert packed is x and layout.unpack(x) is x
     else:
@@ -67,8 +67,8 @@ def test_no_mask_where_none_is_needed():
 
 
 def test_little_padding_is_not_worth_packing():
-    assert Layout.of(padding_of([0] * 10, [9] + [10] * 9, 10)).rows is None
-    assert Layout.of(padding_of([0] * 10, [5] + [10] * 9, 10)).rows is not None
+    assert Layout.of(padding_of([0] * 10, [9] + [10] * 9, 10)).kept is None
+    assert Layout.of(padding_of([0] * 10, [5] + [10] * 9, 10)).kept is not None
 
 
 @settings(deadline=None)

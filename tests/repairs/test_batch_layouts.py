@@ -32,7 +32,7 @@ def test_a_forward_pass_finds_what_the_model_has_seen(trainer, batch, monkeypatc
     monkeypatch.setattr(Layout, "of", None)  # whoever reads fails
     trainer._model.module(**sample["net_input"])
     assert torch.equal(
-        noted(sample["target"], "target").rows, target.ne(1).flatten().nonzero()[:, 0]
+        noted(sample["target"], "target").kept, target.ne(1).flatten().nonzero()[:, 0]
     )
 
 
