@@ -67,7 +67,7 @@ OUTPUTS = {"self_attn": "self_attn.out_proj", "encoder_attn": "encoder_attn.out_
 MORE_THAN_ROUNDING = 1e-3
 """A difference in log-probabilities that is larger than any from float32 rounding, at any depth."""
 
-POSITIONS_OPTION = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
+POSITIONS = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
 """Stack → the option that sets its number of positions."""
 
 
@@ -353,7 +353,7 @@ class _Folding:
 
         Shape: (longest + padding + 1) x C, where padding is the index of the padding symbol.
         """
-        longest = self.options[POSITIONS_OPTION[stack]]
+        longest = self.options[POSITIONS[stack]]
         padding = Dictionary().pad()
         dim = self.options[f"{stack}_embed_dim"]
         return SinusoidalPositionalEmbedding.get_embedding(longest + padding + 1, dim, padding)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from admin_fairseq.checkpoints import building, compare
 from admin_fairseq.checkpoints.dictionaries import DataBin
-from admin_fairseq.checkpoints.fold import POSITIONS_OPTION, fold_checkpoint
+from admin_fairseq.checkpoints.fold import POSITIONS, fold_checkpoint
 from admin_fairseq.checkpoints.storage import Weights, model_options
 from admin_fairseq.errors import AdminError, blaming, shortened
 from admin_fairseq.files import replacing_folder
@@ -163,7 +163,7 @@ def _write_tokenizers(
     places = [(folder, first)]
     places += [(os.path.join(folder, TARGET), it) for it in others if it[1] != first[1]]
     for place, (stack, dictionary) in places:
-        subwords.write(dictionary, options[POSITIONS_OPTION[stack]], place)
+        subwords.write(dictionary, options[POSITIONS[stack]], place)
         check_ids(place, dictionary, package.AutoTokenizer.from_pretrained)
 
 
@@ -285,9 +285,7 @@ def _difference(
 
 def _description(options: Options, data: DataBin) -> Description:
     """Return the description (admin_fairseq.json), the mark of an exported model."""
-    longest = [
-        options.get(name, options["max_target_positions"]) for name in POSITIONS_OPTION.values()
-    ]
+    longest = [options.get(name, options["max_target_positions"]) for name in POSITIONS.values()]
     return Description(
         Positions(*longest),
         dict(zip(("source", "target"), data.languages)),

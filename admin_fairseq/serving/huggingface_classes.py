@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from admin_fairseq.bounds import spelled
-from admin_fairseq.checkpoints.fold import POSITIONS_OPTION
+from admin_fairseq.checkpoints.fold import POSITIONS
 from admin_fairseq.checkpoints.storage import Weights
 from admin_fairseq.errors import AdminError
 
@@ -132,16 +132,13 @@ def _translation_settings(weights: Weights, options: Options) -> dict[str, Any]:
         **_common_settings(options),
         **{
             f"{stack}_{theirs}": options[f"{stack}_{ours}"]
-            for stack in POSITIONS_OPTION
+            for stack in POSITIONS
             for theirs, ours in STACK_SETTINGS.items()
         },
-        **{
-            f"{stack}_layerdrop": _share(options, f"{stack}_layerdrop")
-            for stack in POSITIONS_OPTION
-        },
+        **{f"{stack}_layerdrop": _share(options, f"{stack}_layerdrop") for stack in POSITIONS},
         "d_model": options["decoder_embed_dim"],
         "vocab_size": len(weights["encoder.embed_tokens.weight"]),
-        "max_position_embeddings": max(options[name] for name in POSITIONS_OPTION.values()),
+        "max_position_embeddings": max(options[name] for name in POSITIONS.values()),
         "scale_embedding": not options.get("no_scale_embedding"),
         "activation_dropout": _share(options, "activation_dropout"),
         "tie_word_embeddings": _tied(options),
@@ -217,7 +214,7 @@ def _positions(weights: Weights, options: Options, first: int = 0) -> Weights:
 
     The shorter of two gets rows of zeros, which no sentence that fairseq takes can reach.
     """
-    stacks = [stack for stack in POSITIONS_OPTION if f"{stack}.embed_tokens.weight" in weights]
+    stacks = [stack for stack in POSITIONS if f"{stack}.embed_tokens.weight" in weights]
     tables = {stack: _table(weights, options, stack)[first:] for stack in stacks}
     rows = max(map(len, tables.values()))
     return {
@@ -231,7 +228,7 @@ def _table(weights: Weights, options: Options, stack: str) -> Tensor:
     learned = weights.get(f"{stack}.embed_positions.weight")
     if learned is not None:
         return learned
-    rows = options[POSITIONS_OPTION[stack]] + FIRST_POSITION
+    rows = options[POSITIONS[stack]] + FIRST_POSITION
     return SinusoidalPositionalEmbedding.get_embedding(rows, options[f"{stack}_embed_dim"], PAD)
 
 

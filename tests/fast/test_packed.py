@@ -96,7 +96,7 @@ def test_attention_in_a_row_is_attention_in_a_batch(lengths, data, causal):
     x, memory = (torch.randn(t.shape[1], t.shape[0], 8).double() for t in tokens)
     memory = x if causal else memory
     layouts = [Layout.of(t.eq(PAD), causal=causal) for t in tokens]
-    wide = [layout._replace(rows=None) for layout in layouts]
+    wide = [layout._replace(kept=None) for layout in layouts]
     expected, _ = attention(x, memory, memory, layouts=tuple(wide), need_weights=False)
     sizes = Sizes.of(*(t.shape for t in tokens))
     rows, layouts = [], []
