@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from typing import Iterable, Optional
 
@@ -62,6 +63,9 @@ def _run(args: Namespace) -> Iterable[str]:
         raise AdminError("--dataset needs --reference; with --data-dir, leave --dataset out")
     if args.output:
         refuse_to_overwrite(args.output, args.force)
+        read = (args.hypotheses, args.reference, args.baseline)
+        if os.path.realpath(args.output) in [os.path.realpath(path) for path in read if path]:
+            raise AdminError(f"{args.output}: is read; choose another --output")
     hypotheses = read_translations(args.hypotheses)
     references = (
         read_references(args.data_dir)

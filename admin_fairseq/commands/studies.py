@@ -5,8 +5,10 @@ and writes a page about them."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from functools import partial
 from typing import Any, Iterator, Union
 
@@ -69,6 +71,9 @@ def _run(table: Table, args: Namespace) -> Iterator[str]:
     if report:
         files = {**files, report.page: report.written(found, files).encode()}
     write_all(files, args.output_dir, args.force)
+    for name in {*names} - {*files}:  # with --force, an earlier result may have had more pictures
+        with suppress(FileNotFoundError):
+            os.remove(os.path.join(args.output_dir, name))
     for one in found:
         yield from one.study.read(one.result)
     yield f"written to {args.output_dir}: {', '.join(files)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Iterator, Optional
+from typing import Annotated, Iterator, Literal, Optional, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ LONGEST_LINE = 1 << 26  # bytes; β of a thousand sub-layers has some ten millio
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 Number = Optional[float]  # None: not finite
+Stack = Literal["encoder", "decoder"]
+PartT = TypeVar("PartT")
 
 
 class Scale(msgspec.Struct):
@@ -28,7 +30,7 @@ class Scale(msgspec.Struct):
 class SubLayer(msgspec.Struct):
     """What one update measured of one sub-layer."""
 
-    stack: str
+    stack: Stack
     layer: Count
     sublayer: str
     scale: Optional[Scale]
@@ -40,10 +42,9 @@ class SubLayer(msgspec.Struct):
 
 
 class Dependency(msgspec.Struct):
-    """β of one stack in a validation batch, a row for each sub-layer, and Σ β_ii²."""
+    """Σ β_ii² of one stack in a validation batch; β itself, which is large, is not read."""
 
     own: Number
-    beta: list[list[Number]]
 
 
 class Line(msgspec.Struct):
@@ -51,19 +52,20 @@ class Line(msgspec.Struct):
 
     update: Count
     sublayers: Optional[list[SubLayer]] = None
-    dependency: Optional[dict[str, Dependency]] = None
+    dependency: Optional[dict[Stack, Dependency]] = None
 
 
 class Dynamics(msgspec.Struct):
     """The content of a file, each part by the number of its update, in order."""
 
     updates: dict[int, list[SubLayer]]
-    validations: dict[int, dict[str, Dependency]]
+    validations: dict[int, dict[Stack, Dependency]]
 
 
 def read_dynamics(path: str) -> Dynamics:
-    """Read a file of dynamics; of an update that a resumed run made again, the last line counts.
+    """Read a file of dynamics, without what came before its run went back to an earlier update.
 
+    A resumed run repeats some updates, and one that starts afresh in the same folder all of them.
     A last line without an end, which a killed run left, is ignored. Raises AdminError if the file
     cannot be read, is larger than 1 GiB, or is not such a file.
     """
@@ -71,11 +73,17 @@ def read_dynamics(path: str) -> Dynamics:
     for number, text in enumerate(_lines(path), 1):
         with blaming(f"{path}, line {number}"):
             line = check_json(text, Line, "a line of dynamics")
-        if line.sublayers is not None:
-            found.updates[line.update] = line.sublayers
-        if line.dependency is not None:
-            found.validations[line.update] = line.dependency
-    return Dynamics(dict(sorted(found.updates.items())), dict(sorted(found.validations.items())))
+        _add(found.updates, line.update, line.sublayers)
+        _add(found.validations, line.update, line.dependency)
+    return found
+
+
+def _add(found: dict[int, PartT], update: int, part: Optional[PartT]) -> None:
+    """Add ``part``, if there is one, after dropping what ``found`` has of later updates."""
+    while found and (last := next(reversed(found))) > update:
+        del found[last]
+    if part is not None:
+        found[update] = part
 
 
 def _lines(path: str) -> Iterator[str]:

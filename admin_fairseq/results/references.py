@@ -38,8 +38,11 @@ class References:
         if self.words is not None:
             scores["tokenised"] = tokenised(hypotheses, self.words)
             scores["compound split"] = compound_split(hypotheses, self.words)
-        plain = self.plain(hypotheses)
-        return {**scores, "detokenised": bleu(plain, self.text, lowercase=self.lowercase)}
+        return {**scores, "detokenised": self.detokenised(hypotheses)}
+
+    def detokenised(self, hypotheses: Sequence[str]) -> Score:
+        """Compute BLEU of plain text; raise AdminError if the numbers of lines differ or are 0."""
+        return bleu(self.plain(hypotheses), self.text, lowercase=self.lowercase)
 
     def chrf(self, hypotheses: Sequence[str]) -> Score:
         """Compute chrF2 of plain text."""

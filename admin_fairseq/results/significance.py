@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Optional
 
@@ -10,13 +11,21 @@ from admin_fairseq.errors import blaming
 from admin_fairseq.results.references import read_references, read_translations
 from admin_fairseq.results.runs import TRANSLATIONS, Run
 
+logger = logging.getLogger(__name__)
+
+
+MORE_THAN_ROUNDING = 0.005
+"""A difference in BLEU that is larger than any from rounding."""
+
 
 def significance(run: Run, other: Run) -> Optional[float]:
     """Return the p-value of the difference in detokenised BLEU; None if it cannot be computed.
 
     Needed are test.hyp in the folders of both runs, which ``admin-fairseq evaluate`` writes, and
-    the prepared data where both runs found them, with the same test set. Raises AdminError if a
-    file cannot be read, or if the numbers of sentences differ.
+    the prepared data where both runs found them, with the same test set. A relative path of data
+    may lead to others from here: they are not used, with a warning, if they give another BLEU than
+    evaluation.json has. Raises AdminError if a file cannot be read, or if the numbers of sentences
+    differ.
     """
     systems = [os.path.join(one.folder, TRANSLATIONS) for one in (run, other)]
     folders = {os.path.dirname(os.path.realpath(one.data)) for one in (run, other)}
@@ -27,5 +36,15 @@ def significance(run: Run, other: Run) -> Optional[float]:
     if any(one.text != references.text for one in more):
         return None
     hypotheses, baseline = map(read_translations, systems)
-    with blaming(" and ".join(systems)):
-        return references.p_value(hypotheses, baseline)
+    for one, path, lines in zip((run, other), systems, (hypotheses, baseline)):
+        with blaming(path):
+            found = references.detokenised(lines).score
+        recorded = one.score("detokenised")
+        if recorded is not None and abs(found - recorded) > MORE_THAN_ROUNDING:
+            logger.warning(
+                "%s: BLEU %.2f against the references in %s, but %.2f in its evaluation.json: no p "
+                "(were these data made again, or are others there, seen from here?)",
+                *(path, found, ", ".join(folders), recorded),
+            )
+            return None
+    return references.p_value(hypotheses, baseline)

@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 
 BEST = "checkpoint_best.pt"
 AVERAGE = "average.pt"  # the averaged checkpoint, in the folder of the run
+RECORDED = {
+    **{name: f"give it before --, as {name}" for name in ("--beam", "--lenpen")},
+    "--path": "choose the checkpoint with --checkpoint",
+    "--gen-subset": "only the test set is scored",
+}
+"""Option of fairseq-generate that must be as evaluation.json records it → what to do instead."""
 LARGEST_LOG = 256 << 20  # the most bytes of fairseq-generate's output to read
 
 
@@ -54,6 +60,9 @@ def evaluate(asked: EvaluateOptions) -> Iterator[str]:
     translation fails, and SystemExit with the exit status of any other command that fails.
     """
     runs = Runs(asked)
+    for option in (word.split("=")[0] for word in asked.words):
+        if option in RECORDED:
+            raise AdminError(f"{option} after --: would not be recorded; {RECORDED[option]}")
     device = _device(runs)
     if not asked.dry_run:
         _require(runs)

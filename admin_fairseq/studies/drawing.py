@@ -9,7 +9,7 @@ import math
 import textwrap
 from io import BytesIO
 from itertools import groupby
-from typing import Hashable, Optional, Sequence, Union
+from typing import Any, Hashable, Optional, Sequence, Union
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from admin_fairseq.studies.pictures import ENDINGS, AnyPanel, Bars, HeatMap, Lin
 try:
     from matplotlib import rc_context
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure  # draws with Agg: no display, no global state
-    from matplotlib.image import AxesImage
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
@@ -235,18 +235,18 @@ def _row(axes: Axes) -> int:
     return spec.rowspan.start if spec else 0
 
 
-def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> AxesImage:
+def _draw_heat_map(axes: Axes, heat_map: HeatMap, scale: Normalize) -> ScalarMappable:
     """Draw one heat map in the colours of ``scale``; returns the image."""
     for axis, ticks in ((axes.xaxis, 5), (axes.yaxis, 9)):  # more would touch each other
         axis.set_major_locator(MaxNLocator(ticks, integer=True))
-    return axes.imshow(
-        _numbers(heat_map.values),
-        cmap=HEAT,
-        norm=scale,
-        aspect="auto",
-        interpolation="nearest",
-        extent=heat_map.extent,
-    )
+    colours: dict[str, Any] = {"cmap": HEAT, "norm": scale}
+    values, extent = _numbers(heat_map.values), heat_map.extent
+    if heat_map.columns is None or extent is None:
+        return axes.imshow(values, aspect="auto", interpolation="nearest", extent=extent, **colours)
+    rows = np.linspace(extent[3], extent[2], len(values) + 1)
+    image = axes.pcolorfast(heat_map.columns, rows, np.ma.masked_invalid(values), **colours)
+    axes.set_ylim(extent[2], extent[3])
+    return image
 
 
 def _draw_bars(pictures: Sequence[Bars]) -> Figure:

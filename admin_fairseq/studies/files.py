@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from types import ModuleType
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Collection, Iterable, Mapping, Optional, Sequence
 
 from admin_fairseq.errors import AdminError
 from admin_fairseq.files import Files, refuse_to_overwrite
 from admin_fairseq.formats import as_csv, as_json
+from admin_fairseq.repairs import run_log
 from admin_fairseq.studies.pictures import ENDINGS, Picture
 from admin_fairseq.studies.study import Finding, Row, Study
+
+LOG, PROFILE = run_log.NAME, "profile.json"
+"""Names of files in the folder of a run."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +27,12 @@ def names_of(name: str, study: Study) -> list[str]:
 
 
 def check_folder(
-    folder: str, names: Iterable[str], force: bool, inputs: Iterable[str] = ()
+    folder: str, names: Collection[str], force: bool, inputs: Iterable[str] = ()
 ) -> None:
     """Raise AdminError if files cannot be written to ``folder``, or exist without ``force``.
 
-    ``names`` are the files' names; none may be one of ``inputs``, the files that are read. The
-    folder itself may be missing, as long as it can be created.
+    ``names`` are the files' names; none may be one of ``inputs``, the files that are read, nor a
+    profile of a run in the folder. The folder itself may be missing, as long as it can be created.
     """
     if not folder:
         raise AdminError("--output-dir is empty; name a folder")
@@ -37,6 +41,10 @@ def check_folder(
         there = os.path.dirname(there)
     if not os.path.isdir(there) or not os.access(there, os.W_OK):
         raise AdminError(f"{folder}: cannot be written to ({there} is not a writable folder)")
+    if PROFILE in names and os.path.exists(os.path.join(folder, LOG)):
+        raise AdminError(
+            f"{folder}: has a run, whose {PROFILE} is its scheme's; choose another --output-dir"
+        )
     read = {os.path.realpath(path) for path in inputs}
     for name in names:
         path = os.path.join(folder, name)

@@ -51,7 +51,7 @@ class HeatMap:
 
     Colours range from ``low`` to ``high`` (default: the range of ``values``). ``extent`` is the
     position of the outer edges (left, right, bottom, top); by default, rows and columns count from
-    0.
+    0. ``columns`` are the edges of all columns, if they differ in width.
     """
 
     title: str
@@ -62,6 +62,7 @@ class HeatMap:
     low: Optional[float] = None
     high: Optional[float] = None
     extent: Optional[tuple[float, float, float, float]] = None
+    columns: Optional[Sequence[float]] = None
 
 
 Numbers = Sequence[Optional[float]]

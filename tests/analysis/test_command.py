@@ -326,7 +326,9 @@ def test_training_that_diverges_is_told_and_leaves_nothing(data, tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["checkpoints"]
 
 
-def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
+def test_nothing_is_overwritten_unless_forced_and_then_nothing_old_stays(
+    analyze, tmp_path, monkeypatch
+):
     (tmp_path / "out").mkdir()
     old = tmp_path / "out" / "dependency.svg"
     old.write_text("old")
@@ -336,6 +338,9 @@ def test_nothing_is_overwritten_unless_forced(analyze, tmp_path):
     assert old.read_text() == "old"
     analyze("dependency", "--depths", "2", "--force")
     assert old.read_text() != "old"
+    monkeypatch.setattr("admin_fairseq.studies.files.rendered", lambda pictures: {})
+    analyze("dependency", "--depths", "2", "--force")
+    assert {p.name for p in tmp_path.glob("out/*")} == {"dependency.json", "dependency.csv"}
 
 
 @pytest.mark.parametrize(("what", "passed_on"), [("gradients", True), ("profile", False)])

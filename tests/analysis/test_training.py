@@ -81,8 +81,17 @@ def test_heat_maps_have_a_row_for_each_sublayer_and_a_column_for_each_update(run
 
 
 def test_columns_of_a_heat_map_are_centred_on_their_updates():
-    assert training._edges([100, 200, 300]) == (50, 350)
-    assert training._edges([7]) == (6.5, 7.5)
+    assert training._edges([100, 200, 300]) == [50, 150, 250, 350]
+    assert training._edges([2, 4, 60]) == [1, 3, 32, 88]
+    assert training._edges([7]) == [6.5, 7.5]
+
+
+def test_an_earlier_run_in_the_folder_had_other_layers(run):
+    earlier = {"update": 1, "sublayers": list(sublayers(1))[1:]}
+    text = (run / "dynamics.jsonl").read_text()
+    (run / "dynamics.jsonl").write_text(json.dumps(earlier) + "\n" + text)
+    (found,) = training._measure(Runs(runs=(str(run),))).runs
+    assert [len(update) for update in training._by_update(found, "encoder")] == [2, 2]
 
 
 def test_the_command_writes_all_and_tells_the_ends_of_each_stack(run, tmp_path, capsys):

@@ -245,3 +245,14 @@ def test_a_bootstrap_is_bounded_and_needs_two_whole_systems(data, tmp_path):
     (tmp_path / "other").write_text("one\n")
     with pytest.raises(SystemExit, match="1 translations for 2 references"):
         score(data, tmp_path, ["one"] * 2, "--baseline", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("read", ["hyp", "ref"])
+def test_scores_do_not_replace_what_they_are_computed_from(tmp_path, read):
+    for name in ("hyp", "ref"):
+        (tmp_path / name).write_text("a b c d e\n")
+    hypotheses, reference, output = (str(tmp_path / name) for name in ("hyp", "ref", read))
+    words = ["score", hypotheses, "--reference", reference, "--output", output, "--force"]
+    with pytest.raises(SystemExit, match=f"{read}: is read; choose another --output"):
+        cli.main(words)
+    assert (tmp_path / read).read_text() == "a b c d e\n"

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import statistics
 from dataclasses import replace
@@ -15,6 +16,7 @@ from admin_fairseq.errors import AdminError
 from admin_fairseq.recipes import scores
 from admin_fairseq.results.evaluation import Evaluation, Score
 from admin_fairseq.results.logs import parse
+from admin_fairseq.results.references import read_references, read_translations
 from admin_fairseq.results.runs import VERDICTS, Run
 from admin_fairseq.results.scoring import p_value
 from admin_fairseq.results.significance import significance
@@ -295,6 +297,23 @@ def words(wrong):
     """A test set of 100 sentences, ``wrong`` of them without a word."""
     whole = [f"the {i} old houses stand by river {i * i} and wait ." for i in range(100)]
     return [line.replace(" stand", "") if i < wrong else line for i, line in enumerate(whole)]
+
+
+def test_no_p_against_other_data_than_those_of_the_score(tmp_path, caplog):
+    """A relative path of data leads elsewhere from another folder."""
+    runs = [
+        translated_run(tmp_path, scheme, 1, valid=(6.0,), wrong=wrong)
+        for scheme, wrong in (("tfixup", 20), ("preln", 40))
+    ]
+    references = read_references(str(tmp_path / "data"))
+    for run in runs:
+        found = references.detokenised(read_translations(os.path.join(run.folder, "test.hyp")))
+        run.evaluation = Evaluation(bleu={"detokenised": found})
+    assert significance(*runs) is not None
+    lines = (tmp_path / "data" / "test.raw.en").read_text().splitlines(keepends=True)
+    (tmp_path / "data" / "test.raw.en").write_text("".join(reversed(lines)))
+    assert significance(*runs) is None
+    assert "in its evaluation.json: no p" in caplog.text
 
 
 def translated_run(tmp_path, scheme, seed, valid, wrong):

@@ -20,6 +20,12 @@ def test_every_seed_is_averaged_translated_and_scored_and_a_table_made(dry):
     assert len(commands) == 9
 
 
+@pytest.mark.parametrize("word", ["--beam", "--lenpen=0.5", "--path", "--gen-subset"])
+def test_what_would_be_recorded_otherwise_is_not_passed_on(dry, word):
+    with pytest.raises(SystemExit, match=f"{word.split('=')[0]} after --: would not be recorded"):
+        dry("evaluate", "iwslt14_de_en", "--cpu", "--", word, "1")
+
+
 def test_a_checkpoint_is_taken_instead_of_an_average(dry):
     words = ["--cpu", "--checkpoint", "checkpoint_best.pt"]
     translate, _, score, _ = dry("evaluate", "wmt14_en_fr", *words)

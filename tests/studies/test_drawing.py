@@ -119,6 +119,21 @@ def test_sharing_is_a_choice():
     assert own.axes[0].get_xlim()[1] < 2 < own.axes[2].get_xlim()[1]
 
 
+def test_columns_of_a_heat_map_may_differ_in_width():
+    where = {"extent": (1, 88, 2.5, 0.5), "columns": [1, 3, 32, 88]}
+    figure = draw([heat_map([[1, 2, 3], [4, None, 6]], **where)])
+    (image,) = figure.axes[0].images
+    assert figure.axes[0].get_xlim() == (1, 88) and figure.axes[0].get_ylim() == (2.5, 0.5)
+    assert image.get_array().tolist() == [[1, 2, 3], [4, None, 6]]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    colours = image.make_image(canvas.get_renderer())[0][:, :, :3]
+    top, bottom = colours[-1], colours[0]
+    widths = [(row == row[0]).all(1).sum() / len(row) for row in (top, bottom)]
+    assert widths == [pytest.approx(2 / 87, abs=0.01)] * 2
+    assert all(len(picture) < 60 * 1024 for picture in rendered(figure).values())
+
+
 def test_heat_maps_show_their_numbers():
     figure = draw([heat_map([[1, None], [math.inf, 3]], extent=(0.5, 2.5, 2.5, 0.5))])
     axes, bar = figure.axes

@@ -16,6 +16,9 @@ def test_what_is_read_is_not_replaced(tmp_path):
         check_folder(str(tmp_path), names, False)
     check_folder(str(tmp_path), names, True)
     check_folder(str(tmp_path / "new" / "folder"), names, False, [str(profile)])
+    (tmp_path / "train.log").touch()
+    with pytest.raises(AdminError, match=r"has a run, whose profile\.json is its scheme's"):
+        check_folder(str(tmp_path), names, True)
 
 
 def test_a_folder_without_a_name_is_refused():

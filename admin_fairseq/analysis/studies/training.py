@@ -218,12 +218,14 @@ def _draw(result: Result) -> dict[str, Picture]:
             "sub-layer i",
             values,
             label,
-            extent=(*_edges([column[0].update for column in found]), len(found[0]) + 0.5, 0.5),
+            extent=(edges[0], edges[-1], len(found[0]) + 0.5, 0.5),
+            columns=edges,
         )
         for run in result.runs
         for stack in STACKS
         for found in [_by_update(run, stack)]
         if found
+        for edges in [_edges([column[0].update for column in found])]
         for quantity, label in QUANTITIES.items()
         for values in [_logarithms(found, quantity)]
     ]
@@ -240,14 +242,15 @@ def _draw(result: Result) -> dict[str, Picture]:
     return pictures
 
 
-def _edges(updates: Sequence[int]) -> tuple[float, float]:
-    """Return where the first column of a heat map begins and the last ends.
+def _edges(updates: Sequence[int]) -> list[float]:
+    """Return where the columns of a heat map begin and end: halfway between ``updates``.
 
-    ``updates`` are in the columns' middle, at equal distances; a single column is 1 wide.
+    The outer columns reach as far to both sides; a single one is 1 wide.
     """
-    first, last = updates[0], updates[-1]
-    half = (last - first) / (2 * (len(updates) - 1)) if len(updates) > 1 else 0.5
-    return first - half, last + half
+    if len(updates) == 1:
+        return [updates[0] - 0.5, updates[0] + 0.5]
+    between = [(one + other) / 2 for one, other in zip(updates, updates[1:])]
+    return [2 * updates[0] - between[0], *between, 2 * updates[-1] - between[-1]]
 
 
 def _histograms(result: Result) -> list[Panel]:
@@ -300,12 +303,16 @@ def _curves(result: Result) -> list[Panel]:
 
 
 def _by_update(run: WatchedRun, stack: str) -> list[list[Measured]]:
-    """Return the sub-layers of a stack, one list for each update."""
+    """Return the sub-layers of a stack, one list for each update; only those of the last model.
+
+    An earlier run in the same folder may have had others.
+    """
     found: dict[int, list[Measured]] = {}
     for one in run.measured:
         if one.stack == stack:
             found.setdefault(one.update, []).append(one)
-    return list(found.values())
+    updates = list(found.values())
+    return [update for update in updates if len(update) == len(updates[-1])]
 
 
 def _logarithms(found: Sequence[Sequence[Measured]], quantity: str) -> list[list[float]]:
