@@ -28,6 +28,7 @@ import torch.distributed as dist
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging.progress_bar import BaseProgressBar, progress_bar
 from fairseq.trainer import Trainer
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from admin_fairseq.errors import AdminError
@@ -58,9 +59,11 @@ def apply() -> None:
     Trainer.valid_step = _measuring_validations(Trainer.valid_step)
 
 
-def check(interval: int, ddp_backend: str) -> None:
-    """Raise AdminError if --log-dynamics cannot work with the run's --ddp-backend."""
-    if interval and ddp_backend == "fully_sharded":
+def check(interval: int, run: DictConfig) -> None:
+    """Raise AdminError if --log-dynamics cannot work in ``run``; warn if no file will hold it."""
+    if interval and run.checkpoint.no_save:
+        logger.warning("--no-save: there will be no dynamics.jsonl in --save-dir")
+    if interval and run.distributed_training.ddp_backend == "fully_sharded":
         raise AdminError(
             "--log-dynamics does not work with weights sharded by --ddp-backend fully_sharded; "
             "leave one of them out"

@@ -76,7 +76,7 @@ def finish_building(
     check_precision(config, run)
     _check_criterion(model, run)
     if run is not None:
-        dynamics.check(config.log_dynamics, run.distributed_training.ddp_backend)
+        dynamics.check(config.log_dynamics, run)
         batches.apply(task, run)
     initialize(model, _base_draw(config) + scheme.weights, *config.depths)
     if run is not None and starts_afresh(run, scheme):
