@@ -212,7 +212,7 @@ def test_numbers_that_json_lacks_are_null():
     assert found == {"a": [None, {"b": None, "c": 1.5}], "d": 2, "e": "x"}
 
 
-def run_of(ddp_backend, no_save=False):
+def run_with(ddp_backend, no_save=False):
     return SimpleNamespace(
         distributed_training=SimpleNamespace(ddp_backend=ddp_backend),
         checkpoint=SimpleNamespace(no_save=no_save),
@@ -221,11 +221,11 @@ def run_of(ddp_backend, no_save=False):
 
 def test_sharded_weights_are_refused_and_runs_that_save_nothing_warned_of(caplog):
     with pytest.raises(AdminError, match=r"--log-dynamics does not work .* fully_sharded"):
-        dynamics.check(10, run_of("fully_sharded"))
-    dynamics.check(0, run_of("fully_sharded"))
-    dynamics.check(10, run_of("legacy_ddp"))
+        dynamics.check(10, run_with("fully_sharded"))
+    dynamics.check(0, run_with("fully_sharded"))
+    dynamics.check(10, run_with("legacy_ddp"))
     assert not caplog.messages
-    dynamics.check(10, run_of("legacy_ddp", no_save=True))
+    dynamics.check(10, run_with("legacy_ddp", no_save=True))
     assert caplog.messages == ["--no-save: there will be no dynamics.jsonl in --save-dir"]
 
 
