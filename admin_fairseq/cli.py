@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import threading
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, HelpFormatter, Namespace
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -22,8 +23,21 @@ from admin_fairseq.errors import AdminError, exit_in_one_line, printable, writab
 from admin_fairseq_cli import SUBCOMMANDS, parser_of
 
 
+class Unbroken(HelpFormatter):
+    """A help formatter that does not break options at their hyphens, so that they can be copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.indent("\n".join(self._split_lines(text, width - len(indent))), indent)
+
+
 class Parser(ArgumentParser):
     """An argument parser that reports mistakes in one line and prints help in any encoding."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Unbroken, **options})
 
     def format_help(self) -> str:
         return writable(super().format_help(), sys.stdout)

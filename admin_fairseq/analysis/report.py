@@ -73,8 +73,8 @@ def _section(found: Finding, files: Mapping[str, bytes]) -> Section:
 
 
 REPORT = Report(
-    help="run all of these studies for several schemes, and write one HTML page about them that "
-    "needs no network",
+    help="run all studies of admin-fairseq analyze for several schemes, and write one HTML page "
+    "about them that needs no network",
     options=Options,
     parts=_parts,
     page="report.html",

@@ -39,7 +39,7 @@ class DeepWorkload(Workload):
     """The model trained by default: 60 encoder and 12 decoder layers, 256 wide."""
 
     arch: str = option(
-        "admin_transformer", "our architecture; admin_transformer with " + " ".join(WIDTH_OPTIONS)
+        "admin_transformer", "our architecture; the default has " + " ".join(WIDTH_OPTIONS)
     )
     encoder_layers: Optional[int] = common.layers("encoder", 60)
     decoder_layers: Optional[int] = common.layers("decoder", 12)

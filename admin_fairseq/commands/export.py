@@ -51,7 +51,9 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTDIR", help="folder to write")
     add_data(parser)
     parser.add_argument(
-        "--quantization", choices=QUANTIZATIONS, help="ctranslate2: type of the weights"
+        "--quantization",
+        choices=QUANTIZATIONS,
+        help="ctranslate2: type of the weights (default: not quantized)",
     )
     parser.add_argument(
         "--sentencepiece-model",

@@ -26,10 +26,14 @@ def _add_options(parser: ArgumentParser) -> None:
     )
     add("min_len", "shortest line, in pieces and including the prompt")
     parser.add_argument("--sampling", action="store_true", help="draw pieces at random")
-    add("sampling_topk", "draw from the K likeliest pieces", metavar="K")
-    add("sampling_topp", "draw from the fewest pieces whose probabilities add up to P", metavar="P")
+    add("sampling_topk", "draw from the K likeliest pieces (default: all)", metavar="K")
+    add(
+        "sampling_topp",
+        "draw from the fewest pieces whose probabilities add up to P (default: all)",
+        metavar="P",
+    )
     add("temperature", "<1 favours the likeliest pieces, >1 the others")
-    add("seed", "draw the same samples each time, with one worker")
+    add("seed", "draw the same samples each time, with one worker (default: others each time)")
     add("batch_size", "lines in a batch")
     add_device(add, "generate")
 

@@ -11,7 +11,7 @@ from admin_fairseq.schemes import SCHEMES, Norm, Profiling, Scheme
 
 COLUMNS = (
     *("scheme", "year", "layer norm", "changes", "extra parameters", "profile", "folds"),
-    *("held against", "paper"),
+    *("compared with", "paper"),
 )
 PROFILES = {
     Profiling.NONE: "no",

@@ -107,11 +107,16 @@ class Published:
     recipe: Optional[str] = None  # the default of --recipe; None: the first that fits
 
     def choose(self, name: Optional[str], scheme: str, encoder_layers: int) -> Recipe:
-        """Return the first recipe that fits the scheme and depth, and is called ``name`` unless
-        that is None; raise AdminError if there is none."""
-        for recipe in self.recipes:
-            if name in (None, recipe.name) and recipe.fits(scheme, encoder_layers):
-                return recipe
+        """Return the recipe that fits the scheme and depth, and is called ``name`` unless that is
+        None; of several the one with the scheme's name, or else the first. Raise AdminError if
+        there is none."""
+        fitting = [
+            recipe
+            for recipe in self.recipes
+            if name in (None, recipe.name) and recipe.fits(scheme, encoder_layers)
+        ]
+        if fitting:
+            return next((recipe for recipe in fitting if recipe.name == scheme), fitting[0])
         names = " or ".join(dict.fromkeys(recipe.name for recipe in self.recipes))
         raise AdminError(f"--recipe {name}, for --scheme {scheme}: use {names}")
 

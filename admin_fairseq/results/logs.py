@@ -61,13 +61,16 @@ class Log:
     If a run was resumed, updates that were made twice appear once, with the later losses.
     """
 
-    config: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the last start
+    # of the last start that logged an update; without any, of the last start
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latest: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the last start
     intervals: list[Point] = field(default_factory=list)  # training loss of each log interval
     means: list[Point] = field(default_factory=list)  # mean training loss of each epoch
     validation: list[Point] = field(default_factory=list)
     starts: int = 0  # how often fairseq-train was started or resumed
+    trained: int = 0  # the last of these starts that logged an update
     epochs: int = 0  # completed epochs
-    done: bool = False  # whether the last start logged "done training"
+    done: bool = False  # whether the last start that trained logged "done training"
     overflowed: bool = False  # whether fairseq stopped because gradients overflowed
 
     @property
@@ -154,7 +157,7 @@ def _take(log: Log, name: str, text: str) -> None:
         _take_point(log, log.intervals, log.validation, _statistics(name, text))
     elif name == "train":
         _take_point(log, log.means, [], _statistics(name, text))
-    elif name == _validation_name(log.config):
+    elif name == _validation_name(log.latest):
         _take_point(log, log.validation, [], _statistics(name, text))
 
 
@@ -162,9 +165,10 @@ def _take_event(log: Log, text: str) -> None:
     """Record in ``log`` a message of fairseq_cli.train: the configuration, which each start prints,
     the end of an epoch, or the end of training."""
     if text.startswith("{"):
-        log.config = configuration(text) or log.config
+        log.latest = configuration(text) or log.latest
         log.starts += 1
-        log.done = log.overflowed = False
+        if not log.trained:
+            log.config, log.done, log.overflowed = log.latest, False, False
     elif text.startswith("done training"):
         log.done = True
     elif ended := END_OF_EPOCH.match(text):
@@ -196,6 +200,9 @@ def _take_point(
     for known in (points, later):
         while known and known[-1].update >= found.num_updates:
             known.pop()
+    if log.trained != log.starts:  # others were refused, say, and changed nothing
+        log.config, log.trained = log.latest, log.starts
+        log.done = log.overflowed = False
     points.append(Point(found.num_updates, loss, found.wall, log.starts))
 
 

@@ -202,8 +202,8 @@ def _update_freq(runs: Runs, workers: int) -> int:
     batches = runs.recipe.batch.update_freq * runs.recipe.batch.gpus
     if batches % workers:
         raise AdminError(
-            f"the published update has {batches} batches, which {workers} GPUs cannot share; give "
-            "--update-freq"
+            f"{workers} GPUs cannot share the published batch ({batches} x --max-tokens); use "
+            "fewer (--gpus), or train with another batch (--update-freq)"
         )
     return batches // workers
 

@@ -139,6 +139,15 @@ def test_complete_by_its_limits(limit, complete):
     assert parse([config, train_line(50, 9.0)]).complete is complete
 
 
+def test_a_start_that_was_refused_changes_nothing():
+    """Such as one with the layers of another model, or one that only measures a profile."""
+    trained = [config_line(seed=1), train_line(100, 5.0), DONE]
+    once, again = parse(trained), parse([*trained, config_line(seed=2)])
+    assert (again.config, again.done, again.starts) == (once.config, True, 2)
+    resumed = parse([*trained, config_line(seed=2), train_line(200, 4.0)])
+    assert resumed.config["common"]["seed"] == 2 and not resumed.done
+
+
 def test_loss_scale_of_the_last_start(tmp_path):
     stopped = [
         config_line(),

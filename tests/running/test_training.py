@@ -40,7 +40,10 @@ def test_any_number_of_gpus_makes_the_published_batch(dry, words, launch, freque
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["wmt14_en_de", "--gpus", "3"], "4 batches, which 3 GPUs cannot share"),
+        (
+            ["wmt14_en_de", "--gpus", "3"],
+            "3 GPUs cannot share the published batch (4 x",
+        ),
         (["wmt14_en_de", "--gpus", "2", "--nodes", "2"], "--endpoint"),
         (["wmt14_en_de", "--cpu", "--nodes", "2"], "with --cpu, a run uses one node only"),
         (["iwslt14_de_en", "--gpus", "1", "--recipe", "x"], "use tfixup or admin or no-warmup"),
@@ -116,6 +119,15 @@ def train(tmp_path, monkeypatch):
         cli.main(["train", "wmt14_en_de", *places, *words])
 
     return run
+
+
+@pytest.mark.parametrize("scheme", ["b2t", "dlcl"])
+def test_a_scheme_with_a_recipe_of_its_own_name_trains_by_it(dry, scheme):
+    words = ["wmt14_en_de", "--gpus", "4", "--scheme", scheme, "--encoder-layers", "30"]
+    (itself,), (named,) = dry("train", *words), dry("train", *words, "--recipe", scheme)
+    (others,) = dry("train", *words[:3], "--scheme", "lns")
+    lr = itself.index("--lr") + 1
+    assert itself[lr] == named[lr] and itself[lr] != others[others.index("--lr") + 1]
 
 
 def test_a_folder_holds_one_run_on_any_number_of_workers(train, capfd):
