@@ -37,7 +37,7 @@ def _add_options(parser: ArgumentParser) -> None:
         (
             "--text",
             "PREFIX",
-            "your own training text, a sentence a line: PREFIX.SOURCE, PREFIX.TARGET",
+            "your own training text, one sentence per line: PREFIX.SOURCE, PREFIX.TARGET",
         ),
         ("--source", "LANG", "language to translate from, the suffix of its file, such as de"),
         ("--target", "LANG", "language to translate to, such as en"),
