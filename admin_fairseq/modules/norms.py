@@ -18,13 +18,12 @@ FAIRSEQS_NORMS = (nn.LayerNorm, type(LayerNorm(1)))
 
 
 def layer_norm(norm: Any, x: Tensor) -> Tensor:
-    """Apply ``norm`` in the higher precision of ``x`` and ``norm``; return the result in that of
-    ``norm``.
+    """Apply ``norm`` to ``x`` in the higher precision of the two; return it in that of ``norm``.
 
     So a sum that a residual connection left in float32 is normalised in float32 before it returns
-    to half precision, and a branch in half precision (--autocast, --amp) with γ in float32, whose
-    gradient could not be rounded without loss. fairseq's layer norm needs help there; other modules
-    take x as it is.
+    to half precision; and a branch in half precision (--autocast, --amp) does not round γ, which is
+    in float32, nor its gradient. fairseq's layer norm needs help there; other modules take x as it
+    is.
     """
     if type(norm) not in FAIRSEQS_NORMS or x.dtype == norm.weight.dtype:
         return norm(x)
